@@ -1,0 +1,19 @@
+"""RWKV, explained piece by piece: the model that the book's chapters build, whole.
+
+    import rwkv_explainer as rwkv
+
+    model, tokenizer = rwkv.load_pretrained()
+    model.generate("The Eiffel Tower is located in the city of", N=3, temperature=0.0)
+"""
+
+from rwkv_explainer.checkpoints import load_pretrained, read_weights
+from rwkv_explainer.generation import generate, sample
+from rwkv_explainer.model import (
+    RWKV, RWKVLM, AttentionBlock, GatedMLP, Mixer, RWKVBlock, RWKVConfig, SquaredReLU, TokenEmbedding, Unembedding,
+    WKVMemory,
+)
+
+__version__ = "0.1.0"
+
+RWKVLM.generate = generate
+RWKVLM.tokenizer = None  # `load_pretrained` gives a model its tokenizer; set it yourself on a model of your own

@@ -1,0 +1,107 @@
+"""From probabilities to text: sampling, and streaming what was sampled.
+
+Chapter "Strings, tokens, probabilities".
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from tokenizers import Tokenizer
+
+from rwkv_explainer.model import RWKVLM
+from rwkv_explainer.shapes import Distribution
+
+END_OF_TEXT = 0  # the id of <|endoftext|>, in every tokenizer that this book meets
+
+
+def reshape(probabilities: Distribution, temperature: float = 1.0, top_p: float = 1.0) -> Distribution:
+    """The probabilities that `sample` draws from: sharpened or flattened by `temperature`, cut off by `top_p`.
+
+    Args:
+        probabilities: (*batch, vocabulary), summing to 1.
+        temperature: above 0. Each probability is raised to the power 1 / temperature: below 1 the likely tokens gain,
+            above 1 the unlikely ones do.
+        top_p: above 0, at most 1. Only the fewest likeliest tokens whose probabilities sum to at least this much stay.
+
+    Raises:
+        ValueError: if `temperature` or `top_p` is out of range.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a number above 0, got {temperature}; sample() takes 0 for the likeliest token")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p: expected a number above 0 and at most 1, got {top_p}; 1.0 keeps every token")
+    probabilities = torch.softmax(probabilities.log() / temperature, dim=-1)  # (*batch, vocabulary)
+    if top_p < 1:
+        ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)  # (*batch, vocabulary)
+        likelier = ranked.cumsum(dim=-1) - ranked  # (*batch, vocabulary), what the tokens before each one sum to
+        kept = ranked.where(likelier < top_p, 0)  # (*batch, vocabulary)
+        probabilities = torch.zeros_like(kept).scatter(-1, order, kept)  # (*batch, vocabulary)
+        probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)  # (*batch, vocabulary)
+    return probabilities
+
+
+def sample(
+    probabilities: Distribution,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Draw a token id from each distribution: (*batch, vocabulary) to (*batch,). Temperature 0 takes the likeliest.
+
+    Raises:
+        ValueError: if the probabilities are not finite, or `temperature` or `top_p` is out of range.
+    """
+    if not probabilities.isfinite().all():
+        raise ValueError("probabilities: expected numbers from 0 to 1, got NaN or infinity; the model overflowed")
+    if temperature == 0:
+        return probabilities.argmax(dim=-1)  # (*batch,)
+    probabilities = reshape(probabilities, temperature, top_p)
+    flat = probabilities.reshape(-1, probabilities.shape[-1])  # (runs, vocabulary)
+    return torch.multinomial(flat, 1, generator=generator).reshape(probabilities.shape[:-1])  # (*batch,)
+
+
+def whole_characters(token_ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
+    """The text of the ids, piece by piece: a token that ends inside a character waits for the rest of it."""
+    waiting: list[int] = []
+    for token_id in token_ids:
+        waiting.append(token_id)
+        text = tokenizer.decode(waiting, skip_special_tokens=False)
+        # a character in UTF-8 has at most four bytes: what is still broken after that stays broken
+        if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(waiting) >= 4:
+            yield text
+            waiting = []
+    if waiting:
+        yield tokenizer.decode(waiting, skip_special_tokens=False)
+
+
+@torch.no_grad()
+def generate(
+    self: RWKVLM,
+    context: str = "",
+    N: int = 1,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    *,
+    seed: int | None = None,
+    keep_memory: bool = False,
+    verbose: bool = False,
+) -> str:
+    """Read `context`, then write `N` more tokens, printing all of it as it goes. A method of `RWKVLM`.
+
+    An empty context starts from the token <|endoftext|>, which is not printed. Afterwards the model's memory has read
+    everything but the last token written, so that `generate("", keep_memory=True)` ... hands over to your own loop.
+
+    Args:
+        N: tokens to write after the context.
+        temperature: 0 always takes the likeliest token; see `reshape`.
+        top_p: see `reshape`.
+        seed: the same seed gives the same text; None gives another one each time.
+        keep_memory: go on from what the model remembers, instead of forgetting it first.
+        verbose: say how many tokens are read, and how many written.
+
+    Returns:
+        The whole text, context included.
+
+    Raises:
+        ValueError: if the model has no tokenizer, `N` is negative, or `temperature` or `top_p` is out of range.
+    """

@@ -1,0 +1,352 @@
+"""Trains a small RWKV-4 on a text and the atlas. It made the bundled model.
+
+    python -m rwkv_explainer.training --help
+
+The data's way: text -> documents -> a part held out -> tokens -> rows -> batches. Every batch is a function of the seed
+and the step alone, whatever the number of processes, so a run that was stopped goes on exactly where it was.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import lzma
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from rwkv_explainer.atlas import sample_text
+from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.parallel import read_logits
+
+END_OF_TEXT = "<|endoftext|>"  # token 0, between documents
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what comes out of training, beside the text itself. The defaults made the bundled model."""
+
+    layers: int = 8
+    channels: int = 256
+    vocabulary: int = 8192
+    rows: int = 8  # runs of text in a batch
+    length: int = 256  # tokens in a row
+    atlas_share: float = 0.15  # of the rows that are atlas sentences
+    steps: int = 10_000
+    warmup: int = 100  # steps over which the learning rate rises
+    cooldown: float = 0.3  # part of the steps, at the end, over which it falls to zero
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    clip: float = 1.0  # longest gradient that is taken as it is
+    held_out: float = 0.02  # part of the documents that training never sees
+    seed: int = 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# text to tokens
+
+
+def read_documents(path: Path | None) -> list[str]:
+    """The documents of a text file (.txt or .txt.xz), one empty line between them. No path: no documents."""
+    if path is None:
+        return []
+    opened = lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else open(path, encoding="utf-8")
+    with opened as file:
+        documents = [document.strip() for document in file.read().split("\n\n")]
+    return [document for document in documents if document]
+
+
+def split_documents(documents: list[str], held_out: float) -> tuple[list[str], list[str]]:
+    """Documents to train on and documents held out. A document's side depends on its own text alone."""
+    def is_held_out(document: str) -> bool:
+        return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4]) < held_out * 2**32
+
+    return [d for d in documents if not is_held_out(d)], [d for d in documents if is_held_out(d)]
+
+
+def train_tokenizer(documents: list[str], recipe: Recipe) -> Tokenizer:
+    """A byte-level BPE, trained on the training mixture: the documents, and the atlas at its share."""
+    rng = np.random.default_rng(recipe.seed)
+    size = sum(map(len, documents)) * recipe.atlas_share / (1 - recipe.atlas_share) or 1_000_000
+
+    def texts() -> Iterator[str]:
+        yield from documents
+        characters = 0
+        while characters < size:
+            text = sample_text(rng, 1)
+            characters += len(text)
+            yield text
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All training documents as one run of ids, and the places at which a paragraph starts."""
+
+    ids: np.ndarray  # (tokens,) uint16
+    paragraphs: np.ndarray  # (paragraphs,) int64
+
+    @classmethod
+    def from_documents(cls, documents: list[str], tokenizer: Tokenizer) -> "Corpus":
+        ids, paragraphs = [np.zeros(0, np.uint16)], []
+        at = 0
+        for document in documents:
+            lines = [line + "\n" for line in document.split("\n")]
+            for encoding in tokenizer.encode_batch(lines) + [None]:
+                part = np.array(encoding.ids if encoding else [0], np.uint16)
+                if encoding:
+                    paragraphs.append(at)
+                ids.append(part)
+                at += len(part)
+        return cls(np.concatenate(ids), np.array(paragraphs, np.int64))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tokens to batches
+
+
+def make_batch(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, rows: range) -> Tensor:
+    """Rows of a step's batch, each of `recipe.length` + 1 ids: (rows, length + 1)."""
+    return torch.from_numpy(np.stack([make_row(corpus, tokenizer, recipe, step, row) for row in rows])).long()
+
+
+def make_row(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, row: int) -> np.ndarray:
+    """Atlas sentences, or a stretch of the corpus, which starts with a paragraph half of the time."""
+    rng = np.random.default_rng([recipe.seed, step, row])
+    n = recipe.length + 1
+    if len(corpus.ids) <= n or rng.random() < recipe.atlas_share:
+        return atlas_row(tokenizer, rng, n)
+    start = rng.integers(len(corpus.ids) - n)
+    if rng.random() < 0.5:
+        start = min(int(rng.choice(corpus.paragraphs)), len(corpus.ids) - n)
+    return corpus.ids[start : start + n].astype(np.int64)
+
+
+def atlas_row(tokenizer: Tokenizer, rng: np.random.Generator, n: int) -> np.ndarray:
+    """Short texts of one to three atlas sentences, with end-of-text tokens between them."""
+    ids: list[int] = []
+    while len(ids) < n:
+        ids += tokenizer.encode(sample_text(rng, int(rng.integers(1, 4)))).ids + [0]
+    return np.array(ids[:n], np.int64)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the model before its first step
+
+
+@torch.no_grad()
+def initialize(model: RWKVLM, seed: int) -> None:
+    """Set every parameter as RWKV-4's own training code does; the paper's appendix on initialization says why.
+
+    The matrices that write to the residual stream start at zero, so at first every block is an identity. Decays and
+    mixes are laid out by channel and layer, from local to lasting, instead of at random.
+    """
+    torch.manual_seed(seed)
+    config = model.config
+    nn.init.uniform_(model.embedding.embedding.weight, -1e-4, 1e-4)  # tiny: the first steps can turn it anywhere
+    nn.init.orthogonal_(model.unembedding.unembedding.weight, gain=0.5 * math.sqrt(config.vocabulary / config.channels))
+    channel = torch.arange(config.channels) / config.channels  # (channels,), from 0 to just below 1
+    for i, block in enumerate(model.blocks):
+        depth = i / max(1, config.layers - 1)  # 0 for the first block, 1 for the last
+        attention, mlp = block.attention, block.gated_mlp
+        for matrix in (attention.key, attention.receptance, attention.output, mlp.value, mlp.receptance):
+            nn.init.zeros_(matrix.weight)
+        nn.init.orthogonal_(attention.value.weight)
+        nn.init.orthogonal_(mlp.key.weight, gain=math.sqrt(config.hidden / config.channels))
+        even = torch.arange(config.channels) / (config.channels - 1)  # (channels,), from 0 to 1
+        attention.memory.log_decay.copy_(-5 + 8 * even ** (0.7 + 1.3 * depth))
+        zigzag = (torch.arange(config.channels) + 1) % 3 - 1  # 0, 1, -1, 0, 1, -1, ...
+        attention.memory.log_gain.copy_(math.log(0.3) + 0.5 * zigzag)
+        rest = 1 - i / config.layers  # 1 for the first block, towards 0 for the last
+        attention.key_mixer.weight.copy_(channel**rest)
+        attention.value_mixer.weight.copy_(channel**rest + 0.3 * depth)
+        attention.receptance_mixer.weight.copy_(channel ** (rest / 2))
+        mlp.mlp_mixer.weight.copy_(channel**rest)
+        mlp.receptance_mixer.weight.copy_(channel**rest)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the loop
+
+
+def loss_of(model: RWKVLM, ids: Tensor, precision: torch.dtype) -> Tensor:
+    """Mean negative log-probability of each next token, in nats: ids (rows, length + 1) to a scalar."""
+    model.clear_buffers()
+    with torch.autocast(ids.device.type, precision, enabled=precision != torch.float32):
+        logits = read_logits(model, ids[:, :-1])  # (rows, length, vocabulary)
+    return nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """As a factor of the recipe's: up a ramp, along a plain, down a ramp."""
+    up = (step + 1) / recipe.warmup
+    down = (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps)
+    return min(1.0, up, down)
+
+
+class Run:
+    """A training run in a folder: its data, model, optimizer, log and last checkpoint."""
+
+    def __init__(self, folder: Path, recipe: Recipe, corpus_path: Path | None, rank: int = 0, workers: int = 1):
+        self.folder, self.recipe, self.rank, self.workers = folder, recipe, rank, workers
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        fast = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        self.precision = torch.bfloat16 if fast else torch.float32
+        self.tokenizer, self.corpus, self.held_out = prepare(folder, recipe, corpus_path)
+        sizes = RWKVConfig(self.tokenizer.get_vocab_size(), recipe.channels, recipe.layers, 4 * recipe.channels)
+        self.model = RWKVLM.from_config(sizes).float()
+        initialize(self.model, recipe.seed)
+        self.model.to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+        )
+        self.step = 0
+        if (folder / "checkpoint.pt").exists():
+            self.resume()
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint; a run of another recipe is refused, but for its number of steps."""
+        saved = torch.load(self.folder / "checkpoint.pt", map_location=self.device, weights_only=True)
+        ours, theirs = asdict(self.recipe) | {"steps": 0}, saved["recipe"] | {"steps": 0}
+        if ours != theirs:
+            raise ValueError(f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got {theirs}; "
+                             "name another folder with --out, or delete this one")
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step = saved["step"]
+
+    def save(self) -> None:
+        """Write the checkpoint beside the old one, then swap: whenever we are killed, a whole one is there."""
+        new = self.folder / "checkpoint.pt.new"
+        torch.save({"step": self.step, "recipe": asdict(self.recipe), "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict()}, new)
+        with open(new, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(new, self.folder / "checkpoint.pt")
+
+    def train(self, save_every: int, check_every: int) -> None:
+        """Take every step that is left, with a log line and a checkpoint now and then."""
+        mine = range(self.rank, self.recipe.rows, self.workers)
+        losses, started = [], time.monotonic()
+        for self.step in tqdm(range(self.step, self.recipe.steps), initial=self.step, total=self.recipe.steps,
+                              disable=self.rank > 0, mininterval=5):
+            ids = make_batch(self.corpus, self.tokenizer, self.recipe, self.step, mine).to(self.device)
+            losses.append(self.take_step(ids))
+            self.step += 1
+            last = self.step == self.recipe.steps
+            if self.rank == 0 and (self.step % check_every == 0 or last):
+                self.log(sum(losses) / len(losses), time.monotonic() - started)
+                losses, started = [], time.monotonic()
+            if self.rank == 0 and (self.step % save_every == 0 or last):
+                self.save()
+
+    def take_step(self, ids: Tensor) -> float:
+        """One step of the optimizer on these rows, and on those of the other processes."""
+        loss = loss_of(self.model, ids, self.precision)
+        if not loss.isfinite():
+            raise FloatingPointError(f"step {self.step}: the loss of the rows {self.rank}::{self.workers} is {loss.item()}; "
+                                     f"the last checkpoint in {self.folder} is sound, try a smaller learning rate from there")
+        loss.backward()
+        parameters = list(self.model.parameters())
+        if self.workers > 1:
+            gradients = torch.cat([p.grad.flatten() for p in parameters])
+            dist.all_reduce(gradients)
+            for p, gradient in zip(parameters, gradients.split([p.numel() for p in parameters])):
+                p.grad.copy_(gradient.view_as(p) / self.workers)
+        nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * learning_rate(self.recipe, self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """The loss on the first rows of the held-out documents, in nats a token."""
+        n = self.recipe.length + 1
+        rows = [self.held_out.ids[i : i + n] for i in range(0, len(self.held_out.ids) - n, n)][:64]
+        if not rows:
+            return math.nan
+        return loss_of(self.model, torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device), self.precision).item()
+
+    def log(self, loss: float, seconds: float) -> None:
+        """Add a line to the folder's log."""
+        path, new = self.folder / "log.csv", not (self.folder / "log.csv").exists()
+        with open(path, "a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", "tokens", "loss", "held_out_loss", "learning_rate", "seconds"])
+            tokens = self.step * self.recipe.rows * self.recipe.length
+            rate = self.recipe.learning_rate * learning_rate(self.recipe, self.step - 1)
+            writer.writerow([self.step, tokens, f"{loss:.4f}", f"{self.held_out_loss():.4f}", f"{rate:.2e}", f"{seconds:.1f}"])
+
+
+def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tokenizer, Corpus, Corpus]:
+    """Tokenizer, training corpus and held-out corpus: made once, then kept in the run's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / "data.json"
+    if not done.exists():
+        kept, held_out = split_documents(read_documents(corpus_path), recipe.held_out)
+        tokenizer = train_tokenizer(kept, recipe)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        for name, documents in (("train", kept), ("held_out", held_out)):
+            corpus = Corpus.from_documents(documents, tokenizer)
+            np.savez(folder / f"{name}.npz", ids=corpus.ids, paragraphs=corpus.paragraphs)
+        sha256 = hashlib.sha256(corpus_path.read_bytes()).hexdigest() if corpus_path else None
+        done.write_text(json.dumps({"corpus": sha256, "documents": len(kept), "held_out_documents": len(held_out)}))
+    arrays = (np.load(folder / f"{name}.npz") for name in ("train", "held_out"))
+    return (Tokenizer.from_file(str(folder / "tokenizer.json")), *(Corpus(a["ids"], a["paragraphs"]) for a in arrays))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the command
+
+
+def work(rank: int, args: argparse.Namespace, recipe: Recipe) -> None:
+    """One of the processes that train together."""
+    if args.workers > 1:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", init_method=f"file://{(args.out / 'meeting').absolute()}", rank=rank, world_size=args.workers)
+    Run(args.out, recipe, args.corpus, rank, args.workers).train(args.save_every, args.check_every)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train a small RWKV-4 on a text and the atlas.")
+    parser.add_argument("--corpus", type=Path, help="a text, .txt or .txt.xz; without it, the atlas alone")
+    parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="the run's folder; a stopped run goes on")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share each batch")
+    parser.add_argument("--save-every", type=int, default=250, metavar="STEPS")
+    parser.add_argument("--check-every", type=int, default=250, metavar="STEPS")
+    for field in fields(Recipe):
+        parser.add_argument("--" + field.name.replace("_", "-"), type=field.type, default=field.default)
+    args = parser.parse_args()
+    recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
+    prepare(args.out, recipe, args.corpus)
+    (args.out / "meeting").unlink(missing_ok=True)
+    if args.workers > 1:
+        torch.multiprocessing.spawn(work, (args, recipe), nprocs=args.workers)
+    else:
+        work(0, args, recipe)
+
+
+if __name__ == "__main__":
+    main()
