@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.shapes import Distribution
@@ -61,17 +62,17 @@ def sample(
 
 
 def whole_characters(token_ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
-    """The text of the ids, piece by piece: a token that ends inside a character waits for the rest of it."""
-    waiting: list[int] = []
+    """The text of the ids, as it comes: a token that ends inside a character waits for the rest of the character."""
+    seen, said = [], 0
+    stream = DecodeStream(skip_special_tokens=False)
     for token_id in token_ids:
-        waiting.append(token_id)
-        text = tokenizer.decode(waiting, skip_special_tokens=False)
-        # a character in UTF-8 has at most four bytes: what is still broken after that stays broken
-        if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(waiting) >= 4:
+        seen.append(token_id)
+        text = stream.step(tokenizer, token_id)
+        if text:
+            said += len(text)
             yield text
-            waiting = []
-    if waiting:
-        yield tokenizer.decode(waiting, skip_special_tokens=False)
+    if rest := tokenizer.decode(seen, skip_special_tokens=False)[said:]:  # a character that was never finished
+        yield rest
 
 
 @torch.no_grad()
@@ -88,8 +89,8 @@ def generate(
 ) -> str:
     """Read `context`, then write `N` more tokens, printing all of it as it goes. A method of `RWKVLM`.
 
-    An empty context starts from the token <|endoftext|>, which is not printed. Afterwards the model's memory has read
-    everything but the last token written, so that `generate("", keep_memory=True)` ... hands over to your own loop.
+    An empty context starts from the token <|endoftext|>, which is not printed. Afterwards the model has read all of the
+    text, so that `generate(more, keep_memory=True)` goes on from there.
 
     Args:
         N: tokens to write after the context.
@@ -105,3 +106,30 @@ def generate(
     Raises:
         ValueError: if the model has no tokenizer, `N` is negative, or `temperature` or `top_p` is out of range.
     """
+    if self.tokenizer is None:
+        raise ValueError("this model has no tokenizer: set model.tokenizer, or get both from load_pretrained()")
+    if N < 0:
+        raise ValueError(f"N: expected a number of tokens, 0 or more, got {N}")
+    random = None if seed is None else torch.Generator().manual_seed(seed)
+    context_ids = self.tokenizer.encode(context).ids
+    if verbose:
+        print(f"reading {len(context_ids)} tokens, then writing {N}:")
+    if not keep_memory:
+        self.clear_buffers()
+
+    def token_ids() -> Iterator[int]:
+        for token_id in context_ids or [END_OF_TEXT]:
+            probabilities = self(token_id)  # (vocabulary,)
+            if context_ids:
+                yield token_id
+        for _ in range(N):
+            token_id = int(sample(probabilities.cpu(), temperature, top_p, random))
+            yield token_id
+            probabilities = self(token_id)  # (vocabulary,)
+
+    pieces = []
+    for text in whole_characters(token_ids(), self.tokenizer):
+        print(text, end="", flush=True)
+        pieces.append(text)
+    print()
+    return "".join(pieces)
