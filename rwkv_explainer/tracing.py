@@ -1,0 +1,297 @@
+"""Where a model keeps a fact: the causal trace, after Meng et al. 2022 (https://arxiv.org/abs/2202.05262), section 2.
+
+The paper's Figure 11; chapter "Causal trace". Hide the subject of a prompt under noise, and the model loses the answer.
+Put one thing back as it was in the clean run, at one token and one layer, and see how much of the answer returns.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from rwkv_explainer.atlas import load_atlas
+from rwkv_explainer.model import Piece, RWKVLM
+from rwkv_explainer.shapes import State
+
+Restore = Literal["both", "activation", "state", "attention", "mlp"]
+Grid = Float[Tensor, "tokens layers"]
+MOST_ROWS = 4096  # runs that step together; more are split, to bound the memory taken
+
+
+@dataclass(frozen=True)
+class CausalTrace:
+    """What came of a causal trace. Tokens count from 0, layers too."""
+
+    log_probability: Grid  # of the answer, mean over the noise samples, with this cell restored
+    probability: Grid
+    clean: float  # log-probability of the answer without noise
+    corrupted: float  # with noise and nothing restored, mean over the samples
+    clean_probability: float
+    corrupted_probability: float
+    tokens: list[str]
+    subject: range  # which tokens the noise covered
+    answer: str
+    restore: str  # what was put back
+    noise: float  # in standard deviations of the subjects' embeddings
+    samples: int
+    seed: int
+
+
+@torch.no_grad()
+def causal_trace(
+    model: RWKVLM,
+    tokenizer: Tokenizer,
+    prompt: str,
+    subject: str,
+    answer: str | None = None,
+    restore: Restore = "both",
+    noise: float = 3.0,
+    samples: int = 10,
+    seed: int = 0,
+    first_token_only: bool = False,
+    progress: bool | None = None,
+) -> CausalTrace:
+    """Restore each token and layer in turn in a run whose subject is hidden, and measure how probable the answer is.
+
+    The noise is Gaussian, `noise` times the standard deviation of the embeddings of the atlas subjects' tokens. It is
+    added to the rows of the embedding table, before the first LayerNorm; every cell meets the same noise.
+
+    Args:
+        subject: part of the prompt, as it is spelled there.
+        answer: None for what the model says, greedy: one token. A given answer of several tokens is scored whole,
+            each token after the ones before it.
+        restore: "activation" puts a block's output back, "state" what its memory and mixers hold after the token,
+            "both" the two of them, "attention" and "mlp" the update of that half of the block.
+        first_token_only: score the first token of the answer alone.
+        progress: a progress bar; None shows one for traces of many cells.
+
+    Raises:
+        ValueError: for an empty prompt, a subject that is not in it exactly once, or an answer that the model does not
+            give: it says what the model gives instead.
+    """
+    ids, tokens, span = find_subject(tokenizer, prompt, subject)
+    answer_ids = check_answer(model, tokenizer, ids, answer)
+    if first_token_only:
+        answer_ids = answer_ids[:1]
+    table = model.embedding.embedding.weight  # (vocabulary, channels)
+    rows = table[torch.tensor(ids)]  # (time, channels)
+    random = torch.Generator().manual_seed(seed)
+    shape = (samples, len(span), table.shape[1])
+    hidden = torch.randn(shape, generator=random, dtype=torch.float64).to(table) * noise * embedding_scale(model, tokenizer)
+    noisy = rows.repeat(samples, 1, 1)  # (samples, time, channels)
+    noisy[:, span.start : span.stop] += hidden
+    normalize = model.embedding.normalize_emb
+    embedded = normalize(noisy)  # (samples, time, channels)
+
+    clean = record(model, normalize(rows))
+    patch = patch_of(restore, clean)
+    cells = len(ids) * len(model.blocks)
+    group = max(1, MOST_ROWS // (cells + 1))
+    parts = embedded.split(group)
+    if progress is None:
+        progress = cells * samples > 2000
+    found = torch.cat([sweep(model, part, answer_ids, patch) for part in tqdm(parts, disable=not progress)], dim=1)
+    untouched = sweep(model, normalize(rows)[None], answer_ids, None)[0, 0]
+    grid = found[1:].view(len(ids), len(model.blocks), samples)  # (tokens, layers, samples)
+    return CausalTrace(
+        log_probability=grid.mean(dim=-1),
+        probability=grid.exp().mean(dim=-1),
+        clean=untouched.item(),
+        corrupted=found[0].mean().item(),
+        clean_probability=untouched.exp().item(),
+        corrupted_probability=found[0].exp().mean().item(),
+        tokens=tokens,
+        subject=span,
+        answer=tokenizer.decode(answer_ids, skip_special_tokens=False),
+        restore=restore,
+        noise=noise,
+        samples=samples,
+        seed=seed,
+    )
+
+
+@torch.no_grad()
+def sever_memory(model: RWKVLM, tokenizer: Tokenizer, prompt: str, answer: str | None = None) -> Grid:
+    """The probability of the answer when one layer forgets everything right after one token: (tokens, layers)."""
+    ids = tokenizer.encode(prompt).ids
+    answer_ids = check_answer(model, tokenizer, ids, answer)
+    embedded = model.embedding(torch.tensor(ids))[None]  # (1, time, channels)
+    empty = [piece.snapshot() for _, piece in halves_of(model)]  # check_answer left the buffers clear
+    found = sweep(model, embedded, answer_ids, Patch(after=1, state=lambda t, h: empty[h]))
+    return found[1:, 0].exp().view(len(ids), len(model.blocks))  # (tokens, layers)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what the trace is asked
+
+
+def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[int], list[str], range]:
+    """The prompt's token ids, their texts, and which of them spell the subject."""
+    encoding = tokenizer.encode(prompt)
+    if not encoding.ids:
+        raise ValueError("prompt: expected some text, got none; give a sentence that the model should finish")
+    count = prompt.count(subject) if subject else 0
+    if count != 1:
+        raise ValueError(f"subject: expected {subject!r} once in the prompt, found it {count} times in {prompt!r}; "
+                         "spell it as the prompt does, capitals included")
+    start = prompt.index(subject)
+    end = start + len(subject)
+    inside = [i for i, (a, b) in enumerate(encoding.offsets) if a < end and b > start]
+    return encoding.ids, [tokenizer.decode([i]) for i in encoding.ids], range(inside[0], inside[-1] + 1)
+
+
+def check_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None) -> list[int]:
+    """The ids of the answer: what the model says next, greedy, which has to be `answer` if one is given."""
+    expected = None if answer is None else tokenizer.encode(answer).ids
+    if expected == []:
+        raise ValueError("answer: expected some text, got none; None takes what the model says")
+    model.clear_buffers()
+    for token_id in ids:
+        logits = model.logits(token_id)  # (vocabulary,)
+    said: list[int] = []
+    for _ in range(len(expected or [0])):
+        said.append(int(logits.argmax()))
+        logits = model.logits(said[-1])  # (vocabulary,)
+    model.clear_buffers()
+    if expected is not None and said != expected:
+        raise ValueError(f"answer: expected the model to go on with {answer!r}, but it says {tokenizer.decode(said)!r}; "
+                         "trace a fact that it knows, or spell the answer with its leading space")
+    return said
+
+
+def embedding_scale(model: RWKVLM, tokenizer: Tokenizer) -> float:
+    """The standard deviation of the embedding table's entries over the tokens of all atlas subjects."""
+    subjects = [fact.subject for relation in load_atlas() for fact in relation.facts]
+    ids = sorted({i for encoding in tokenizer.encode_batch([f" {subject}" for subject in subjects]) for i in encoding.ids})
+    return model.embedding.embedding.weight[torch.tensor(ids)].std().item()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the sweep: every cell at once
+
+# A block is two halves, and each half is a norm, a piece with a state, and an addition. A cell (token, layer) is a run
+# that is like the others up to one half of one token, where something in it is replaced. All runs step together; a
+# cell's run begins at the half that makes it different, as a copy of the run that nothing is done to.
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What to replace. Halves count through the blocks: half 2 i is the attention of block i, half 2 i + 1 its MLP."""
+
+    after: int  # the half of its block after which a cell's run begins: 0 or 1
+    stream: Callable[[int, int], Tensor] | None = None  # (token, half) to the stream after it: (channels,)
+    update: Callable[[int, int], Tensor] | None = None  # (token, half) to what the half adds: (channels,)
+    state: Callable[[int, int], State] | None = None  # (token, half) to the half's state after the token
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Everything that happened in a run, by token and half."""
+
+    streams: list[list[Tensor]]  # (channels,)
+    updates: list[list[Tensor]]  # (channels,)
+    states: list[list[State]]
+
+
+def patch_of(restore: Restore, clean: Recording) -> Patch:
+    """What `causal_trace` puts back."""
+    stream = lambda t, h: clean.streams[t][h]
+    update = lambda t, h: clean.updates[t][h]
+    state = lambda t, h: clean.states[t][h]
+    patches = {
+        "both": Patch(after=1, stream=stream, state=state),
+        "activation": Patch(after=1, stream=stream),
+        "state": Patch(after=1, state=state),
+        "attention": Patch(after=0, update=update),
+        "mlp": Patch(after=1, update=update),
+    }
+    if restore not in patches:
+        raise ValueError(f"restore: expected one of {', '.join(map(repr, patches))}, got {restore!r}")
+    return patches[restore]
+
+
+def halves_of(model: RWKVLM) -> list[tuple[nn.Module, Piece]]:
+    """The norm and the piece of each half of each block, in order."""
+    return [half for block in model.blocks for half in ((block.ln1, block.attention), (block.ln2, block.gated_mlp))]
+
+
+def record(model: RWKVLM, embedded: Float[Tensor, "time channels"]) -> Recording:
+    """Run the blocks over these embeddings and keep everything."""
+    model.clear_buffers()
+    recording = Recording([], [], [])
+    for x in embedded:
+        streams, updates, states = [], [], []
+        for norm, piece in halves_of(model):
+            updates.append(piece(norm(x)))
+            x = x + updates[-1]  # (channels,)
+            streams.append(x)
+            states.append(piece.snapshot())
+        recording.streams.append(streams)
+        recording.updates.append(updates)
+        recording.states.append(states)
+    model.clear_buffers()
+    return recording
+
+
+def sweep(
+    model: RWKVLM, embedded: Float[Tensor, "samples time channels"], answer: Sequence[int], patch: Patch | None
+) -> Float[Tensor, "runs samples"]:
+    """The answer's log-probability in the run that nothing is done to, then in each cell's: token by token, layer by layer.
+
+    Rows are runs of all samples: (runs x samples, channels), the untouched run first.
+    """
+    samples, time, _ = embedded.shape
+    halves, layers = halves_of(model), len(model.blocks)
+    follow = model.embedding(torch.tensor(list(answer[:-1]), dtype=torch.long)).to(embedded)  # (answer - 1, channels)
+    model.clear_buffers()
+    states = [repeated(piece.snapshot(), samples) for _, piece in halves]
+    scores = torch.zeros(samples, dtype=embedded.dtype)  # (rows,)
+    for t in range(time + len(answer) - 1):
+        token = embedded[:, t] if t < time else follow[t - time].expand(samples, -1)  # (samples, channels)
+        x = token.repeat(len(scores) // samples, 1)  # (rows, channels)
+        cells = layers if patch and t < time else 0  # runs that begin at this token
+        begun = 0
+        for h, (norm, piece) in enumerate(halves):
+            untouched = {name: buffer[:samples] for name, buffer in states[h].items()}
+            piece.restore(joined(states[h], *[untouched] * begun))  # a run remembers what the untouched one did
+            update = piece(norm(x))  # (rows, channels)
+            before, x = x, x + update  # (rows, channels)
+            after = piece.state_buffers()
+            untouched = {name: buffer[:samples] for name, buffer in after.items()}
+            later = [  # runs that begin from here on, and what each remembers of this half
+                repeated(patch.state(t, h), samples) if patch.state and layer == h // 2 else untouched
+                for layer in range(begun, cells)
+            ]
+            states[h] = joined(after, *later)
+            if cells and h % 2 == patch.after:
+                x = torch.cat([x, begin_run(patch, t, h, before[:samples], x[:samples])])  # (rows, channels)
+                begun += 1
+        scores = torch.cat([scores, scores.new_zeros(cells * samples)])
+        if t >= time - 1:
+            scores = scores + model.unembedding.logits(x).log_softmax(dim=-1)[:, answer[t - time + 1]]
+    model.clear_buffers()
+    return scores.view(-1, samples)
+
+
+def begin_run(patch: Patch, t: int, h: int, before: Tensor, after: Tensor) -> Tensor:
+    """The stream with which a cell's run begins, after half h of token t: (samples, channels)."""
+    if patch.stream:
+        return patch.stream(t, h).expand_as(after)
+    if patch.update:
+        return before + patch.update(t, h)
+    return after
+
+
+def repeated(state: State, samples: int) -> State:
+    """The same state for every sample: (channels,) to (samples, channels)."""
+    return {name: buffer.expand(samples, -1) for name, buffer in state.items()}
+
+
+def joined(*states: State) -> State:
+    """The rows of all these states, one after the other."""
+    return {name: torch.cat([state[name] for state in states]) for name in states[0]}

@@ -1,0 +1,178 @@
+"""The causal trace: exact identities, the plain loop it must equal, and what it refuses."""
+
+import pytest
+import torch
+
+from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.tracing import causal_trace, find_subject, halves_of, patch_of, record, sever_memory, sweep
+
+TIME, SUBJECT, LAYERS = 7, range(1, 4), 3
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = RWKVLM.from_config(RWKVConfig(vocabulary=30, channels=12, layers=LAYERS, hidden=20)).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.6)
+    model.clear_buffers()
+    return model.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def embedded(model):
+    """A clean run's embeddings, and two corrupted ones."""
+    torch.manual_seed(1)
+    rows = model.embedding.embedding.weight[torch.randint(30, (TIME,))]
+    noisy = rows.repeat(2, 1, 1)
+    noisy[:, SUBJECT.start : SUBJECT.stop] += 2 * torch.randn(2, len(SUBJECT), 12, dtype=torch.float64)
+    return model.embedding.normalize_emb(rows), model.embedding.normalize_emb(noisy)
+
+
+ANSWER = [4, 9]
+
+
+def one_run(model, embedded, answer, cell=None, restore=None, clean=None):
+    """The plain loop: one run of one sample, with one cell restored."""
+    model.clear_buffers()
+    score = 0.0
+    follow = model.embedding(torch.tensor(answer[:-1]))
+    for t, x in enumerate([*embedded, *follow]):
+        for h, (norm, piece) in enumerate(halves_of(model)):
+            update = piece(norm(x))
+            here = cell == (t, h // 2)
+            if here and (restore, h % 2) in (("attention", 0), ("mlp", 1)):
+                update = clean.updates[t][h]
+            x = x + update
+            if here and restore in ("both", "state"):
+                piece.restore(clean.states[t][h])
+            if here and restore in ("both", "activation") and h % 2 == 1:
+                x = clean.streams[t][h]
+        if t >= len(embedded) - 1:
+            score = score + model.unembedding.logits(x).log_softmax(-1)[answer[t - len(embedded) + 1]]
+    model.clear_buffers()
+    return score
+
+
+@pytest.mark.parametrize("restore", ["both", "activation", "state", "attention", "mlp"])
+def test_the_sweep_equals_the_plain_loop(model, embedded, restore):
+    clean_embedded, noisy = embedded
+    clean = record(model, clean_embedded)
+    found = sweep(model, noisy, ANSWER, patch_of(restore, clean))
+    grid = found[1:].view(TIME, LAYERS, 2)
+    for sample in range(2):
+        torch.testing.assert_close(found[0, sample], one_run(model, noisy[sample], ANSWER), rtol=0, atol=1e-9)
+        for t in range(TIME):
+            for layer in range(LAYERS):
+                plain = one_run(model, noisy[sample], ANSWER, (t, layer), restore, clean)
+                torch.testing.assert_close(grid[t, layer, sample], plain, rtol=0, atol=1e-9)
+    assert grid.std() > 1e-3  # the cells differ, or the comparison says nothing
+
+
+def test_identities(model, embedded):
+    clean_embedded, noisy = embedded
+    clean = record(model, clean_embedded)
+    untouched = sweep(model, clean_embedded[None], ANSWER, None)[0]
+    close = dict(rtol=0, atol=1e-9)
+
+    activation = sweep(model, noisy, ANSWER[:1], patch_of("activation", clean))
+    one_token = sweep(model, clean_embedded[None], ANSWER[:1], None)[0]
+    corrupted, grid = activation[0], activation[1:].view(TIME, LAYERS, 2)
+    assert (corrupted - one_token).abs().min() > 1e-3
+    torch.testing.assert_close(grid[-1, -1], one_token.expand(2), **close)  # the last layer at the last token: clean
+    torch.testing.assert_close(grid[:-1, -1], corrupted.expand(TIME - 1, 2), **close)  # earlier tokens: corrupted
+    state = sweep(model, noisy, ANSWER[:1], patch_of("state", clean))
+    torch.testing.assert_close(
+        state[1:].view(TIME, LAYERS, 2)[-1], state[0].expand(LAYERS, 2), **close
+    )  # at the last token: too late
+
+    # the state of all layers at the last subject token gives the clean run
+    model.clear_buffers()
+    for norm_piece, kept in zip(halves_of(model), clean.states[SUBJECT[-1]]):
+        norm_piece[1].restore(kept)
+    score = 0.0
+    for t, x in enumerate([*noisy[0][SUBJECT.stop :], *model.embedding(torch.tensor(ANSWER[:-1]))]):
+        x = model.blocks(x)
+        if t >= TIME - SUBJECT.stop - 1:
+            score = score + model.unembedding.logits(x).log_softmax(-1)[ANSWER[t - (TIME - SUBJECT.stop - 1)]]
+    torch.testing.assert_close(score, untouched[0], **close)
+    model.clear_buffers()
+
+    # one layer's activations at all tokens give the clean run
+    for layer in range(LAYERS):
+        model.clear_buffers()
+        for t in range(TIME):
+            x = clean.streams[t][2 * layer + 1]
+            x = model.blocks[layer + 1 :](x)
+        torch.testing.assert_close(model.unembedding.logits(x).log_softmax(-1)[ANSWER[0]], one_token[0], **close)
+    model.clear_buffers()
+
+
+def test_severing_equals_forgetting_by_hand(model):
+    tokenizer, prompt = toy_tokenizer(), "a b c d e"
+    grid = sever_memory(model, tokenizer, prompt)
+    ids = tokenizer.encode(prompt).ids
+
+    def last_probabilities(severed):
+        model.clear_buffers()
+        for t, token_id in enumerate(ids):
+            probabilities = model(token_id)
+            if severed and severed[0] == t:
+                model.blocks[severed[1]].clear_buffers()
+        model.clear_buffers()
+        return probabilities
+
+    answer = last_probabilities(None).argmax()
+    for t in range(len(ids)):
+        for layer in range(LAYERS):
+            torch.testing.assert_close(grid[t, layer], last_probabilities((t, layer))[answer], rtol=0, atol=1e-9)
+    assert grid.std() > 1e-4
+
+
+def toy_tokenizer():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary = {"<|endoftext|>": 0, "<unk>": 1} | {chr(97 + i): i + 2 for i in range(26)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+def test_a_trace_says_how_it_was_made(model):
+    trace = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=3, noise=2.0, seed=5)
+    assert trace.log_probability.shape == trace.probability.shape == (4, LAYERS)
+    assert (trace.tokens, trace.subject, trace.restore) == (["a", "b", "c", "d"], range(1, 3), "both")
+    again = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=3, noise=2.0, seed=5)
+    other = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=3, noise=2.0, seed=6)
+    assert trace.log_probability.equal(again.log_probability)
+    assert not trace.log_probability.equal(other.log_probability)
+    silent = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=2, noise=0.0)
+    assert silent.corrupted == pytest.approx(silent.clean, abs=1e-12)
+
+
+def test_splitting_the_batch_changes_nothing(model, monkeypatch):
+    whole = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=5)
+    monkeypatch.setattr("rwkv_explainer.tracing.MOST_ROWS", 30)
+    torch.testing.assert_close(causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=5).log_probability, whole.log_probability)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "answer", "words"),
+    [
+        ("", "b", None, "prompt: expected some text"),
+        ("a b c", "z", None, "found it 0 times"),
+        ("a b c b", "b", None, "found it 2 times"),
+        ("a b c", "", None, "found it 0 times"),
+        ("a b c", "b", "", "answer: expected some text"),
+        ("a b c", "b", "q r s t u v", "but it says"),
+    ],
+)
+def test_what_it_refuses(model, prompt, subject, answer, words):
+    with pytest.raises(ValueError, match=words):
+        causal_trace(model, toy_tokenizer(), prompt, subject, answer)
+
+
+def test_the_subject_is_found_with_or_without_its_space():
+    ids, tokens, span = find_subject(toy_tokenizer(), "a b c d", "b c")
+    assert span == range(1, 3) and find_subject(toy_tokenizer(), "a b c d", " b c")[2] == span
