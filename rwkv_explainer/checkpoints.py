@@ -1,0 +1,350 @@
+"""From files to models: the names of the tensors, reading and writing them, and `load_pretrained`.
+
+A checkpoint holds a model's tensors under the names of the architecture's own training code. `KEYS` says which of our
+parameters each one is; reading, writing and the book's symbol map all go by this one table.
+"""
+
+import difflib
+import os
+import pickle
+import re
+import subprocess
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from rwkv_explainer.hub import (
+    PILE, PILE_VOCABULARY, TOKENIZER_FILE, CheckpointError, check_sha256, fetch_tokenizer, fetch_weights, in_words,
+)
+from rwkv_explainer.model import RWKVLM, RWKVConfig
+
+BUNDLED = Path(__file__).parent / "bundled"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+WORTH_SAYING = 4e9  # bytes of memory from which a model says how much it takes
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the names
+
+
+@dataclass(frozen=True)
+class Key:
+    """One tensor of a model: what it is called where, its shape, the paper's letter. `{i}` is the number of a block."""
+
+    upstream: str  # in the checkpoints of the architecture's own code
+    converted: str  # in those converted for the transformers library
+    ours: str
+    stored: tuple[str, ...]  # its shape in a checkpoint
+    letter: str = ""
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """Its shape in our models."""
+        return tuple(size for size in self.stored if size != "1")
+
+
+CHANNELS, SQUARE, MIX = ("channels",), ("channels", "channels"), ("1", "1", "channels")
+KEYS = [
+    Key("emb.weight", "rwkv.embeddings.weight", "embedding.embedding.weight", ("vocabulary", "channels")),
+    *(Key(f"blocks.0.ln0.{p}", f"rwkv.blocks.0.pre_ln.{p}", f"embedding.normalize_emb.{p}", CHANNELS)
+      for p in ("weight", "bias")),
+    *(Key(f"blocks.{{i}}.{ln}.{p}", f"rwkv.blocks.{{i}}.{ln}.{p}", f"blocks.{{i}}.{ln}.{p}", CHANNELS)
+      for ln in ("ln1", "ln2") for p in ("weight", "bias")),
+    *(Key(f"blocks.{{i}}.att.{theirs}", f"rwkv.blocks.{{i}}.attention.{converted}",
+          f"blocks.{{i}}.attention.{ours}", *rest)
+      for theirs, converted, ours, *rest in (
+          ("time_decay", "time_decay", "memory.log_decay", CHANNELS, "w"),
+          ("time_first", "time_first", "memory.log_gain", CHANNELS, "u"),
+          ("time_mix_k", "time_mix_key", "key_mixer.weight", MIX, "mu_k"),
+          ("time_mix_v", "time_mix_value", "value_mixer.weight", MIX, "mu_v"),
+          ("time_mix_r", "time_mix_receptance", "receptance_mixer.weight", MIX, "mu_r"),
+          ("key.weight", "key.weight", "key.weight", SQUARE, "W_k"),
+          ("value.weight", "value.weight", "value.weight", SQUARE, "W_v"),
+          ("receptance.weight", "receptance.weight", "receptance.weight", SQUARE, "W_r"),
+          ("output.weight", "output.weight", "output.weight", SQUARE, "W_o"),
+      )),
+    *(Key(f"blocks.{{i}}.ffn.{theirs}", f"rwkv.blocks.{{i}}.feed_forward.{converted}",
+          f"blocks.{{i}}.gated_mlp.{ours}", *rest)
+      for theirs, converted, ours, *rest in (
+          ("time_mix_k", "time_mix_key", "mlp_mixer.weight", MIX, "mu'_k"),
+          ("time_mix_r", "time_mix_receptance", "receptance_mixer.weight", MIX, "mu'_r"),
+          ("key.weight", "key.weight", "key.weight", ("hidden", "channels"), "W'_k"),
+          ("receptance.weight", "receptance.weight", "receptance.weight", SQUARE, "W'_r"),
+          ("value.weight", "value.weight", "value.weight", ("channels", "hidden"), "W'_v"),
+      )),
+    *(Key(f"ln_out.{p}", f"rwkv.ln_out.{p}", f"unembedding.normalize_unemb.{p}", CHANNELS) for p in ("weight", "bias")),
+    Key("head.weight", "head.weight", "unembedding.unembedding.weight", ("vocabulary", "channels")),
+]
+
+RELATIVES = {  # a tensor that only they have: who they are
+    r"\.att\.(x_r|a0|r_k)$": "RWKV-7",
+    r"\.att\.time_maa": "RWKV-6",
+    r"\.att\.(ln_x|gate|time_faaaa)": "RWKV-5",
+    r"\.att\.(time_mix_)?(qq|kk|vv|oo)": "RWKV-4b, a variant with an attention matrix in every block",
+    r"\.tiny_(q|k|v|ln|mask)": "RWKV-4a, a variant with an attention matrix in one block",
+    r"\.attention\.(ln_x|gate|time_maa|time_faaaa)": "RWKV-5 or later, converted for the transformers library",
+}
+
+
+def keys_of(layers: int) -> list[tuple[Key, int | None]]:
+    """Every tensor of a model with this many blocks: its row of the table, and which block it stands in."""
+    whole = [(key, None) for key in KEYS if "{i}" not in key.ours]
+    return whole + [(key, i) for i in range(layers) for key in KEYS if "{i}" in key.ours]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# reading
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Every tensor in a model's file, under our names and in our shapes, in the stored dtype. Nothing is copied.
+
+    The file is a `.safetensors` or PyTorch file (`.pth`, `.pt`, `.bin`) of an RWKV-4, in the layout of the
+    architecture's own code or of the transformers library. The tensors stay on the disk until they are used.
+
+    Raises:
+        CheckpointError: if it is not such a file, or a tensor in it is missing, unexpected, misshaped or not finite.
+    """
+    path = Path(path)
+    stored = read_tensors(path)
+    check_family(path, stored)
+    layout = next((layout for layout in ("upstream", "converted") if getattr(KEYS[0], layout) in stored), None)
+    if layout is None:
+        raise CheckpointError(f"{path}: expected an RWKV-4 with a tensor {KEYS[0].upstream} or {KEYS[0].converted}, got "
+                              f"{in_short(stored)}; is it the file of another architecture?")
+    sizes, layers = read_sizes(path, stored, layout)
+    rows = {getattr(key, layout).format(i=i): (key, i) for key, i in keys_of(layers)}
+    if rows.keys() != stored.keys():
+        missing, left_over = rows.keys() - stored.keys(), stored.keys() - rows.keys()
+        raise CheckpointError(f"{path}: expected the {len(rows)} tensors of an RWKV-4 with {layers} blocks; missing: "
+                              f"{in_short(missing)}; left over: {in_short(left_over)}; the file is not whole, or of a "
+                              "variant: get it again")
+    for name, (key, _) in rows.items():
+        check_tensor(f"{path}: {name}", stored[name], key.stored, sizes)
+    return {key.ours.format(i=i): stored[name].detach().reshape([sizes[size] for size in key.shape])
+            for name, (key, i) in rows.items()}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file, by the names that they have there."""
+    if path.is_dir():
+        raise CheckpointError(f"{path}: expected a file, got a folder; name the file in it")
+    if not path.exists():
+        raise CheckpointError(f"{path}: expected a file, there is none; paths start from {Path.cwd()}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with open(path, "rb") as file:
+            is_zip = file.read(4) == b"PK\3\4"  # what PyTorch writes; only this can stay on the disk until it is used
+        stored = torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path}: expected tensors and nothing else, got no PyTorch file, or one with other "
+                              "things, which could run code while they are loaded; it was not loaded. If it is yours, "
+                              "save model.state_dict() alone, or a .safetensors") from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        why = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: expected a whole model's file, got {in_words(path.stat().st_size)} that cannot "
+                              f"be read ({why:.200}); it may be cut off: get it again") from error
+    entries = stored.items() if isinstance(stored, dict) else [(f"a {type(stored).__name__}", None)]
+    for name, value in entries:
+        if not (isinstance(name, str) and isinstance(value, Tensor)):
+            raise CheckpointError(f"{path}: expected a dict of tensors by name, got {name!r} ({type(value).__name__}); "
+                                  "if it is the file of a training run, save its model.state_dict() alone")
+    return stored
+
+
+def check_family(path: Path, names: Iterable[str]) -> None:
+    """Refuse the other RWKVs."""
+    for pattern, relative in RELATIVES.items():
+        for name in names:
+            if re.search(pattern, name):
+                raise CheckpointError(f"{path}: expected an RWKV-4, got {relative}: it has {name}; this book's model is "
+                                      f"the plain RWKV-4, as in {', '.join(PILE)}")
+
+
+def read_sizes(path: Path, stored: Mapping[str, Tensor], layout: str) -> tuple[dict[str, int], int]:
+    """The sizes by which to measure every tensor, and the number of blocks."""
+    table = stored[getattr(KEYS[0], layout)]
+    if table.dim() != 2:
+        raise CheckpointError(f"{path}: {getattr(KEYS[0], layout)}: expected shape (vocabulary, channels), got "
+                              f"{tuple(table.shape)}; get the file again")
+    vocabulary, channels = table.shape
+    middle = stored.get(next(getattr(key, layout) for key in KEYS if "hidden" in key.stored).format(i=0))
+    hidden = 4 * channels if middle is None else len(middle)
+    blocks = {match[1] for name in stored if (match := re.search(r"\bblocks\.(\d+)\.(?!ln0|pre_ln)", name))}
+    return {"1": 1, "vocabulary": vocabulary, "channels": channels, "hidden": hidden}, len(blocks)
+
+
+def check_tensor(what: str, tensor: Tensor, axes: tuple[str, ...], sizes: Mapping[str, int]) -> None:
+    """Refuse a tensor that is not what its place in the model asks for."""
+    shape = tuple(sizes[axis] for axis in axes)
+    if tensor.shape != shape:
+        raise CheckpointError(f"{what}: expected shape {shape}, that is ({', '.join(axes)}), got "
+                              f"{tuple(tensor.shape)}; is it an RWKV-4?")
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"{what}: expected floats, got {tensor.dtype}; turn a quantized model into floats first")
+    if max(shape) == tensor.numel() and not tensor.isfinite().all():  # matrices would have to be read for it
+        raise CheckpointError(f"{what}: expected finite numbers, got NaN or infinity; the file is damaged, or what made "
+                              "it overflowed: get it again")
+
+
+def in_short(names: Collection[str]) -> str:
+    """The first few of many names."""
+    first = ", ".join(sorted(names)[:4]) or "none"
+    return first + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# writing
+
+
+def upstream_weights(model: RWKVLM) -> dict[str, Tensor]:
+    """The model's tensors under upstream's names and in upstream's shapes: what the architecture's own code reads."""
+    ours = model.state_dict()
+    rows = [(key, i, ours[key.ours.format(i=i)]) for key, i in keys_of(model.config.layers)]
+    return {key.upstream.format(i=i): tensor[(None,) * key.stored.count("1")] for key, i, tensor in rows}
+
+
+def write_weights(model: RWKVLM, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write the model as safetensors, in upstream's layout. Whatever happens, `path` is never half a file.
+
+    Raises:
+        CheckpointError: if a number is too large for `dtype`, or not a number.
+    """
+    path = Path(path)
+    weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in upstream_weights(model).items()}
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {name}: expected finite numbers in {dtype}, got NaN or infinity; nothing "
+                                  "was written. Did training overflow? Else write torch.bfloat16 or torch.float32")
+    new = path.with_name(path.name + ".new")
+    try:
+        save_file(weights, new)
+        with open(new, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# whole models
+
+
+def load_pretrained(
+    name_or_path: str | Path | None = None, dtype: torch.dtype | None = None
+) -> tuple[RWKVLM, Tokenizer | None]:
+    """A trained model and its tokenizer, ready to step.
+
+    Args:
+        name_or_path: "textbook", which is part of this package; a model of the Pile family, such as "rwkv-4-pile-169m",
+            which is downloaded when it is first asked for; or the path of a file, see `read_weights`. None stands for
+            what the environment variable RWKV_EXPLAINER_MODEL says, and otherwise for "textbook".
+        dtype: what the model computes in. None stands for float32 for the Pile family, float64 for the others.
+
+    Returns:
+        The model, which has read nothing and records no gradients, and its tokenizer, which is also `model.tokenizer`:
+        for a path, the `tokenizer.json` or `20B_tokenizer.json` beside it, or None.
+
+    Raises:
+        CheckpointError: if there is no such model, it cannot be had or read, or there is not enough memory for it.
+    """
+    if dtype is not None and not dtype.is_floating_point:
+        raise CheckpointError(f"dtype: expected a float dtype, such as torch.float32, got {dtype}")
+    name = str(name_or_path or os.environ.get("RWKV_EXPLAINER_MODEL") or "textbook")
+    if name in PILE:
+        dtype = dtype or torch.float32
+        check_memory(name, dtype)
+        tokenizer, weights = fetch_tokenizer(), fetch_weights(PILE[name])
+    elif name == "textbook":
+        weights, tokenizer = find_bundled()
+    elif isinstance(name_or_path, Path) or Path(name).name != name or name.endswith(SUFFIXES) or Path(name).exists():
+        weights = Path(name).expanduser()
+        beside = (weights.with_name(file) for file in ("tokenizer.json", TOKENIZER_FILE))
+        tokenizer = next((file for file in beside if file.exists()), None)
+    else:
+        raise CheckpointError(unknown(name))
+    model = build(read_weights(weights), dtype or torch.float64)
+    model.name = name
+    model.tokenizer = read_tokenizer(tokenizer, model.vocabulary) if tokenizer else None
+    return model, model.tokenizer
+
+
+def build(weights: Mapping[str, Tensor], dtype: torch.dtype) -> RWKVLM:
+    """A model around these very tensors, converted only where they are of another dtype."""
+    weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    with torch.device("meta"):  # a model without memory of its own, into which the tensors are put
+        model = RWKVLM.from_weights(weights)
+    return model.requires_grad_(False).eval()
+
+
+def find_bundled() -> tuple[Path, Path]:
+    """The bundled model's files, each compared with its line in SHA256SUMS."""
+    sums = BUNDLED / "SHA256SUMS"
+    if not sums.exists():
+        raise CheckpointError(f"{sums}: the bundled model is not here; install the package again, or `make train`")
+    expected = dict(reversed(line.split(maxsplit=1)) for line in sums.read_text().splitlines())
+    files = BUNDLED / "model.safetensors", BUNDLED / "tokenizer.json"
+    for file in files:
+        if not file.exists() or file.name not in expected:
+            raise CheckpointError(f"{file}: the bundled model is not whole: the file or its line in {sums} is missing; "
+                                  "install the package again")
+        check_sha256(file, expected[file.name])
+    return files
+
+
+def read_tokenizer(path: Path, vocabulary: int) -> Tokenizer:
+    """The tokenizer in a file, if the model has a row for each of its tokens."""
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no narrower one
+        raise CheckpointError(f"{path}: expected a tokenizer of the tokenizers library, got: {error}") from error
+    if tokenizer.get_vocab_size() > vocabulary:
+        raise CheckpointError(f"{path}: expected at most {vocabulary} tokens, as the model beside it has rows, got "
+                              f"{tokenizer.get_vocab_size()}; it is another model's tokenizer")
+    return tokenizer
+
+
+def unknown(name: str) -> str:
+    """That there is no such model, and which ones there are."""
+    names = ["textbook", *PILE]
+    nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    return (f"{name!r}: expected a model's name or the path of a file, got neither"
+            + (f"; did you mean {nearest[0]!r}?" if nearest else ";") + f" There are: {', '.join(names)}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# is there memory for it?
+
+
+def check_memory(name: str, dtype: torch.dtype) -> None:
+    """Say how much memory a large model of the Pile family takes, and refuse it where there is not as much."""
+    pile = PILE[name]
+    with torch.device("meta"):
+        model = RWKVLM.from_config(RWKVConfig(PILE_VOCABULARY, pile.channels, pile.layers, 4 * pile.channels))
+    needed = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    if needed >= WORTH_SAYING:
+        print(f"{name} takes {in_words(needed)} of memory in {dtype}.", flush=True)
+    available = available_memory()
+    if available is not None and available < needed:
+        raise CheckpointError(f"{name} takes {in_words(needed)} of memory in {dtype}, and {in_words(available)} are "
+                              "available; close something, choose dtype=torch.bfloat16, or a smaller model")
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that a model could take, or None where the machine does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()  # Linux
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        pass
+    try:  # macOS says only how much there is in all
+        return int(subprocess.run(["sysctl", "-n", "hw.memsize"], capture_output=True, check=True).stdout)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return None
