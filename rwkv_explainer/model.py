@@ -101,9 +101,14 @@ class Piece(nn.Module):
 
 def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes of the model whose tensors these are, read off their shapes."""
-    vocabulary, channels = weights["embedding.embedding.weight"].shape
     blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
-    hidden = weights["blocks.0.gated_mlp.key.weight"].shape[0] if blocks else 4 * channels
+    table, middle = "embedding.embedding.weight", "blocks.0.gated_mlp.key.weight"
+    for name in [table, middle] if blocks else [table]:
+        if name not in weights or weights[name].dim() != 2:
+            raise ValueError(f"weights[{name!r}]: expected a matrix, which says how large the model is, got "
+                             f"{'no such tensor' if name not in weights else tuple(weights[name].shape)}")
+    vocabulary, channels = weights[table].shape
+    hidden = weights[middle].shape[0] if blocks else 4 * channels
     return {"vocabulary": vocabulary, "channels": channels, "layers": len(blocks), "hidden": hidden}
 
 
@@ -372,11 +377,12 @@ class RWKVLM(Piece):
 @no_type_check
 def check_token(token: TokenId | OneHot, vocabulary: int) -> None:
     """Refuse what is not a token of a model with this many tokens, and say why."""
-    ids = f"token: expected an id from 0 to {vocabulary - 1}, a tensor of such ids, or one-hots (*batch, {vocabulary})"
+    ids = (f"token: expected an id from 0 to {vocabulary - 1}, a tensor of such ids (int64 or int32), "
+           f"or one-hots (*batch, {vocabulary})")
     if isinstance(token, int) and not isinstance(token, bool):
         if not 0 <= token < vocabulary:
             raise ValueError(f"{ids}, got {token}")
-    elif not isinstance(token, Tensor) or token.dtype == torch.bool or token.is_complex():
+    elif not isinstance(token, Tensor) or not (token.is_floating_point() or token.dtype in (torch.int64, torch.int32)):
         got = f"a tensor of {token.dtype}" if isinstance(token, Tensor) else f"{type(token).__name__} {token!r:.40}"
         raise TypeError(f"{ids}, got {got}")
     elif token.is_floating_point():
