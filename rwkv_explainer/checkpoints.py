@@ -116,7 +116,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     check_family(path, stored)
     layout = next((layout for layout in ("upstream", "converted") if getattr(KEYS[0], layout) in stored), None)
     if layout is None:
-        raise CheckpointError(f"{path}: expected an RWKV-4 with a tensor {KEYS[0].upstream} or {KEYS[0].converted}, got "
+        raise CheckpointError(f"{path}: expected an RWKV-4 with {KEYS[0].upstream} or {KEYS[0].converted}, got "
                               f"{in_short(stored)}; is it the file of another architecture?")
     sizes, layers = read_sizes(path, stored, layout)
     rows = {getattr(key, layout).format(i=i): (key, i) for key, i in keys_of(layers)}
@@ -164,8 +164,8 @@ def check_family(path: Path, names: Iterable[str]) -> None:
     for pattern, relative in RELATIVES.items():
         for name in names:
             if re.search(pattern, name):
-                raise CheckpointError(f"{path}: expected an RWKV-4, got {relative}: it has {name}; this book's model is "
-                                      f"the plain RWKV-4, as in {', '.join(PILE)}")
+                raise CheckpointError(f"{path}: expected an RWKV-4, got {relative}: it has {name}; this book has "
+                                      f"the plain RWKV-4 alone, as in {', '.join(PILE)}")
 
 
 def read_sizes(path: Path, stored: Mapping[str, Tensor], layout: str) -> tuple[dict[str, int], int]:
@@ -176,7 +176,7 @@ def read_sizes(path: Path, stored: Mapping[str, Tensor], layout: str) -> tuple[d
                               f"{tuple(table.shape)}; get the file again")
     vocabulary, channels = table.shape
     middle = stored.get(next(getattr(key, layout) for key in KEYS if "hidden" in key.stored).format(i=0))
-    hidden = 4 * channels if middle is None else len(middle)
+    hidden = middle.shape[0] if middle is not None and middle.dim() else 4 * channels
     blocks = {match[1] for name in stored if (match := re.search(r"\bblocks\.(\d+)\.(?!ln0|pre_ln)", name))}
     return {"1": 1, "vocabulary": vocabulary, "channels": channels, "hidden": hidden}, len(blocks)
 
@@ -190,8 +190,8 @@ def check_tensor(what: str, tensor: Tensor, axes: tuple[str, ...], sizes: Mappin
     if not tensor.is_floating_point():
         raise CheckpointError(f"{what}: expected floats, got {tensor.dtype}; turn a quantized model into floats first")
     if max(shape) == tensor.numel() and not tensor.isfinite().all():  # matrices would have to be read for it
-        raise CheckpointError(f"{what}: expected finite numbers, got NaN or infinity; the file is damaged, or what made "
-                              "it overflowed: get it again")
+        raise CheckpointError(f"{what}: expected finite numbers, got NaN or infinity; it is damaged, or "
+                              "what made it overflowed: get it again")
 
 
 def in_short(names: Collection[str]) -> str:
@@ -289,7 +289,8 @@ def find_bundled() -> tuple[Path, Path]:
     sums = BUNDLED / "SHA256SUMS"
     if not sums.exists():
         raise CheckpointError(f"{sums}: the bundled model is not here; install the package again, or `make train`")
-    expected = dict(reversed(line.split(maxsplit=1)) for line in sums.read_text().splitlines())
+    words = sums.read_text().split()
+    expected = dict(zip(words[1::2], words[::2]))
     files = BUNDLED / "model.safetensors", BUNDLED / "tokenizer.json"
     for file in files:
         if not file.exists() or file.name not in expected:

@@ -9,6 +9,8 @@ import errno
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -67,11 +69,16 @@ def fetch_weights(model: PileModel) -> Path:
     if not isinstance(cached, str):
         check_online(hub, model.name)
         url = hub.hf_hub_url(model.repository, model.file)
-        location, etag, size = look_up(hub, url)
+        with explained(hub, url):
+            found = hub.get_hf_file_metadata(url)
+        if not (found.etag and found.size and found.commit_hash):
+            raise CheckpointError(f"{url}: expected a hub's headers (ETag, Content-Length, X-Repo-Commit), got {found}"
+                                  "; is HF_ENDPOINT the address of a hub?")
         folder = hub.file_download.repo_folder_name(repo_id=model.repository, repo_type="model")
-        blob = Path(hub.constants.HF_HUB_CACHE, folder, "blobs", etag)
-        download(hub, location, blob, size, model.sha256)
-        cached = hub.hf_hub_download(model.repository, model.file)  # finds the blob there, and only gives it its name
+        blob = Path(hub.constants.HF_HUB_CACHE, folder, "blobs", found.etag)
+        download(hub, url, found.location, blob, found.size, model.sha256)
+        with explained(hub, url):  # the client finds the file there, and only gives it its name
+            cached = hub.hf_hub_download(model.repository, model.file)
     check_sha256_once(Path(cached), model.sha256)
     return Path(cached)
 
@@ -85,11 +92,12 @@ def fetch_tokenizer() -> Path:
         CheckpointError: if the file cannot be had, or is not the one that was asked for.
     """
     hub = client()
-    target = hub.cached_assets_path("rwkv-explainer", "tokenizers", TOKENIZER_SHA256[:16]) / TOKENIZER_FILE
+    target = Path(hub.constants.HF_ASSETS_CACHE, "rwkv-explainer", TOKENIZER_FILE)
     if not target.exists():
         check_online(hub, TOKENIZER_FILE)
         folder = os.environ.get("RWKV_EXPLAINER_TOKENIZER_URL") or TOKENIZER_FOLDER
-        download(hub, f"{folder.rstrip('/')}/{TOKENIZER_FILE}", target, TOKENIZER_BYTES, TOKENIZER_SHA256)
+        url = f"{folder.rstrip('/')}/{TOKENIZER_FILE}"
+        download(hub, url, url, target, TOKENIZER_BYTES, TOKENIZER_SHA256)
     check_sha256(target, TOKENIZER_SHA256)
     return target
 
@@ -116,43 +124,35 @@ def check_online(hub: ModuleType, what: str) -> None:
 # the download
 
 
-def look_up(hub: ModuleType, url: str) -> tuple[str, str, int]:
-    """What the hub says of a file before it sends it: where it comes from, its name in the cache, its size."""
-    try:
-        found = hub.get_hf_file_metadata(url)
-    except (hub.errors.HTTPError, OSError) as error:
-        raise CheckpointError(explain(hub, error, url)) from error
-    if not (found.etag and found.size and found.commit_hash):
-        raise CheckpointError(f"{url}: expected the hub's headers (ETag, Content-Length, X-Repo-Commit), got {found}; "
-                              "is HF_ENDPOINT a hub?")
-    return found.location, found.etag, found.size
-
-
-def download(hub: ModuleType, url: str, target: Path, size: int, sha256: str) -> None:
+def download(hub: ModuleType, url: str, location: str, target: Path, size: int, sha256: str) -> None:
     """Bring `url` to `target`, going on from what an earlier call left. One process at a time; the others wait.
+
+    Args:
+        location: where the bytes of `url` are, if it is elsewhere.
 
     Raises:
         CheckpointError: if it does not come whole, or has another sha256 than expected. Then there is no `target`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".incomplete")
-    with hub.utils.WeakFileLock(target.with_name(target.name + ".lock")):
-        if target.exists():
-            return
-        receive(hub, url, partial, size)
-        try:
-            check_sha256(partial, sha256)
-        except CheckpointError as error:
-            partial.unlink()
-            raise CheckpointError(f"{url} sent another file, or a damaged one, which was deleted; call again, and if it "
-                                  f"stays so, that place does not have the right file ({error})") from None
-        os.replace(partial, target)
+    with explained(hub, url, partial):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with hub.utils.WeakFileLock(target.with_name(target.name + ".lock")):
+            if target.exists():
+                return
+            receive(hub, url, location, partial, size)
+            try:
+                check_sha256(partial, sha256)
+            except CheckpointError as error:
+                partial.unlink()
+                raise CheckpointError(f"{url} sent another file, or a damaged one, which was deleted; call again; if "
+                                      f"it stays so, that place does not have the right file ({error})") from None
+            os.replace(partial, target)
 
 
-def receive(hub: ModuleType, url: str, partial: Path, size: int) -> None:
+def receive(hub: ModuleType, url: str, location: str, partial: Path, size: int) -> None:
     """Add to `partial` what is still missing of `size` bytes."""
     done = partial.stat().st_size if partial.exists() else 0
-    if done > size:  # never ours
+    if done > size:  # then it was never the beginning of this file
         partial.unlink()
         done = 0
     free = shutil.disk_usage(partial.parent).free
@@ -160,30 +160,39 @@ def receive(hub: ModuleType, url: str, partial: Path, size: int) -> None:
         raise CheckpointError(f"{url}: needs {in_words(size - done)} on the disk of {partial.parent}, where "
                               f"{in_words(free)} are free; make room, or set HF_HOME to a folder on a larger disk")
     headers = hub.utils.build_hf_headers(token=False) | {"Accept-Encoding": "identity"}  # not zipped
+    with open(partial, "ab") as file:
+        hub.file_download.http_get(location, file, resume_size=done, headers=headers, expected_size=size,
+                                   displayed_filename=url.rpartition("/")[2])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def explained(hub: ModuleType, url: str, partial: Path | None = None) -> Iterator[None]:
+    """Turn what goes wrong on the way into a CheckpointError that says what to do. `partial` keeps what came."""
     try:
-        with open(partial, "ab") as file:
-            hub.file_download.http_get(url, file, resume_size=done, headers=headers, expected_size=size)
-            file.flush()
-            os.fsync(file.fileno())
+        yield
     except (hub.errors.HTTPError, OSError) as error:
-        if type(error) is OSError and error.errno is None:  # the client's word for: whole, but of another size
+        if partial and type(error) is OSError and error.errno is None:  # the client's sign for a wrong length
             partial.unlink()
-        raise CheckpointError(explain(hub, error, url, partial)) from error
+        kept = partial.stat().st_size if partial and partial.exists() else 0
+        raise CheckpointError(f"{url}: {explain(hub, error, partial, kept)}") from error
 
 
-def explain(hub: ModuleType, error: Exception, url: str, partial: Path | None = None) -> str:
-    """What went wrong with a download, and what to do."""
-    kept = partial.stat().st_size if partial and partial.exists() else 0
+def explain(hub: ModuleType, error: Exception, partial: Path | None, kept: int) -> str:
+    """What went wrong with a download that left `kept` bytes, and what to do."""
+    why = f"{type(error).__name__}: {error}".partition("\n")[0]
     if isinstance(error, hub.errors.HfHubHTTPError):
-        return (f"{url}: expected the file, got HTTP status {error.response.status_code}; if HF_ENDPOINT or "
+        return (f"expected the file, got HTTP status {error.response.status_code}; if HF_ENDPOINT or "
                 "RWKV_EXPLAINER_TOKENIZER_URL names a mirror, does the mirror have it?")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (f"{url}: the disk is full; {in_words(kept)} are kept in {partial}: make room and call again to go on "
-                "from there, or delete it and set HF_HOME to a folder on a larger disk")
-    if isinstance(error, OSError) and error.errno and partial:
-        return f"{partial}: cannot be written ({error}); set HF_HOME to a folder of yours"
-    return (f"{url}: did not come whole ({type(error).__name__}: {error}); is there a network? Call again: "
-            + (f"{in_words(kept)} are kept in {partial}, and it goes on from there" if kept else "nothing came yet"))
+        return (f"the disk is full; {in_words(kept)} are kept in {partial}: make room and call again to go on from "
+                "there, or delete it and set HF_HOME to a folder on a larger disk")
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot be written ({why}); set HF_HOME to a folder of yours"
+    if kept:
+        return f"broke off ({why}); call again to go on: {in_words(kept)} are kept in {partial}"
+    return f"did not come ({why}); is there a network? Nothing is kept: call again"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -213,7 +222,7 @@ def check_sha256_once(path: Path, expected: str) -> None:
         pass  # a cache that is not ours to write to: it is hashed every time
 
 
-def in_words(size: float) -> str:
+def in_words(size: int | float) -> str:
     """A number of bytes, for people: 4.2 GB, 13 kB."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
