@@ -1,0 +1,63 @@
+# The commands of this repository: `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+BOOK := _build/html
+PORT ?= 8000
+JUPYTERLAB := jupyterlab==4.6.6
+
+# Steps of RNN mode are many small tensor operations, which a second thread only slows down.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install book html serve lab test train clean
+
+help:  ## list these commands
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
+
+install: $(VENV)/.installed  ## make .venv with all that the book needs, pinned (TORCH_INDEX=... chooses PyTorch's build)
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+ifdef TORCH_INDEX
+	$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements.txt)"
+endif
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+book: install html  ## run the chapters that changed and build the book
+	@echo "The book is ready. Open file://$(CURDIR)/$(BOOK)/index.html, or run: make serve"
+
+# Sphinx says each warning once: after a failure, every page is read again, or the next build would pass in silence.
+html:
+	@rm -rf $(BOOK)/reports
+	@$(BIN)/jupyter-book build book --config _config.yml --toc $(CURDIR)/_toc.yml --path-output . -W -n --keep-going \
+		|| { rm -rf _build/.doctrees; echo "The book did not build: see the warnings and errors above." >&2; exit 1; }
+
+serve: book  ## show the book at http://localhost:8000 (PORT=... chooses another port)
+	$(BIN)/python -m http.server $(PORT) --bind localhost --directory $(BOOK)
+
+lab: install  ## open the chapters in JupyterLab, to run and change them
+	@$(BIN)/python -m pip install --quiet --constraint requirements.txt $(JUPYTERLAB)
+	$(BIN)/jupyter lab --notebook-dir book
+
+test: book  ## build the book, then check it and the package
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+train: install  ## train a small model: on a text with CORPUS=text.txt, else on the atlas alone, in a few minutes
+ifdef CORPUS
+	$(BIN)/python -m rwkv_explainer.training --corpus $(CORPUS) --workers 2
+else
+	$(BIN)/python -m rwkv_explainer.training --out runs/atlas --layers 4 --channels 128 --vocabulary 2048 \
+		--rows 16 --length 64 --steps 300 --workers 2
+endif
+
+clean:  ## remove the built book and all executed chapters; .venv and runs stay
+	rm -rf _build

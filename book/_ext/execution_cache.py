@@ -1,0 +1,69 @@
+"""Sphinx extension: a chapter runs again whenever anything that its outputs depend on has changed.
+
+jupyter-cache recognizes an executed chapter by its cells alone. A chapter that computes with the package would so keep
+showing what an older package computed. Hence the cache's folder is named after the rest: the package's sources and data,
+the bundled weights, the pinned tools and the chosen model. Any change means another folder, in which nothing has run.
+
+Sphinx itself does not notice a changed style sheet; so that pages get it, the static files' hash is made a setting.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+CHOSEN_MODEL = "RWKV_EXPLAINER_MODEL"  # the environment variable that `load_pretrained` reads
+
+
+def fingerprint(root: Path, model: str = "") -> str:
+    """A short name for everything but the chapters that the chapters' outputs depend on.
+
+    Args:
+        root: the repository.
+        model: the chosen model, a name or a path; of a file at that path, size and time of change count too.
+    """
+    package = root / "rwkv_explainer"
+    files = [path for path in package.rglob("*") if path.is_file() and not is_scratch(path.relative_to(package))]
+    digest = hash_files(root, [root / "requirements.txt", *files])
+    digest.update(f"model {model}\n".encode())
+    if Path(model).is_file():
+        status = Path(model).stat()
+        digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def hash_files(root: Path, files: list[Path]):
+    """A hash over the files' paths below `root` and their contents."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    return digest
+
+
+def is_scratch(path: Path) -> bool:
+    """Compiled files, and what editors and file managers leave behind: no chapter reads them."""
+    return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
+
+
+def chosen_model() -> str:
+    """The model that the chapters will load; a path made absolute, since they run in the folder book."""
+    model = os.environ.get(CHOSEN_MODEL, "")
+    return str(Path(model).resolve()) if Path(model).is_file() else model
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    """Point MyST-NB to this state's cache, and note the state of the static files."""
+    os.environ[CHOSEN_MODEL] = model = chosen_model()
+    config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache" / fingerprint(ROOT, model))
+    static = [path for path in Path(app.srcdir, "_static").rglob("*") if path.is_file()]
+    config.static_files = hash_files(Path(app.srcdir), static).hexdigest()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_config_value("static_files", "", rebuild="html")
+    app.connect("config-inited", configure)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

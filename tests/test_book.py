@@ -1,0 +1,267 @@
+"""The book as built: every chapter ran, nothing is broken or hidden in its pages, and nothing in it is yesterday's."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from execution_cache import CHOSEN_MODEL, chosen_model, fingerprint
+from jupyter_cache import get_cache
+
+import rwkv_explainer.model
+
+ROOT = Path(__file__).resolve().parents[1]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+ENTRIES = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+CHAPTERS = [name for name in ENTRIES if (ROOT / "book" / f"{name}.ipynb").exists()]
+
+
+def make_html(root: Path, **variables: str) -> str:
+    """Build the book in `root` with the Python that runs this test, and return what the build said."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | variables
+    command = ["make", "--no-print-directory", "html", f"VENV={sys.prefix}"]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def source(chapter: str) -> dict:
+    """A chapter as it is in the repository."""
+    return json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+
+
+def code_cells(notebook: dict) -> list[dict]:
+    """The code cells that hold code."""
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The folder of the built book, built anew where it is out of date."""
+    make_html(ROOT)
+    return ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def pages(html: Path) -> dict[str, BeautifulSoup]:
+    """The pages of the book by file name: those of `_toc.yml`, and those that Sphinx adds."""
+    names = [TOC["root"], *ENTRIES, "genindex", "search"]
+    return {f"{name}.html": BeautifulSoup((html / f"{name}.html").read_text("utf-8"), "html.parser") for name in names}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapters as they are in the repository
+
+
+def test_every_chapter_is_in_the_table_of_contents():
+    assert CHAPTERS, "the book has no chapters"
+    assert sorted(path.stem for path in (ROOT / "book").glob("*.ipynb")) == sorted(CHAPTERS)
+    assert [name for name in ENTRIES if not list((ROOT / "book").glob(f"{name}.*"))] == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_no_outputs_are_committed(chapter):
+    kept = [cell["id"] for cell in code_cells(source(chapter)) if cell["outputs"] or cell["execution_count"] is not None]
+    assert kept == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_cells_have_unique_ids(chapter):
+    ids = [cell.get("id", "") for cell in source(chapter)["cells"]]
+    assert [name for name in ids if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name)] == []
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapters_prove_what_they_build(chapter):
+    """Each chapter has a proof, and each piece that it defines anew is named in one."""
+    cells = code_cells(source(chapter))
+    proofs = "\n".join("".join(cell["source"]) for cell in cells if "proof" in tags(cell))
+    assert "assert" in proofs, "no code cell with the tag `proof` asserts anything"
+    built = {name for cell in cells for name in defined_pieces("".join(cell["source"]))}
+    assert {name for name in built if not re.search(rf"\b{name}\b", proofs)} == set()
+
+
+def defined_pieces(code: str) -> set[str]:
+    """The classes that a cell defines under the name of one of the package's pieces."""
+    plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())
+    names = {node.name for node in ast.parse(plain).body if isinstance(node, ast.ClassDef)}
+    return {name for name in names if hasattr(rwkv_explainer.model, name)}
+
+
+def test_no_path_of_one_machine_is_tracked():
+    homes = re.compile(rb"(?<![\w.:/])/(?:home|Users|root|tmp|work)/\w+|[A-Z]:\\\\?Users\\")
+    own = str(ROOT).encode()
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    found = {}
+    for name in filter(None, tracked):
+        path = ROOT / os.fsdecode(name)
+        content = path.read_bytes() if path.is_file() and path != Path(__file__) else b""
+        if hit := homes.search(content) or re.search(re.escape(own) + rb"\b", content):
+            found[path.name] = hit[0]
+    assert found == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapters as they ran
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_cell_ran_without_error(html, chapter):
+    """With this package, these weights, these pins and this model: in the cache that is named after them."""
+    cache = get_cache(html.parent / ".jupyter_cache" / fingerprint(ROOT, chosen_model()))
+    record = cache.match_cache_notebook(nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4))
+    cells = code_cells(cache.get_cache_bundle(record.pk).nb)
+    assert [cell["id"] for cell in cells if cell["execution_count"] is None] == []
+    outputs = [(cell, output) for cell in cells for output in cell["outputs"]]
+    failed = [cell["id"] for cell, output in outputs if output["output_type"] == "error"]
+    assert [cell["id"] for cell in cells if cell["id"] in failed and "raises-exception" not in tags(cell)] == []
+    warned = [(cell["id"], output["text"]) for cell, output in outputs if output.get("name") == "stderr"]
+    assert [(name, text) for name, text in warned if "Warning" in "".join(text)] == []
+
+
+def test_execution_times_lists_every_chapter(pages):
+    table = pages["execution-times.html"].select_one("article table")
+    rows = {row.select_one("a")["href"]: [cell.get_text(strip=True) for cell in row("td")] for row in table("tr")[1:]}
+    assert sorted(rows) == sorted(f"{chapter}.html" for chapter in CHAPTERS)
+    assert all(float(seconds) > 0 and status == "✅" for *_, seconds, status in rows.values())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# pages
+
+
+def test_every_picture_has_words(pages):
+    images = [(page, image) for page, soup in pages.items() for image in soup("img")]
+    assert [(page, str(image)[:200]) for page, image in images if not image.get("alt", "").strip()] == []
+    drawings = [(page, svg) for page, soup in pages.items() for svg in soup.select("article svg")]
+    untold = [(page, svg) for page, svg in drawings if not svg.title or not svg.title.get_text(strip=True)]
+    assert [(page, str(svg)[:200]) for page, svg in untold] == []
+
+
+def test_no_link_is_dead(html, pages):
+    """Links inside the book lead to a file that is there, and to a place in it that is there."""
+    places: dict[Path, set[str]] = {}
+
+    def anchors(path: Path) -> set[str]:
+        if path not in places:
+            soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+            places[path] = {tag["id"] for tag in soup.find_all(id=True)} | {tag["name"] for tag in soup.select("a[name]")}
+        return places[path]
+
+    dead = []
+    for page, soup in pages.items():
+        for tag in soup.find_all(href=True) + soup.find_all(src=True):
+            url = urlsplit(tag.get("href") or tag.get("src") or "")
+            if url.scheme or url.netloc:
+                continue
+            target = html / page if not url.path else (html / page).parent / unquote(url.path)
+            missing = not target.is_file()
+            lost = url.fragment and not missing and target.suffix == ".html" and unquote(url.fragment) not in anchors(target)
+            if missing or lost:
+                dead.append((page, url.geturl()))
+    assert dead == []
+
+
+def test_pages_need_no_network(pages):
+    """Scripts, styles and pictures come with the book; only links that a reader follows lead out of it."""
+    loaded = [
+        (page, tag.get("src") or tag.get("href"))
+        for page, soup in pages.items()
+        for tag in soup.select("script[src], img[src], iframe[src], link[rel~=stylesheet], link[rel~=preload]")
+    ]
+    assert [(page, url) for page, url in loaded if urlsplit(url).netloc] == []
+
+
+def test_no_traceback_on_a_page(pages):
+    for page, soup in pages.items():
+        for cell in soup.select(".cell.tag_raises-exception"):
+            cell.decompose()
+        assert "Traceback (most recent call last)" not in soup.get_text(), page
+        assert soup.select(".output.traceback, .system-message, .problematic") == [], page
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what makes a chapter run again
+
+
+@pytest.fixture
+def tiny_book(tmp_path: Path) -> Path:
+    """This book's machinery around one small chapter and one small package."""
+    for name in ("Makefile", "_config.yml", "requirements.txt", "book/_ext", "book/_static", "book/references.bib"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters: [{file: chapter}]\n")
+    (tmp_path / "book" / "index.md").write_text("# Front\n")
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": "6 * 7"}
+    title = {"cell_type": "markdown", "id": "t", "metadata": {}, "source": "# Chapter"}
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    notebook = {"cells": [title, cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "book" / "chapter.ipynb").write_text(json.dumps(notebook))
+    (tmp_path / "rwkv_explainer" / "bundled").mkdir(parents=True)
+    (tmp_path / "rwkv_explainer" / "model.py").write_text("x = 1\n")
+    (tmp_path / "rwkv_explainer" / "bundled" / "weights").write_bytes(b"\x00")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["rwkv_explainer/model.py", "rwkv_explainer/bundled/weights", "requirements.txt",
+                                  "rwkv_explainer/new.py"])
+def test_fingerprint_changes_with_what_chapters_depend_on(tiny_book, name):
+    before = fingerprint(tiny_book)
+    with (tiny_book / name).open("a") as file:
+        file.write("#")
+    assert fingerprint(tiny_book) != before
+
+
+def test_fingerprint_changes_with_the_chosen_model(tiny_book):
+    model = tiny_book / "model.pth"
+    model.write_bytes(b"1")
+    first = fingerprint(tiny_book, str(model))
+    model.write_bytes(b"12")
+    assert len({fingerprint(tiny_book), fingerprint(tiny_book, "other"), first, fingerprint(tiny_book, str(model))}) == 4
+
+
+@pytest.mark.parametrize("name", ["book/chapter.ipynb", "rwkv_explainer/__pycache__/model.pyc", "rwkv_explainer/.swap"])
+def test_fingerprint_ignores_the_rest(tiny_book, name):
+    before = fingerprint(tiny_book)
+    (tiny_book / name).parent.mkdir(exist_ok=True)
+    (tiny_book / name).write_text("other")
+    assert fingerprint(tiny_book) == before
+
+
+def test_chapters_run_again_when_the_package_changed_and_only_then(tiny_book):
+    runs = "Executing notebook"
+    assert runs in make_html(tiny_book)
+    assert runs not in make_html(tiny_book)
+    (tiny_book / "rwkv_explainer" / "model.py").write_text("x = 2\n")
+    assert runs in make_html(tiny_book)
+    assert runs in make_html(tiny_book, **{CHOSEN_MODEL: "another"})
+
+
+def test_a_failed_build_fails_until_it_is_mended(tiny_book):
+    """Sphinx says a warning once only; the next build must not pass because nothing is new."""
+    (tiny_book / "book" / "index.md").write_text("# Front\n\n[nowhere](nowhere.md)\n")
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="nowhere"):
+            make_html(tiny_book)
+    (tiny_book / "book" / "index.md").write_text("# Front\n")
+    make_html(tiny_book)
+
+
+def test_building_twice_runs_nothing(html):
+    said = make_html(ROOT)
+    assert "Executing notebook" not in said
+    assert re.search(r"updating environment:.*0 added, 0 changed, 0 removed", said)
