@@ -9,12 +9,12 @@ import os
 import pickle
 import re
 import subprocess
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -142,12 +142,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         with open(path, "rb") as file:
             is_zip = file.read(4) == b"PK\3\4"  # what PyTorch writes; only this can stay on the disk until it is used
-        stored = torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # it wonders at pickles that we are about to refuse
+            stored = torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: expected tensors and nothing else, got no PyTorch file, or one with other "
                               "things, which could run code while they are loaded; it was not loaded. If it is yours, "
                               "save model.state_dict() alone, or a .safetensors") from error
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # a damaged file can make its reader raise anything
         why = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: expected a whole model's file, got {in_words(path.stat().st_size)} that cannot "
                               f"be read ({why:.200}); it may be cut off: get it again") from error

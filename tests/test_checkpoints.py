@@ -1,0 +1,439 @@
+"""From files to models and back: every name in its place, nothing copied that need not be, every bad file refused."""
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from formula import random_checkpoint
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
+
+from rwkv_explainer import checkpoints
+from rwkv_explainer.checkpoints import (
+    KEYS, CheckpointError, available_memory, keys_of, load_pretrained, read_weights, upstream_weights, write_weights,
+)
+from rwkv_explainer.hub import PILE, PILE_VOCABULARY, TOKENIZER_SHA256, check_sha256
+from rwkv_explainer.model import RWKVLM, AttentionBlock, RWKVConfig
+
+TINY = {"layers": 2, "channels": 4, "vocabulary": 11, "hidden": 12}
+
+
+@pytest.fixture
+def checkpoint():
+    """A model's tensors under upstream's names and in upstream's shapes, made without the package."""
+    return random_checkpoint(0, **TINY, dtype=torch.bfloat16)
+
+
+def save(checkpoint, folder: Path, name: str = "model.pth") -> Path:
+    path = folder / name
+    (save_file if path.suffix == ".safetensors" else torch.save)(checkpoint, path)
+    return path
+
+
+def save_tokenizer(path: Path, tokens: int = 11) -> None:
+    Tokenizer(models.WordLevel({f"token{i}": i for i in range(tokens)}, "token0")).save(str(path))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the table of names
+
+
+def test_the_table_names_every_parameter_once_with_its_shape(checkpoint):
+    model = RWKVLM.from_config(RWKVConfig(11, 4, 2, 12))
+    rows = keys_of(2)
+    sizes = {"vocabulary": 11, "channels": 4, "hidden": 12, "1": 1}
+    assert {key.ours.format(i=i): tuple(sizes[axis] for axis in key.shape) for key, i in rows} == {
+        name: tuple(tensor.shape) for name, tensor in model.state_dict().items()
+    }
+    assert {key.upstream.format(i=i): tuple(sizes[axis] for axis in key.stored) for key, i in rows} == {
+        name: tuple(tensor.shape) for name, tensor in checkpoint.items()
+    }
+    for column in ("upstream", "converted", "ours"):
+        assert len({getattr(key, column) for key in KEYS}) == len(KEYS)
+
+
+@pytest.mark.parametrize("upstream, ours, letter", [
+    ("blocks.{i}.att.time_decay", "blocks.{i}.attention.memory.log_decay", "w"),
+    ("blocks.{i}.att.time_first", "blocks.{i}.attention.memory.log_gain", "u"),
+    ("blocks.{i}.att.time_mix_v", "blocks.{i}.attention.value_mixer.weight", "mu_v"),
+    ("blocks.{i}.att.output.weight", "blocks.{i}.attention.output.weight", "W_o"),
+    ("blocks.{i}.ffn.time_mix_k", "blocks.{i}.gated_mlp.mlp_mixer.weight", "mu'_k"),
+    ("blocks.{i}.ffn.receptance.weight", "blocks.{i}.gated_mlp.receptance.weight", "W'_r"),
+    ("blocks.0.ln0.weight", "embedding.normalize_emb.weight", ""),
+    ("head.weight", "unembedding.unembedding.weight", ""),
+])
+def test_rows_of_the_table(upstream, ours, letter):
+    assert (upstream, ours, letter) in {(key.upstream, key.ours, key.letter) for key in KEYS}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# reading and writing
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_reading_gives_every_tensor_its_name_and_shape_and_changes_no_number(checkpoint, tmp_path, suffix):
+    weights = read_weights(save(checkpoint, tmp_path, "model" + suffix))
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    for key, i in keys_of(2):
+        assert torch.equal(weights[key.ours.format(i=i)], checkpoint[key.upstream.format(i=i)].squeeze())
+
+
+def test_pieces_load_from_what_was_read(checkpoint, tmp_path):
+    weights = read_weights(save(checkpoint, tmp_path))
+    attention = AttentionBlock.from_weights(weights, "blocks.1.attention")
+    assert torch.equal(attention.key.weight, checkpoint["blocks.1.att.key.weight"])
+
+
+def test_the_old_pytorch_format_loads_too(checkpoint, tmp_path):
+    torch.save(checkpoint, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(read_weights(tmp_path / "old.pth")["embedding.embedding.weight"], checkpoint["emb.weight"])
+
+
+def test_a_model_in_the_stored_dtype_is_not_copied_from_the_disk(checkpoint, tmp_path, monkeypatch):
+    path, kept = save(checkpoint, tmp_path), {}
+    monkeypatch.setattr(checkpoints, "read_weights", lambda path: kept.update(read_weights(path)) or kept)
+    model, _ = load_pretrained(path, dtype=torch.bfloat16)
+    assert {name: tensor.data_ptr() for name, tensor in model.state_dict().items()} == {
+        name: tensor.data_ptr() for name, tensor in kept.items()
+    }
+    if Path("/proc/self/maps").exists():
+        lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(path))]
+        ends = [[int(end, 16) for end in line[0].split("-")] for line in lines]
+        assert all(any(first <= tensor.data_ptr() < last for first, last in ends) for tensor in kept.values())
+
+
+def test_a_loaded_model_is_ready_to_step(checkpoint, tmp_path):
+    path = save(checkpoint, tmp_path)
+    model, tokenizer = load_pretrained(path)
+    assert tokenizer is None and model.tokenizer is None
+    assert model.config == RWKVConfig(11, 4, 2, 12) and model.name == str(path) and not model.training
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert all(buffer.shape == (4,) and not buffer.any() for buffer in model.state_buffers().values())
+    probabilities = model(3)
+    assert not probabilities.requires_grad and probabilities.sum().item() == pytest.approx(1)
+    assert {buffer.dtype for buffer in model.state_buffers().values()} == {torch.float64}
+
+
+def test_a_model_without_blocks_loads(checkpoint, tmp_path):
+    blockless = {name: tensor for name, tensor in checkpoint.items() if not name.startswith("blocks") or "ln0" in name}
+    model, _ = load_pretrained(save(blockless, tmp_path))
+    assert model.config.layers == 0
+
+
+def test_writing_then_reading_keeps_every_number(random_model, tmp_path):
+    model = random_model(dtype=torch.float16)
+    write_weights(model, tmp_path / "model.safetensors")
+    stored = load_file(tmp_path / "model.safetensors")
+    assert stored["blocks.1.att.time_mix_r"].shape == (1, 1, 8) and stored["emb.weight"].dtype == torch.float16
+    again, _ = load_pretrained(tmp_path / "model.safetensors", dtype=torch.float16)
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_upstreams_names_are_read_back_as_they_were(checkpoint, tmp_path):
+    model, _ = load_pretrained(save(checkpoint, tmp_path), dtype=torch.bfloat16)
+    again = upstream_weights(model)
+    assert again.keys() == checkpoint.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in checkpoint.items())
+
+
+def test_a_failed_write_leaves_the_old_file(random_model, tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    path.write_text("the old one")
+    model = random_model()
+    model.blocks[0].attention.key.weight[0, 0] = 70_000  # float16 ends at 65,504
+    with pytest.raises(CheckpointError, match=r"blocks.0.att.key.weight: expected finite numbers in torch.float16"):
+        write_weights(model, path)
+
+    def fill_the_disk(weights, path):
+        Path(path).write_text("half a file")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoints, "save_file", fill_the_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_weights(model, path, dtype=torch.float32)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["the old one"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_the_transformers_layout_gives_transformers_logits(tmp_path, suffix):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    theirs = transformers.RwkvForCausalLM(transformers.RwkvConfig(
+        vocab_size=11, hidden_size=4, num_hidden_layers=2, intermediate_size=12, rescale_every=0,
+    )).eval()
+    for name, parameter in theirs.named_parameters():
+        parameter.data.uniform_(0.1, 1) if "time_mix" in name else parameter.data.normal_()
+    path = save({name: tensor.clone() for name, tensor in theirs.state_dict().items()}, tmp_path, "model" + suffix)
+    ours, _ = load_pretrained(path, dtype=torch.float32)
+    tokens = [3, 1, 4, 1, 5, 9]
+    with torch.no_grad():
+        expected = theirs(torch.tensor([tokens])).logits[0]
+    assert torch.allclose(torch.stack([ours.logits(token) for token in tokens]), expected, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# names, and the bundled model
+
+
+@pytest.fixture
+def bundled(random_model, tmp_path, monkeypatch):
+    """A folder such as the package's own, with a tiny model in it."""
+    folder = tmp_path / "bundled"
+    folder.mkdir()
+    write_weights(random_model(), folder / "model.safetensors")
+    save_tokenizer(folder / "tokenizer.json")
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    (folder / "SHA256SUMS").write_text("".join(f"{sha256}  {name}\n" for name, sha256 in hashes.items()))
+    monkeypatch.setattr(checkpoints, "BUNDLED", folder)
+    monkeypatch.delenv("RWKV_EXPLAINER_MODEL", raising=False)
+    return folder
+
+
+def test_the_bundled_model_is_the_default(bundled):
+    model, tokenizer = load_pretrained()
+    assert model.name == "textbook" and model.tokenizer is tokenizer
+    assert tokenizer.token_to_id("token7") == 7
+    assert next(model.parameters()).dtype == torch.float64
+    assert next(load_pretrained("textbook", dtype=torch.float32)[0].parameters()).dtype == torch.float32
+
+
+def test_the_environment_names_the_default(bundled, checkpoint, tmp_path, monkeypatch):
+    path = save(checkpoint, tmp_path)
+    monkeypatch.setenv("RWKV_EXPLAINER_MODEL", str(path))
+    assert load_pretrained()[0].name == str(path)
+    assert load_pretrained("textbook")[0].name == "textbook"
+    monkeypatch.setenv("RWKV_EXPLAINER_MODEL", "")
+    assert load_pretrained()[0].name == "textbook"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_bundled_file_with_another_hash_is_refused(bundled, file):
+    content = bytearray((bundled / file).read_bytes())
+    content[-3] ^= 1
+    (bundled / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{file}: expected sha256 .* got .*damaged"):
+        load_pretrained("textbook")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "SHA256SUMS"])
+def test_a_bundled_file_that_is_missing(bundled, file):
+    (bundled / file).unlink()
+    with pytest.raises(CheckpointError, match=f"{file}: the bundled model is not .*install the package again"):
+        load_pretrained("textbook")
+
+
+def test_a_bundled_file_without_a_hash_is_refused(bundled):
+    lines = (bundled / "SHA256SUMS").read_text().splitlines()
+    (bundled / "SHA256SUMS").write_text(lines[0] + "\n")
+    with pytest.raises(CheckpointError, match="tokenizer.json: .*its line in .*SHA256SUMS is missing"):
+        load_pretrained("textbook")
+
+
+def test_an_unknown_name_suggests_the_nearest_and_lists_all():
+    with pytest.raises(CheckpointError) as caught:
+        load_pretrained("RWKV-4-pile-14B ")
+    assert "did you mean 'rwkv-4-pile-14b'?" in str(caught.value)
+    assert all(name in str(caught.value) for name in ("textbook", *PILE))
+    with pytest.raises(CheckpointError, match="'gpt2': expected a model's name or the path of a file, got neither; T"):
+        load_pretrained("gpt2")
+
+
+def test_the_tokenizer_beside_a_file_comes_with_it(checkpoint, tmp_path):
+    path = save(checkpoint, tmp_path)
+    save_tokenizer(tmp_path / "20B_tokenizer.json")
+    assert load_pretrained(path)[1].get_vocab_size() == 11
+    save_tokenizer(tmp_path / "tokenizer.json", tokens=12)
+    with pytest.raises(CheckpointError, match="tokenizer.json: expected at most 11 tokens.* got 12"):
+        load_pretrained(path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="tokenizer.json: expected a tokenizer"):
+        load_pretrained(path)
+
+
+def test_a_dtype_must_be_of_floats(checkpoint, tmp_path):
+    with pytest.raises(CheckpointError, match="dtype: expected a float dtype.* got torch.int8"):
+        load_pretrained(save(checkpoint, tmp_path), dtype=torch.int8)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# files that are no models
+
+
+def without(checkpoint, prefix):
+    return {name: tensor for name, tensor in checkpoint.items() if not name.startswith(prefix)}
+
+
+def having(name, tensor):
+    return lambda checkpoint: checkpoint | {name: tensor}
+
+
+BAD = {  # what is done to a good checkpoint: what the error says
+    "missing key": (lambda c: without(c, "blocks.1.att.key"), "missing: blocks.1.att.key.weight; left over: none"),
+    "missing block": (lambda c: without(c, "blocks.0.att"), "missing: blocks.0.att.* and 5 more; left over: none"),
+    "unexpected key": (having("blocks.0.pos_emb_x", torch.ones(4)), "missing: none; left over: blocks.0.pos_emb_x"),
+    "misshaped matrix": (
+        having("blocks.1.ffn.value.weight", torch.ones(12, 4)),
+        r"blocks.1.ffn.value.weight: expected shape \(4, 12\), that is \(channels, hidden\), got \(12, 4\)",
+    ),
+    "flat mix": (having("blocks.0.att.time_mix_k", torch.ones(4)), r"expected shape \(1, 1, 4\).* got \(4,\)"),
+    "flat table": (having("emb.weight", torch.ones(44)), r"emb.weight: expected .*vocabulary, channels.* got \(44,\)"),
+    "scalar": (having("blocks.0.ffn.key.weight", torch.tensor(1.0)), "blocks.0.ffn.key.weight: expected shape"),
+    "integers": (having("head.weight", torch.ones(11, 4).char()), "head.weight: expected floats, got torch.int8"),
+    "NaN": (having("blocks.0.att.time_decay", torch.tensor([1, 2, torch.nan, 4])), "time_decay: expected finite"),
+    "infinity": (having("blocks.0.ln0.bias", torch.tensor([1, 2, torch.inf, 4])), "ln0.bias: expected finite"),
+    "RWKV-4a": (having("blocks.1.tiny_q.weight", torch.ones(2, 4)), "RWKV-4, got RWKV-4a.*has blocks.1.tiny_q.weight"),
+    "RWKV-4b": (having("blocks.0.att.qq.weight", torch.ones(2, 4)), "RWKV-4, got RWKV-4b.*has blocks.0.att.qq.weight"),
+    "RWKV-4b, mixes": (having("blocks.0.att.time_mix_qq", torch.ones(4)), "RWKV-4, got RWKV-4b.*att.time_mix_qq"),
+    "RWKV-5": (having("blocks.0.att.ln_x.weight", torch.ones(4)), "RWKV-4, got RWKV-5: it has blocks.0.att.ln_x"),
+    "RWKV-5, gates": (having("blocks.0.att.gate.weight", torch.ones(4, 4)), "RWKV-4, got RWKV-5: .*att.gate.weight"),
+    "RWKV-6": (lambda c: c | {"blocks.0.att.ln_x.weight": torch.ones(4), "blocks.0.att.time_maa_x": torch.ones(4)},
+               "RWKV-4, got RWKV-6: it has blocks.0.att.time_maa_x"),
+    "RWKV-7": (lambda c: c | {"blocks.0.att.ln_x.weight": torch.ones(4), "blocks.0.att.x_r": torch.ones(4)},
+               "RWKV-4, got RWKV-7: it has blocks.0.att.x_r"),
+    "converted RWKV-5": (having("rwkv.blocks.0.attention.gate.weight", torch.ones(4)), "got RWKV-5 or later"),
+    "another architecture": (lambda c: {"wte.weight": c["emb.weight"]}, "with emb.weight or .*got wte.weight"),
+    "nothing": (lambda c: {}, "RWKV-4 with emb.weight or .*got none"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("change, says", BAD.values(), ids=BAD)
+def test_a_bad_checkpoint_is_refused_by_name(checkpoint, tmp_path, change, says, suffix):
+    path = save(change(checkpoint), tmp_path, "bad" + suffix)
+    with pytest.raises(CheckpointError, match=f"^{path}: .*{says}"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.999])
+def test_a_truncated_file_is_refused(checkpoint, tmp_path, suffix, part):
+    path = save(checkpoint, tmp_path, "model" + suffix)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(CheckpointError, match=f"^{path}: expected .*(cut off: get it again|was not loaded)"):
+        load_pretrained(path)
+
+
+class Trap:
+    """A thing whose unpickling leaves a trace."""
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing))],
+                         ids=["in PyTorch's format", "a bare pickle"])
+def test_a_pickle_that_would_run_code_is_not_loaded(checkpoint, tmp_path, write):
+    path, trace = tmp_path / "bad.pth", tmp_path / "trace"
+    write(checkpoint | {"emb.weight": Trap(trace)}, path)
+    with pytest.raises(CheckpointError, match=f"^{path}: expected tensors and nothing else.*could run code"):
+        load_pretrained(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("thing, says", [
+    ({"model": {"emb.weight": torch.ones(2)}, "step": 3}, r"got 'model' \(dict\); .*training run"),
+    ({"emb.weight": [1.0]}, r"got 'emb.weight' \(list\)"), ({0: torch.ones(2)}, r"got 0 \(Tensor\)"),
+    (torch.ones(2), "got 'a Tensor'"),
+])
+def test_a_file_of_other_things_is_refused(tmp_path, thing, says):
+    with pytest.raises(CheckpointError, match=f"expected a dict of tensors by name, {says}"):
+        load_pretrained(save(thing, tmp_path))
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    for name in (tmp_path / "none.pth", str(tmp_path / "none.pth"), "none.safetensors", Path("none")):
+        with pytest.raises(CheckpointError, match="none.*: expected a file, there is none; paths start from /"):
+            load_pretrained(name)
+    with pytest.raises(CheckpointError, match="expected a file, got a folder"):
+        load_pretrained(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# memory
+
+
+def test_this_machine_says_how_much_memory_there_is():
+    available = available_memory()
+    assert available is None or 2**20 < available < 2**50
+
+
+def test_memory_is_measured_in_the_dtype_that_was_asked_for(monkeypatch):
+    parameters = 2 * PILE_VOCABULARY * 768 + 4 * 768 + 12 * (13 * 768**2 + 11 * 768)  # the 169M's
+    for dtype, size in ((torch.bfloat16, 2), (torch.float32, 4), (torch.float64, 8)):
+        monkeypatch.setattr(checkpoints, "available_memory", lambda: size * parameters)
+        checkpoints.check_memory("rwkv-4-pile-169m", dtype)
+        monkeypatch.setattr(checkpoints, "available_memory", lambda: size * parameters - 1)
+        with pytest.raises(CheckpointError, match="rwkv-4-pile-169m takes .* are available"):
+            checkpoints.check_memory("rwkv-4-pile-169m", dtype)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the Pile family itself, where it can be had
+
+
+def test_the_pile_familys_tokenizer():
+    named = os.environ.get("RWKV_EXPLAINER_20B_TOKENIZER")
+    path = Path(named) if named else Path(__file__).parents[2] / "shared" / "20B_tokenizer.json"
+    if not path.exists():
+        pytest.skip("RWKV_EXPLAINER_20B_TOKENIZER names no copy of 20B_tokenizer.json")
+    check_sha256(path, TOKENIZER_SHA256)
+    tokenizer = Tokenizer.from_file(str(path))
+    assert tokenizer.token_to_id("Drosophila") == 37815
+    assert tokenizer.get_vocab_size() == PILE_VOCABULARY == 50277
+    assert tokenizer.id_to_token(50276) is not None and tokenizer.id_to_token(50277) is None
+
+
+@pytest.fixture(scope="module")
+def pile(request):
+    """A function that loads a model of the Pile family, if the tests were started with `-m pretrained`."""
+    def load(name):
+        if "pretrained" not in request.config.getoption("markexpr"):
+            pytest.skip("run `pytest -m pretrained` to download the model and ask it")
+        try:
+            return load_pretrained(name)[0]
+        except CheckpointError as error:
+            if not any(reason in str(error) for reason in ("network", "HF_HUB_OFFLINE", "broke off", "available")):
+                raise
+            pytest.skip(f"cannot be had here: {error}")
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def pile_430m(pile):
+    return pile("rwkv-4-pile-430m")
+
+
+DRAGONS = (
+    "\nIn a shocking finding, scientist discovered a herd of dragons living in a remote, previously unexplored valley, "
+    "in Tibet. Even more surprising to the researchers was the fact that the dragons spoke perfect Chinese."
+)
+
+
+@pytest.mark.pretrained
+@pytest.mark.parametrize("layers, prompt, N, answer", [
+    (0, "Drosophila", 2, " melanospor"), (2, "Drosophila", 2, " melanog"),
+    (24, "Drosophila", 8, "* and *Drosophila melanogaster*"),
+    (24, DRAGONS, 20, "\n\nThe dragons were discovered by a team of researchers from the University of California, "
+                      "Berkeley, who"),
+], ids=["no layers", "two layers", "all layers", "dragons"])
+def test_what_the_430m_answers(pile_430m, layers, prompt, N, answer):
+    model = RWKVLM(pile_430m.embedding, pile_430m.blocks[:layers], pile_430m.unembedding)
+    model.tokenizer = pile_430m.tokenizer
+    assert model.generate(prompt, N=N, temperature=0.0) == prompt + answer
+
+
+@pytest.mark.pretrained
+def test_the_169m_is_as_the_catalogue_says(pile):
+    model = pile("rwkv-4-pile-169m")
+    assert model.config == RWKVConfig(PILE_VOCABULARY, 768, 12, 3072)
+    assert all(model.logits(token_id).isfinite().all() for token_id in model.tokenizer.encode(DRAGONS).ids)
