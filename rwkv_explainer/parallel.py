@@ -5,6 +5,8 @@ the model is applied to every moment at once. It starts from what the model's bu
 tokens had been fed one by one. It is differentiable: training runs through it.
 """
 
+import math
+
 import torch
 from torch import Tensor, exp, sigmoid
 
@@ -55,7 +57,8 @@ def mix(mixer: Mixer, x: EmbeddingSequence) -> EmbeddingSequence:
 def remember(memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequence) -> EmbeddingSequence:
     """A `WKVMemory` at every moment: chunk by chunk, each channel's weights as one matrix.
 
-    Within a chunk, weights are divided by the largest exp(key) met so far, which the average does not notice.
+    Weights above the square root of the dtype's largest number are divided by a common factor, which the average does
+    not notice: only so far that nothing overflows, for the smallest weights must not vanish either.
     """
     check_same_batch(memory.contents, keys[..., 0, :])
     with torch.autocast(keys.device.type, enabled=False):  # sums over the past want the parameters' own precision
@@ -64,10 +67,11 @@ def remember(memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequen
         past = torch.cat([by_channel(state) for state in start], dim=-1)  # (channels, 1, 2 runs)
         scale = torch.zeros_like(k[:, :1])  # (channels, 1, runs), logarithm of the divisor of `past`
         weights, fading = decay_weights(memory, min(CHUNK, k.shape[1]))
+        room = math.log(torch.finfo(k.dtype).max) / 2  # no key stands further than this above `scale`
         averages = []
         for k_chunk, v_chunk in zip(k.split(CHUNK, dim=1), v.split(CHUNK, dim=1)):
             t = k_chunk.shape[1]
-            top = torch.maximum(k_chunk.detach().amax(1, keepdim=True), scale)  # (channels, 1, runs)
+            top = torch.maximum(k_chunk.detach().amax(1, keepdim=True) - room, scale)  # (channels, 1, runs)
             weight = exp(k_chunk - top)  # (channels, t, runs)
             new = weights[:, : t + 1, :t] @ torch.cat([weight * v_chunk, weight], dim=-1)  # (channels, t + 1, 2 runs)
             sums = new + fading[:, : t + 1] * (past * exp(scale - top).repeat(1, 1, 2))  # (channels, t + 1, 2 runs)

@@ -1,0 +1,135 @@
+"""Time-parallel mode gives what stepping gives: the same logits, the same state, the same gradients."""
+
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rwkv_explainer import parallel
+from rwkv_explainer.model import WKVMemory
+from rwkv_explainer.parallel import read_logits, remember
+
+VOCABULARY = 11  # of the `random_model` fixture's models
+lengths, chunks = st.integers(1, 13), st.sampled_from([1, 2, 4, 32])  # from many chunks to a part of one
+batches = st.lists(st.integers(1, 3), max_size=2).map(tuple)
+seeds = st.integers(0, 2**32)
+some = settings(deadline=None, max_examples=20, derandomize=True)
+
+
+def normal(seed, *shape):
+    return torch.empty(shape, dtype=torch.float64).normal_(generator=torch.Generator().manual_seed(seed))
+
+
+def random_tokens(seed, *shape):
+    return torch.randint(VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def step_through(model, tokens):
+    """The same as `read_logits`, one moment after the other."""
+    return torch.stack([model.logits(moment) for moment in tokens.unbind(-1)], dim=-2)
+
+
+def assert_close(ours, expected):
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_reading_is_stepping_across_whole_chunks(random_model):
+    model, tokens = random_model(), random_tokens(0, 2, 2 * parallel.CHUNK + 5)
+    stepped, state = step_through(model, tokens), model.snapshot()
+    model.clear_buffers()
+    assert_close(read_logits(model, tokens), stepped)
+    assert_close(model.snapshot(), state)
+
+
+@given(length=lengths, chunk=chunks, batch=batches, seed=seeds)
+@some
+def test_reading_is_stepping(random_model, length, chunk, batch, seed):
+    model, tokens = random_model(seed=seed), random_tokens(seed, *batch, length)
+    stepped, state = step_through(model, tokens), model.snapshot()
+    model.clear_buffers()
+    with patch.object(parallel, "CHUNK", chunk):
+        assert_close(read_logits(model, tokens), stepped)
+    assert_close(model.snapshot(), state)
+
+
+@given(lengths=st.lists(lengths, min_size=2, max_size=4), chunk=chunks, batch=batches, seed=seeds, data=st.data())
+@some
+def test_a_run_may_be_split_anywhere(random_model, lengths, chunk, batch, seed, data):
+    """Some parts are read, some stepped through; the memory goes on from one to the next."""
+    model, tokens = random_model(layers=1, seed=seed), random_tokens(seed, *batch, sum(lengths))
+    whole, state = step_through(model, tokens), model.snapshot()
+    model.clear_buffers()
+    with patch.object(parallel, "CHUNK", chunk):
+        ways = [data.draw(st.sampled_from([read_logits, step_through])) for _ in lengths]
+        parts = [way(model, part) for way, part in zip(ways, tokens.split(lengths, -1))]
+    assert_close(torch.cat(parts, dim=-2), whole)
+    assert_close(model.snapshot(), state)
+
+
+@given(length=lengths, chunk=chunks, batch=batches, seed=seeds)
+@some
+def test_it_goes_on_from_any_state(random_model, length, chunk, batch, seed):
+    """Also from one that no text leads to."""
+    model, tokens = random_model(seed=seed), random_tokens(seed, *batch, length)
+    start = {name: normal(seed, *batch, 8) for name in model.state_buffers()}
+    start |= {name: value.exp() for name, value in start.items() if name.endswith("normalizer")}
+    model.restore(start)
+    stepped, state = step_through(model, tokens), model.snapshot()
+    model.restore(start)
+    with patch.object(parallel, "CHUNK", chunk):
+        assert_close(read_logits(model, tokens), stepped)
+    assert_close(model.snapshot(), state)
+
+
+@given(length=lengths, chunk=chunks, batch=batches, seed=seeds)
+@settings(some, max_examples=10)
+def test_gradients_are_those_of_stepping(random_model, length, chunk, batch, seed):
+    model, tokens = random_model(seed=seed).requires_grad_(True), random_tokens(seed, *batch, length)
+    direction = normal(seed, *batch, length, VOCABULARY)  # any will do, also one that no loss would take
+    gradients = []
+    with patch.object(parallel, "CHUNK", chunk):
+        for forward in (step_through, read_logits):
+            model.clear_buffers()
+            loss = (forward(model, tokens) * direction).sum()
+            gradients.append(torch.autograd.grad(loss, model.parameters(), materialize_grads=True))
+    for (name, _), stepped, read in zip(model.named_parameters(), *gradients, strict=True):
+        torch.testing.assert_close(read, stepped, rtol=1e-9, atol=1e-9, msg=lambda m: f"{name}: {m}")
+
+
+def test_every_parameter_has_a_gradient(random_model):
+    model = random_model().requires_grad_(True)
+    read_logits(model, random_tokens(0, 2, 5)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("first, then", [((2,), (3,)), ((2,), ()), ((), (2,)), ((1,), (2,))])
+def test_another_batch_shape_is_refused(random_model, first, then):
+    model = random_model()
+    read_logits(model, random_tokens(0, *first, 3))
+    before = model.snapshot()
+    with pytest.raises(ValueError, match="call clear_buffers"):
+        read_logits(model, random_tokens(0, *then, 3))
+    assert_close(model.snapshot(), before)
+
+
+@given(length=lengths, chunk=chunks, seed=seeds, log_decay=st.floats(-6, 1), largest=st.integers(0, 60))
+@settings(some, max_examples=100)
+def test_large_keys_in_float32(length, chunk, seed, log_decay, largest):
+    """Keys between -60 and 60, in any order: finite throughout, and what stepping in float64 makes of them."""
+    memory, exact = WKVMemory(4), WKVMemory(4).double().requires_grad_(False)
+    memory.log_decay.data.fill_(log_decay)
+    exact.log_decay.fill_(log_decay)
+    values = normal(seed, 3, length, 4)
+    keys = (2 * normal(seed + 1, 3, length, 4)).clamp(-1, 1) * largest  # the extremes, often
+    with patch.object(parallel, "CHUNK", chunk):
+        averages = remember(memory, keys.float(), values.float())
+    expected = torch.stack([exact(k, v) for k, v in zip(keys.unbind(1), values.unbind(1))], dim=1)
+    torch.testing.assert_close(averages.detach().double(), expected, rtol=0, atol=1e-3)
+    for buffer in ("contents", "normalizer"):
+        state, unit = getattr(memory, buffer).detach().double(), exact.normalizer
+        torch.testing.assert_close(state / unit, getattr(exact, buffer) / unit, rtol=0, atol=1e-3)
+    for gradient in torch.autograd.grad(averages.sum(), memory.parameters()):
+        assert gradient.isfinite().all()
