@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from tokenizers import Tokenizer
 from torch import Tensor
 
 
@@ -222,4 +224,575 @@ def plot_answer_by_layer(probabilities: Float[Tensor, " layers"], untouched: flo
         f"A bar for each of {len(probabilities)} layers, the probability of {answer.strip()} with {change}: layer {low + 1} matters "
         f"most, it leaves {probabilities[low]:.2f} of {untouched:.2f}; the others leave at least "
         f"{probabilities.sort().values[1:].min() if len(probabilities) > 1 else untouched:.2f}.",
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "Time decay"
+
+
+def plot_time_decays(decays: Float[Tensor, "layers channels"], title: str = "") -> Plot:
+    """The paper's Figure 10: what is left of a weight after one token, each layer's channels sorted.
+
+    Args:
+        decays: between 0 and 1, as `decay.time_decays` returns them.
+    """
+    layers = len(decays)
+    ordered = decays.sort(dim=-1, descending=True).values  # (layers, channels)
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        colors = matplotlib.colormaps["viridis"](torch.linspace(0.05, 0.95, layers).numpy())
+        for curve, color in zip(ordered, colors):
+            axes.plot(curve, color=color, linewidth=1.8)
+        axes.set(xlabel="channel, sorted", ylabel="left after one token", ylim=(-0.02, 1.04), title=title)
+        scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.5, layers + 0.5), matplotlib.colors.ListedColormap(colors))
+        bar = figure.colorbar(scale, ax=axes, label="layer")
+        bar.ax.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=8, integer=True))
+        bar.outline.set_visible(False)
+
+    first, last = decays[0].mean(), decays[-1].mean()
+    return draw(
+        paint,
+        f"{layers} falling curves, one a layer, of what is left of a weight after one token, channels sorted: from near "
+        f"{ordered.max():.2f} down to near {ordered.min():.2f}. The mean is {first:.2f} in the first layer and {last:.2f} in the last.",
+    )
+
+
+def plot_half_life_counts(half_lives: Float[Tensor, "layers channels"], bounds: Sequence[float] = (1, 10, 100)) -> Plot:
+    """How many of each layer's channels forget how fast: stacked bars, a layer a row."""
+    edges = [0.0, *bounds, float("inf")]
+    names = [f"under {bounds[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(bounds, bounds[1:])), f"over {bounds[-1]:g}"]
+    shares = torch.stack([((half_lives >= a) & (half_lives < b)).float().mean(dim=1) for a, b in zip(edges, edges[1:])])
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        colors = matplotlib.colormaps["viridis"](torch.linspace(0.1, 0.9, len(names)).numpy())
+        left = torch.zeros(half_lives.shape[0])
+        for name, share, color in zip(names, shares, colors):
+            axes.barh(range(1, len(share) + 1), share, left=left, color=color, label=name)
+            left = left + share
+        axes.grid(False)
+        axes.invert_yaxis()
+        axes.set(xlabel="share of the channels, by half-life in tokens", ylabel="layer", xlim=(0, 1))
+        axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        legend_above(axes)
+
+    local, lasting = shares[0], shares[-1]
+    return draw(
+        paint,
+        f"A bar for each layer, divided by half-life. Channels that forget half within {bounds[0]:g} token: "
+        f"{local[0]:.0%} in the first layer, {local[-1]:.0%} in the last. Channels that hold for over {bounds[-1]:g}: "
+        f"{lasting[0]:.0%} in the first layer, {lasting[-1]:.0%} in the last.",
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "Causal trace"
+
+
+def plot_causal_trace(
+    grid: Float[Tensor, "tokens layers"],
+    tokens: Sequence[str],
+    subject: range | None = None,
+    label: str = "log-probability of the answer",
+    title: str = "",
+) -> Plot:
+    """The paper's Figure 11: tokens down, layers across, darker (on dark paper: brighter) where more is restored.
+
+    Args:
+        grid: a number for each token and layer.
+        subject: which tokens are marked with a star.
+    """
+    layers = grid.shape[1]
+    names = [token.strip() + ("*" if subject and i in subject else "") for i, token in enumerate(tokens)]
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        image = axes.imshow(grid, aspect="auto", cmap=paper.sequence, interpolation="nearest",
+                            extent=(0.5, layers + 0.5, len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="layer", title=title)
+        axes.grid(False)
+        whole_numbers(axes)
+        figure.colorbar(image, ax=axes, label=label).outline.set_visible(False)
+
+    order = grid.flatten().argsort(descending=True)[:3].tolist()
+    best = ", ".join(f"layer {i % layers + 1} at {names[i // layers]} ({grid.flatten()[i]:.2f})" for i in order)
+    return draw(
+        paint,
+        f"A heat map, {len(names)} tokens down, {layers} layers across, {label} from {grid.min():.2f} to {grid.max():.2f}. "
+        f"The strongest cells: {best}.",
+        size=(6.4, max(2.6, 0.3 * len(names) + 1.0)),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "Strings, tokens, probabilities"
+
+BYTES_ITSELF = [*range(33, 127), *range(161, 173), *range(174, 256)]
+BYTE_OF = {chr(byte): byte for byte in BYTES_ITSELF} | {
+    chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if byte not in BYTES_ITSELF)
+}  # byte-level tokenizers write every byte as one printable character: most as themselves, the others from 256 on
+
+
+def token_name(token_id: int, tokenizer: Tokenizer) -> str:
+    """A token as figures write it: spaces as ·, line ends as ↵, parts of a character as bytes in hexadecimal."""
+    token = tokenizer.id_to_token(token_id)
+    if token is None:
+        return f"#{token_id}"
+    data = b"".join(bytes([BYTE_OF[c]]) if c in BYTE_OF else c.encode() for c in token)
+    try:
+        return data.decode().translate({ord(" "): "·", ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): "␍"})
+    except UnicodeDecodeError:
+        return data.hex(" ").upper()
+
+
+def in_digits(probability: float) -> str:
+    """A probability as figures write it."""
+    return f"{probability:.3f}" if probability >= 0.001 else "<0.001"
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A text cut into its tokens, each in a box above its id. Notebooks show it by themselves."""
+
+    alt: str
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+
+    def _repr_html_(self) -> str:
+        box = "display:inline-block;margin:2px 1px;padding:1px 4px;border-radius:4px;text-align:center;line-height:1.3"
+        plain = "background:none;border:none;padding:0;color:inherit;font-size:1em"
+        boxes = (
+            f'<span style="{box};background:{LIGHT.hues[n % 3]}40"><code style="{plain}">{escape(name)}</code><br>'
+            f'<small style="opacity:.8">{token_id}</small></span>'
+            for n, (name, token_id) in enumerate(zip(self.names, self.ids))
+        )
+        return f'<div class="rwkv-tokens" role="figure" aria-label="{escape(self.alt)}">{"".join(boxes)}</div>'
+
+
+def show_tokens(text: str, tokenizer: Tokenizer) -> TokenRow:
+    """How the tokenizer cuts a text up: a colored box for each token, named as `token_name` does, with its id."""
+    ids = tuple(tokenizer.encode(text).ids)
+    names = tuple(token_name(token_id, tokenizer) for token_id in ids)
+    return TokenRow(f"{len(text)} characters cut into {len(ids)} tokens: {', '.join(names)}.", names, ids)
+
+
+def plot_top_tokens(
+    probabilities: Float[Tensor, " vocabulary"], tokenizer: Tokenizer, k: int = 10, title: str = ""
+) -> Plot:
+    """The likeliest next tokens: a bar for each, longest on top, its probability written beside it.
+
+    Args:
+        probabilities: for every token of the vocabulary, summing to 1.
+        tokenizer: it knows their names.
+        k: how many tokens to show.
+        title: above the bars.
+    """
+    top = probabilities.topk(min(k, len(probabilities)))
+    names = [token_name(token_id, tokenizer) for token_id in top.indices.tolist()]
+    values = top.values.tolist()
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        bars = axes.barh(range(len(names)), values)
+        axes.bar_label(bars, [in_digits(value) for value in values], padding=4, color=paper.ink)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
+        axes.set(xlabel="probability of being next", xlim=(0, 1.18 * values[0]), title=title)
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+
+    listed = ", ".join(f"{name} {in_digits(value)}" for name, value in zip(names[1:4], values[1:4]))
+    return draw(
+        paint,
+        f"{title + ': ' if title else ''}bars for the {len(names)} likeliest next tokens. First comes {names[0]} with "
+        f"probability {values[0]:.3f}, then {listed}; all {len(names)} together have {sum(values):.3f}.",
+        size=(6.4, 1.0 + 0.27 * len(names)),
+    )
+
+
+def plot_reshaped(
+    distributions: dict[str, Float[Tensor, " vocabulary"]], tokenizer: Tokenizer, k: int = 8, title: str = ""
+) -> Plot:
+    """One distribution in several shapes, side by side: the likeliest tokens, and all others together.
+
+    Args:
+        distributions: for each shape's name, the probability of every token; each sums to 1.
+        tokenizer: it knows the tokens' names.
+        k: how many tokens to show; they are the likeliest of the first shape.
+        title: above the panels.
+    """
+    top = next(iter(distributions.values())).topk(k).indices
+    names = [token_name(token_id, tokenizer) for token_id in top.tolist()]
+    others = {name: 1 - shape[top].sum().item() for name, shape in distributions.items()}
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        panels = figure.subplots(1, len(distributions), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, (name, shape) in zip(panels, distributions.items()):
+            axes.barh(range(k), shape[top])
+            axes.barh(k, others[name], color=paper.hues[1])
+            axes.set(title=name)
+            axes.grid(False, axis="y")
+            axes.tick_params(left=False)
+        panels[0].set_yticks(range(k + 1), [*names, "all others"], parse_math=False)
+        panels[0].set_xlim(0, 1)
+        panels[0].set_xticks([0, 0.5, 1], ["0", "½", "1"])
+        panels[0].invert_yaxis()
+        figure.get_layout_engine().set(wspace=0.08)
+        figure.supxlabel("probability of being drawn", fontsize=11)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+
+    found = "; ".join(
+        f"{name}, {names[0]} has {shape[top[0]]:.2f} and all others together {others[name]:.2f}, "
+        f"spread over {int((shape > 0).sum()) - int((shape[top] > 0).sum())} tokens"
+        for name, shape in distributions.items()
+    )
+    return draw(
+        paint,
+        f"{title + ': ' if title else ''}panels side by side, each with bars for the same {k} tokens and one for all "
+        f"others: {found}.",
+    )
+
+
+def plot_before_after(before: Float[Tensor, "layers channels"], after: Float[Tensor, "layers channels"]) -> Plot:
+    """Each channel's half-life before and after training, a dot each, on logarithmic axes."""
+    layers = len(before)
+    low, high = min(before.min(), after.min()) / 2, max(before.max(), after.max()) * 2
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        colors = matplotlib.colormaps["viridis"](torch.linspace(0.05, 0.95, layers).numpy())
+        for x, y, color in zip(before, after, colors):
+            axes.scatter(x, y, s=7, color=color, alpha=0.7, linewidths=0)
+        axes.plot([low, high], [low, high], color=paper.ink, linewidth=1, linestyle="--")
+        axes.set(xscale="log", yscale="log", xlabel="half-life before training, in tokens", ylabel="after, in tokens",
+                 xlim=(low, high), ylim=(low, high))
+        axes.annotate("unchanged", (high, high), ha="right", va="top", xytext=(-28, -2), textcoords="offset points", fontsize=10)
+        scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.5, layers + 0.5), matplotlib.colors.ListedColormap(colors))
+        figure.colorbar(scale, ax=axes, label="layer").outline.set_visible(False)
+
+    change = (after / before).log2()
+    return draw(
+        paint,
+        f"A dot for each of {before.numel()} channels, its half-life before training across and after training up. The median "
+        f"change is a factor of {2 ** change.median():.2f}; {(change > 0).double().mean():.0%} lie above the diagonal, where "
+        f"nothing would have changed, and remember for longer than they began.",
+        size=(6.4, 4.6),
+    )
+
+
+def plot_noise(
+    levels: Sequence[float], corrupted: Float[Tensor, " levels"], restored: Float[Tensor, " levels"], layer: int
+) -> Plot:
+    """How hard the noise hits, and what restoring one layer between subject and answer brings back, by the noise's size."""
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        axes.plot(levels, restored, marker="o", label=f"layer {layer} restored between")
+        axes.plot(levels, corrupted, marker="o", label="nothing restored")
+        axes.set(xlabel="size of the noise, in standard deviations", ylabel="log-probability")
+        legend_above(axes)
+
+    return draw(
+        paint,
+        f"Two lines over the size of the noise, from {levels[0]:g} to {levels[-1]:g} standard deviations. With nothing restored the "
+        f"log-probability of the answer goes from {corrupted[0]:.2f} to {corrupted[-1]:.2f}; with layer {layer} restored at the "
+        f"words between, from {restored[0]:.2f} to {restored[-1]:.2f}.",
+    )
+
+
+def plot_role_curves(effects: Float[Tensor, "facts roles layers"], roles: Sequence[str]) -> Plot:
+    """What each role regains, by layer: the mean over the facts, and a band of one standard error."""
+    mean = effects.nanmean(dim=0)  # (roles, layers)
+    count = (~effects.isnan()).sum(dim=0).clamp(min=1)  # (roles, layers)
+    error = ((effects - mean) ** 2).nanmean(dim=0).sqrt() / count.sqrt()  # (roles, layers)
+    layer = torch.arange(1, effects.shape[2] + 1)
+    present = [i for i in range(len(roles)) if mean[i].isfinite().all()]
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        for i in present:
+            axes.plot(layer, mean[i], label=roles[i], color=paper.hues[i])
+            axes.fill_between(layer, mean[i] - error[i], mean[i] + error[i], color=paper.hues[i], alpha=0.18, linewidth=0)
+        axes.set(xlabel="layer", ylabel="probability regained")
+        whole_numbers(axes)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+
+    peaks = "; ".join(f"{roles[i]} {mean[i].max():.2f} in layer {int(mean[i].argmax()) + 1}" for i in present)
+    return draw(
+        paint, f"A line for each role of a token, the probability regained by layer, with bands of one standard error over "
+               f"{len(effects)} facts. Peaks: {peaks}.", size=(6.4, 4.2)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "Blocks and the residual stream"
+
+
+def plot_update_sizes(
+    attention: Float[Tensor, " layers"], gated_mlp: Float[Tensor, " layers"], stream: Float[Tensor, " layers_and_one"]
+) -> Plot:
+    """How long the residual stream is, and how long the updates are that each layer adds to it.
+
+    Args:
+        attention: the length of attention's update, by layer.
+        gated_mlp: the same for the gated MLP.
+        stream: the length of the stream before the first block, and after each.
+    """
+    layers = torch.arange(1, len(attention) + 1)
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+        upper.plot(range(len(stream)), stream, marker="o", markersize=4, color=paper.hues[2], label="residual stream")
+        lower.bar(layers - 0.2, attention, 0.4, label="update of attention")
+        lower.bar(layers + 0.2, gated_mlp, 0.4, label="update of gated MLP")
+        lower.set_xlabel("layer (0: the embedding)")
+        lower.grid(False, axis="x")
+        whole_numbers(lower)
+        for axes in (upper, lower):
+            axes.set(ylabel="length", ylim=(0, None))
+            legend_above(axes)
+
+    top_a, top_m = int(attention.argmax()), int(gated_mlp.argmax())
+    return draw(
+        paint,
+        f"Above, the length of the residual stream, from {stream[0]:.1f} before the first block to {stream[-1]:.1f} after "
+        f"the last of {len(attention)}. Below, two bars for each layer: attention's update is longest in layer "
+        f"{top_a + 1} ({attention[top_a]:.1f}), the gated MLP's in layer {top_m + 1} ({gated_mlp[top_m]:.1f}).",
+        size=(6.4, 4.6),
+    )
+
+
+def plot_stopping_early(probabilities: Float[Tensor, "layers_and_one time"], upcoming: Sequence[str]) -> Plot:
+    """A map of what the model would say early: layers upwards, the tokens to come along the text.
+
+    Args:
+        probabilities: of each token to come, read before the first block (row 0) and after each.
+        upcoming: the tokens to come.
+    """
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        image = axes.imshow(probabilities, vmin=0, vmax=1, origin="lower", aspect="auto")
+        axes.set(xlabel="token to come", ylabel="stopped after layer (0: none)")
+        axes.grid(False)
+        axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        label_tokens(axes, upcoming)
+        figure.colorbar(image, ax=axes, label="its probability")
+
+    settled = []  # the first layer from which each token stays more likely than not
+    for column in (probabilities > 0.5).T.tolist():
+        settled.append(len(column) - (column[::-1].index(False) if False in column else len(column)))
+    at_once = [token.strip() for token, since in zip(upcoming, settled) if since == 0]
+    never = sum(since == len(probabilities) for since in settled)
+    last = f"from layer {settled[-1]} on" if settled[-1] < len(probabilities) else "in no layer to the end"
+    return draw(
+        paint,
+        f"A map of the probability of {len(upcoming)} tokens to come, after each of {len(probabilities) - 1} layers. More "
+        f"likely than not without any layer: {', '.join(at_once) or 'none'}. The last, {upcoming[-1].strip()}, is so {last}; "
+        f"at the end, {never} are not.",
+        size=(6.4, 3.8),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapters "Embedding and unembedding" and "The zero-layer model"
+
+
+def show_cells(axes: Axes, cells: Float[Tensor, "rows columns"], rows: Sequence[str], columns: Sequence[str]) -> AxesImage:
+    """A table of numbers from 0 to 1 as shades, a token for each row and each column."""
+    image = axes.imshow(cells, vmin=0, vmax=1, aspect="auto")
+    label_tokens(axes, columns)
+    axes.set_yticks(range(len(rows)), [row.replace(" ", "·") for row in rows])
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def plot_similarities(cosines: Float[Tensor, "words words"], kinds: dict[str, Sequence[str]]) -> Plot:
+    """A shade for each pair of words: how much alike their vectors are.
+
+    Args:
+        cosines: for each pair, in the order of `kinds`.
+        kinds: for each kind's name, its words.
+    """
+    words = [word for members in kinds.values() for word in members]
+    kind = torch.tensor([n for n, members in enumerate(kinds.values()) for _ in members])
+    same = kind[:, None] == kind  # (words, words)
+    pairs = ~torch.eye(len(words), dtype=torch.bool)  # (words, words), a word and itself left out
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        image = show_cells(axes, cosines, words, words)
+        for edge in range(1, len(words)):
+            if kind[edge] != kind[edge - 1]:
+                axes.axhline(edge - 0.5, color=paper.hues[1], linewidth=1)
+                axes.axvline(edge - 0.5, color=paper.hues[1], linewidth=1)
+        figure.colorbar(image, ax=axes, label="cosine (0 or less: no shade)")
+
+    return draw(
+        paint,
+        f"A square of shades for {len(words)} words, {', '.join(kinds)}, each against each. Two different words of one kind have a "
+        f"cosine of {cosines[same & pairs].mean():.2f} on average, two of different kinds {cosines[~same].mean():.2f}; the most alike "
+        f"across kinds reach {cosines[~same].max():.2f}.",
+        size=(6.4, 5.4),
+    )
+
+
+def plot_transitions(probabilities: Float[Tensor, "tokens followers"], tokens: Sequence[str], followers: Sequence[str]) -> Plot:
+    """A piece of a Markov chain's table: a row for each token, a column for each follower, the probability in the cell.
+
+    Args:
+        probabilities: of each follower right after each token; rows need not sum to 1, as other followers are left out.
+        tokens: the tokens that came.
+        followers: those that may come next.
+    """
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        image = show_cells(axes, probabilities, tokens, followers)
+        axes.set(xlabel="next token", ylabel="token")
+        for row, cells in enumerate(probabilities.tolist()):
+            for column, p in enumerate(cells):
+                shade = image.cmap(image.norm(p))[:3]
+                hue = "#000000" if sum(shade) > 1.5 else "#ffffff"
+                if p >= 0.01:
+                    axes.text(column, row, f"{p:.2f}", ha="center", va="center", color=hue)
+
+    best = probabilities.max(dim=1)
+    found = ", ".join(
+        f"{followers[column].strip()} after {token.strip()} ({p:.2f})"
+        for token, p, column in zip(tokens, best.values.tolist(), best.indices.tolist())
+    )
+    return draw(
+        paint,
+        f"A table of shades, {len(tokens)} tokens by {len(followers)} followers, with the probability of each step. The likeliest "
+        f"in each row: {found}.",
+        size=(6.4, 1.3 + 0.42 * len(tokens)),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "The whole model"
+
+
+def plot_parameter_shares(counts: dict[str, dict[str, int]]) -> Plot:
+    """Where models keep their parameters: a bar for each model, divided among the kinds.
+
+    Args:
+        counts: for each model's name, how many parameters each kind has; every model has the same kinds.
+    """
+    kinds = list(next(iter(counts.values())))
+    totals = {name: sum(own.values()) for name, own in counts.items()}
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        left = dict.fromkeys(counts, 0.0)
+        for kind in kinds:
+            shares = {name: counts[name][kind] / totals[name] for name in counts}
+            bars = axes.barh(list(counts), list(shares.values()), left=list(left.values()), label=kind, height=0.6)
+            axes.bar_label(bars, [f"{share:.0%}" if share > 0.05 else "" for share in shares.values()], label_type="center", color=paper.ground)
+            left = {name: left[name] + shares[name] for name in counts}
+        axes.set_yticks(range(len(counts)), [f"{name}\n{total / 1e6:,.0f} million" for name, total in totals.items()])
+        axes.invert_yaxis()
+        axes.grid(False)
+        axes.set(xlabel="share of the parameters", xlim=(0, 1))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1))
+        figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.2)
+
+    found = "; ".join(
+        f"{name} has {totals[name] / 1e6:,.0f} million, " + ", ".join(f"{kind} {count / totals[name]:.1%}" for kind, count in own.items())
+        for name, own in counts.items()
+    )
+    return draw(paint, f"Bars for {len(counts)} models, each divided by where its parameters are: {found}.", size=(6.4, 1.5 + 0.75 * len(counts)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "The gated MLP"
+
+
+def plot_spread_by_layer(values: dict[str, Float[Tensor, "layers n"]], quantity: str, marks: dict[str, float]) -> Plot:
+    """How many numbers spread in each layer: a dot for the middle one, a thick bar for half of them, a thin one for 90 %.
+
+    Args:
+        values: for each name, all its numbers in each layer.
+        quantity: what they are.
+        marks: values to point out, by what they mean.
+    """
+    quantiles = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
+    spread = {name: v.quantile(quantiles.to(v.dtype), dim=1) for name, v in values.items()}  # (5, layers) each
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        for height in marks.values():
+            axes.axhline(height, color=paper.ink, linewidth=0.8, linestyle=":")
+        for n, (name, (low, first, middle, third, high)) in enumerate(spread.items()):
+            at = torch.arange(1, len(middle) + 1) + 0.3 * (n - (len(spread) - 1) / 2)
+            axes.vlines(at, low, high, color=paper.hues[n], linewidth=1.5)
+            axes.vlines(at, first, third, color=paper.hues[n], linewidth=6)
+            axes.plot(at, middle, "o", color=paper.hues[n], markeredgecolor=paper.ground, markersize=7, label=name)
+        right = axes.secondary_yaxis("right")
+        right.set_yticks(list(marks.values()), list(marks))
+        right.tick_params(length=0)
+        axes.set(xlabel="layer", ylabel=quantity)
+        axes.grid(False, axis="x")
+        whole_numbers(axes)
+        if len(spread) > 1:
+            legend_above(axes)
+
+    found = "; ".join(
+        f"{name}, the middle goes from {s[2, 0]:.2f} in layer 1 to {s[2, -1]:.2f} in layer {s.shape[1]}, and the bars reach "
+        f"from {s[0].min():.2f} to {s[4].max():.2f}" for name, s in spread.items()
+    )
+    return draw(paint, f"Dots and bars for the spread of each layer's {quantity}s: {found}.")
+
+
+def plot_nonlinearities(inputs: Float[Tensor, " n"], outputs: dict[str, Float[Tensor, " n"]]) -> Plot:
+    """Functions of one number, drawn over each other.
+
+    Args:
+        inputs: from left to right.
+        outputs: what each function makes of them, by its name.
+    """
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        for (name, output), style in zip(outputs.items(), ("--", "-", "-.", ":")):
+            axes.plot(inputs, output, style, label=name)
+        axes.set(xlabel="in", ylabel="out")
+        legend_above(axes)
+
+    found = "; ".join(
+        f"{name} rises from {output[0]:.2f} at {inputs[0]:.2f} over {output[len(output) // 2]:.2f} at "
+        f"{inputs[len(inputs) // 2]:.2f} to {output[-1]:.2f} at {inputs[-1]:.2f}" for name, output in outputs.items()
+    )
+    return draw(paint, f"Curves of {len(outputs)} functions, left to right: {found}.", size=(6.4, 3.0))
+
+
+def plot_excitement(latent: Float[Tensor, " time"], tokens: Sequence[str], named: int = 5) -> Plot:
+    """How much one latent of a gated MLP is excited by each token of a text.
+
+    Args:
+        latent: its value at each token, never negative.
+        tokens: the text.
+        named: how many of the highest places to call by name, with the token before.
+    """
+    tops = latent.topk(named).indices.tolist()
+    names = {t: "".join(tokens[max(0, t - 1): t + 1]).replace("\n", "⏎").strip() for t in tops}
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        axes.vlines(range(len(latent)), 0, latent, color=paper.hues[0])
+        for t in tops:
+            place = (t, latent[t].item())
+            axes.annotate(names[t], place, xytext=(0, 3), textcoords="offset points", rotation=40, fontsize=10)
+        axes.set(xlabel="place in the text, in tokens", ylabel="excitement", ylim=(0, 1.35 * latent.max().item() or 1))
+        axes.margins(x=0.08)
+        axes.grid(False, axis="x")
+        whole_numbers(axes)
+
+    return draw(
+        paint,
+        f"A line for each of {len(latent)} tokens, as high as it excites one latent: {(latent == 0).sum()} not at all. The "
+        f"highest, with the token before: {', '.join(names[t] for t in tops)}, from {latent[tops[0]]:.1f} down to "
+        f"{latent[tops[-1]]:.1f}.",
+        size=(6.4, 3.0),
     )

@@ -6,6 +6,7 @@ Put one thing back as it was in the clean run, at one token and one layer, and s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Literal
 
 import torch
@@ -295,3 +296,35 @@ def repeated(state: State, samples: int) -> State:
 def joined(*states: State) -> State:
     """The rows of all these states, one after the other."""
     return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# many facts at once, and the paper's own figure
+
+ROLES = ("first subject token", "middle subject tokens", "last subject token", "next token", "further tokens", "last token")
+
+
+def by_role(trace: CausalTrace, grid: Tensor) -> Float[Tensor, "roles layers"]:
+    """A trace's grid, averaged over the tokens of each role, in the order of `ROLES`; NaN where a role has no token."""
+    first, last, end = trace.subject.start, trace.subject.stop - 1, len(trace.tokens) - 1
+    roles = [
+        [first] if first < last else [],
+        list(range(first + 1, last)),
+        [last],
+        [last + 1] if last + 1 < end else [],
+        list(range(last + 2, end)),
+        [end] if end > last else [],
+    ]
+    empty = torch.full_like(grid[0], torch.nan)  # (layers,)
+    return torch.stack([grid[tokens].mean(dim=0) if tokens else empty for tokens in roles])
+
+
+def paper_figure() -> tuple[list[str], Grid]:
+    """The values of the paper's Figure 11, read off the published picture by its colors, good to about 0.15.
+
+    Returns:
+        The tokens of the prompt, and the log-probability of " Paris": (tokens, layers).
+    """
+    text = resources.files("rwkv_explainer").joinpath("data/figure_11.csv").read_text(encoding="utf-8")
+    values = [[float(value) for value in line.split(",")] for line in text.splitlines()]
+    return ["The", " E", "iff", "el", " Tower", " is", " located", " in", " the", " city", " of"], torch.tensor(values)

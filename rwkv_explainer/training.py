@@ -13,9 +13,12 @@ import json
 import lzma
 import math
 import os
+import platform
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rwkv_explainer.atlas import sample_text
+from rwkv_explainer.atlas import all_facts, load_atlas, sample_text
+from rwkv_explainer.checkpoints import write_weights
 from rwkv_explainer.model import RWKVLM, RWKVConfig
 from rwkv_explainer.parallel import read_logits
 
@@ -318,6 +322,37 @@ def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tok
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# the result
+
+
+def bundle(folder: Path, target: Path, workers: str) -> None:
+    """Write a run's model, tokenizer and card into `target`, in the form that `load_pretrained` reads.
+
+    Args:
+        workers: what it was trained on, in words, for the card.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    model = RWKVLM.from_weights(saved["model"])
+    write_weights(model, target / "model.safetensors")
+    (target / "model.safetensors").chmod(0o644)  # for whoever installs the package, not for us alone
+    shutil.copy(folder / "tokenizer.json", target / "tokenizer.json")
+    sums = (f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in ("model.safetensors", "tokenizer.json"))
+    (target / "SHA256SUMS").write_text("".join(sums))
+    data, recipe = json.loads((folder / "data.json").read_text()), saved["recipe"]
+    with open(folder / "log.csv", newline="") as file:
+        seconds = sum(float(line["seconds"]) for line in csv.DictReader(file))
+    template = resources.files("rwkv_explainer").joinpath("data/model_card.md").read_text(encoding="utf-8")
+    card = template.format(
+        **asdict(model.config), **data, parameters=sum(p.numel() for p in model.parameters()),
+        training_tokens=len(np.load(folder / "train.npz")["ids"]), facts=len(all_facts()[0]), relations=len(load_atlas()),
+        atlas_share=recipe["atlas_share"], recipe=json.dumps(recipe, indent=1), workers=workers, seconds=round(seconds),
+        tokens=saved["step"] * recipe["rows"] * recipe["length"],
+    )
+    (target / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # the command
 
 
@@ -334,6 +369,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="a text, .txt or .txt.xz; without it, the atlas alone")
     parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="the run's folder; a stopped run goes on")
     parser.add_argument("--workers", type=int, default=1, help="processes that share each batch")
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="write the trained model there, with its card")
     parser.add_argument("--save-every", type=int, default=250, metavar="STEPS")
     parser.add_argument("--check-every", type=int, default=250, metavar="STEPS")
     for field in fields(Recipe):
@@ -346,6 +382,8 @@ def main() -> None:
         torch.multiprocessing.spawn(work, (args, recipe), nprocs=args.workers)
     else:
         work(0, args, recipe)
+    if args.bundle:
+        bundle(args.out, args.bundle, f"{args.workers} x {platform.processor() or platform.machine()}")
 
 
 if __name__ == "__main__":
