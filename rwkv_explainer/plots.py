@@ -598,7 +598,9 @@ def plot_stopping_early(probabilities: Float[Tensor, "layers_and_one time"], upc
 # chapters "Embedding and unembedding" and "The zero-layer model"
 
 
-def show_cells(axes: Axes, cells: Float[Tensor, "rows columns"], rows: Sequence[str], columns: Sequence[str]) -> AxesImage:
+def show_cells(
+    axes: Axes, cells: Float[Tensor, "rows columns"], rows: Sequence[str], columns: Sequence[str]
+) -> AxesImage:
     """A table of numbers from 0 to 1 as shades, a token for each row and each column."""
     image = axes.imshow(cells, vmin=0, vmax=1, aspect="auto")
     label_tokens(axes, columns)
@@ -632,14 +634,16 @@ def plot_similarities(cosines: Float[Tensor, "words words"], kinds: dict[str, Se
 
     return draw(
         paint,
-        f"A square of shades for {len(words)} words, {', '.join(kinds)}, each against each. Two different words of one kind have a "
-        f"cosine of {cosines[same & pairs].mean():.2f} on average, two of different kinds {cosines[~same].mean():.2f}; the most alike "
-        f"across kinds reach {cosines[~same].max():.2f}.",
+        f"A square of shades for {len(words)} words, {', '.join(kinds)}, each against each. Two different words of one "
+        f"kind have a cosine of {cosines[same & pairs].mean():.2f} on average, two of different kinds "
+        f"{cosines[~same].mean():.2f}; the most alike across kinds reach {cosines[~same].max():.2f}.",
         size=(6.4, 5.4),
     )
 
 
-def plot_transitions(probabilities: Float[Tensor, "tokens followers"], tokens: Sequence[str], followers: Sequence[str]) -> Plot:
+def plot_transitions(
+    probabilities: Float[Tensor, "tokens followers"], tokens: Sequence[str], followers: Sequence[str]
+) -> Plot:
     """A piece of a Markov chain's table: a row for each token, a column for each follower, the probability in the cell.
 
     Args:
@@ -665,8 +669,8 @@ def plot_transitions(probabilities: Float[Tensor, "tokens followers"], tokens: S
     )
     return draw(
         paint,
-        f"A table of shades, {len(tokens)} tokens by {len(followers)} followers, with the probability of each step. The likeliest "
-        f"in each row: {found}.",
+        f"A table of shades, {len(tokens)} tokens by {len(followers)} followers, with the probability of each step. The "
+        f"likeliest in each row: {found}.",
         size=(6.4, 1.3 + 0.42 * len(tokens)),
     )
 
