@@ -9,11 +9,13 @@
 from rwkv_explainer.checkpoints import load_pretrained, read_weights
 from rwkv_explainer.generation import generate, sample
 from rwkv_explainer.model import (
-    RWKV, RWKVLM, AttentionBlock, GatedMLP, Mixer, RWKVBlock, RWKVConfig, SquaredReLU, TokenEmbedding, Unembedding,
-    WKVMemory,
+    RWKV, RWKVLM, AttentionBlock, GatedMLP, Mixer, RWKVBlock, RWKVConfig, SquaredReLU, StableWKVMemory, TokenEmbedding,
+    Unembedding, WKVMemory,
 )
+from rwkv_explainer.parallel import read
 
 __version__ = "0.1.0"
 
 RWKVLM.generate = generate
+RWKVLM.read = read
 RWKVLM.tokenizer = None  # `load_pretrained` gives a model its tokenizer; set it yourself on a model of your own
