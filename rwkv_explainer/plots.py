@@ -218,12 +218,12 @@ def plot_answer_by_layer(probabilities: Float[Tensor, " layers"], untouched: flo
         whole_numbers(axes)
         legend_above(axes)
 
-    low = int(probabilities.argmin())
+    low, high = int(probabilities.argmin()), int(probabilities.argmax())
     return draw(
         paint,
-        f"A bar for each of {len(probabilities)} layers, the probability of {answer.strip()} with {change}: layer {low + 1} matters "
-        f"most, it leaves {probabilities[low]:.2f} of {untouched:.2f}; the others leave at least "
-        f"{probabilities.sort().values[1:].min() if len(probabilities) > 1 else untouched:.2f}.",
+        f"A bar for each of {len(probabilities)} layers, the probability of {answer.strip()} with {change}: of {untouched:.2f}, "
+        f"layer {low + 1} leaves least ({probabilities[low]:.2f}), layer {high + 1} most ({probabilities[high]:.2f}); "
+        f"half of the layers leave {probabilities.median():.2f} or less.",
     )
 
 
