@@ -15,7 +15,7 @@ from rwkv_explainer.shapes import Distribution
 END_OF_TEXT = 0  # the id of <|endoftext|>, in every tokenizer that this book meets
 
 
-def reshape(probabilities: Distribution, temperature: float = 1.0, top_p: float = 1.0) -> Distribution:
+def reshape(probabilities: Distribution, temperature: float | int = 1.0, top_p: float | int = 1.0) -> Distribution:
     """The probabilities that `sample` draws from: sharpened or flattened by `temperature`, cut off by `top_p`.
 
     Args:
@@ -43,8 +43,8 @@ def reshape(probabilities: Distribution, temperature: float = 1.0, top_p: float 
 
 def sample(
     probabilities: Distribution,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    temperature: float | int = 1.0,
+    top_p: float | int = 1.0,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Draw a token id from each distribution: (*batch, vocabulary) to (*batch,). Temperature 0 takes the likeliest.
@@ -80,8 +80,8 @@ def generate(
     self: RWKVLM,
     context: str = "",
     N: int = 1,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    temperature: float | int = 1.0,
+    top_p: float | int = 1.0,
     *,
     seed: int | None = None,
     keep_memory: bool = False,

@@ -75,8 +75,20 @@ def test_snapshot_and_restore(random_model):
         model.restore(snapshot)
         assert_same_state(model.snapshot(), copies)
         assert torch.equal(read(model, [4, 5]), first)
-        for buffer in model.state_buffers().values():
-            buffer += 1  # not even this reaches the snapshot
+    assert_same_state(snapshot, copies)
+
+
+def test_a_snapshot_is_a_copy(random_model):
+    model = random_model()
+    read(model, [1, 2, 3])
+    snapshot = model.snapshot()
+    copies = {name: value.clone() for name, value in snapshot.items()}
+    for buffer in model.state_buffers().values():
+        buffer += 1
+    assert_same_state(snapshot, copies)
+    model.restore(snapshot)
+    for buffer in model.state_buffers().values():
+        buffer += 1
     assert_same_state(snapshot, copies)
 
 
@@ -119,6 +131,13 @@ def test_another_batch_shape_is_refused(random_model, first, then):
     assert_same_state(model.snapshot(), before)
     model.clear_buffers()
     model(torch.ones(then, dtype=torch.long))
+
+
+def test_a_batch_of_zeros_is_a_batch():
+    mixer = Mixer(8)
+    mixer(torch.zeros(2, 8))
+    with pytest.raises(ValueError, match="call clear_buffers"):
+        mixer(torch.zeros(3, 8))
 
 
 @pytest.mark.parametrize("step", [
