@@ -10,14 +10,16 @@ import pickle
 import re
 import subprocess
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rwkv_explainer.hub import (
     PILE, PILE_VOCABULARY, TOKENIZER_FILE, CheckpointError, check_sha256, fetch_tokenizer, fetch_weights, in_words,
@@ -280,9 +282,24 @@ def load_pretrained(
 def build(weights: Mapping[str, Tensor], dtype: torch.dtype) -> RWKVLM:
     """A model around these very tensors, converted only where they are of another dtype."""
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
-    with torch.device("meta"):  # a model without memory of its own, into which the tensors are put
+    with on_paper():
         model = RWKVLM.from_weights(weights)
     return model.requires_grad_(False).eval()
+
+
+@contextmanager
+def on_paper() -> Iterator[None]:
+    """Build modules whose parameters have shapes, but take no memory until tensors are put in their place."""
+    with torch.device("meta"), NoRandomStart():
+        yield
+
+
+class NoRandomStart(TorchFunctionMode):
+    """Leaves out the random numbers of a fresh embedding: they have nowhere to go, and cost an import of a second."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if function is nn.init.normal_ else function(*args, **kwargs)
 
 
 def find_bundled() -> tuple[Path, Path]:
@@ -328,7 +345,7 @@ def unknown(name: str) -> str:
 def check_memory(name: str, dtype: torch.dtype) -> None:
     """Say how much memory a large model of the Pile family takes, and refuse it where there is not as much."""
     pile = PILE[name]
-    with torch.device("meta"):
+    with on_paper():
         model = RWKVLM.from_config(RWKVConfig(PILE_VOCABULARY, pile.channels, pile.layers, 4 * pile.channels))
     needed = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     if needed >= WORTH_SAYING:
