@@ -556,8 +556,8 @@ def plot_update_sizes(
     top_a, top_m = int(attention.argmax()), int(gated_mlp.argmax())
     return draw(
         paint,
-        f"Above, the length of the residual stream, from {stream[0]:.1f} before the first block to {stream[-1]:.1f} after "
-        f"the last of {len(attention)}. Below, two bars for each layer: attention's update is longest in layer "
+        f"Above, the length of the residual stream, from {stream[0]:.1f} before the first block to {stream[-1]:.1f} "
+        f"after the last of {len(attention)}. Below, two bars for each layer: attention's update is longest in layer "
         f"{top_a + 1} ({attention[top_a]:.1f}), the gated MLP's in layer {top_m + 1} ({gated_mlp[top_m]:.1f}).",
         size=(6.4, 4.6),
     )
@@ -587,9 +587,9 @@ def plot_stopping_early(probabilities: Float[Tensor, "layers_and_one time"], upc
     last = f"from layer {settled[-1]} on" if settled[-1] < len(probabilities) else "in no layer to the end"
     return draw(
         paint,
-        f"A map of the probability of {len(upcoming)} tokens to come, after each of {len(probabilities) - 1} layers. More "
-        f"likely than not without any layer: {', '.join(at_once) or 'none'}. The last, {upcoming[-1].strip()}, is so {last}; "
-        f"at the end, {never} are not.",
+        f"A map of the probability of {len(upcoming)} tokens to come, after each of {len(probabilities) - 1} layers. "
+        f"More likely than not without any layer: {', '.join(at_once) or 'none'}. "
+        f"The last, {upcoming[-1].strip()}, is so {last}; at the end, {never} are not.",
         size=(6.4, 3.8),
     )
 
@@ -715,7 +715,7 @@ def plot_parameter_shares(counts: dict[str, dict[str, int]]) -> Plot:
 
 
 def plot_spread_by_layer(values: dict[str, Float[Tensor, "layers n"]], quantity: str, marks: dict[str, float]) -> Plot:
-    """How many numbers spread in each layer: a dot for the middle one, a thick bar for half of them, a thin one for 90 %.
+    """How numbers spread in each layer: a dot for the middle one, a thick bar for half of them, a thin one for 90 %.
 
     Args:
         values: for each name, all its numbers in each layer.
@@ -744,8 +744,8 @@ def plot_spread_by_layer(values: dict[str, Float[Tensor, "layers n"]], quantity:
             legend_above(axes)
 
     found = "; ".join(
-        f"{name}, the middle goes from {s[2, 0]:.2f} in layer 1 to {s[2, -1]:.2f} in layer {s.shape[1]}, and the bars reach "
-        f"from {s[0].min():.2f} to {s[4].max():.2f}" for name, s in spread.items()
+        f"{name}, the middle goes from {s[2, 0]:.2f} in layer 1 to {s[2, -1]:.2f} in layer {s.shape[1]}, and the bars "
+        f"reach from {s[0].min():.2f} to {s[4].max():.2f}" for name, s in spread.items()
     )
     return draw(paint, f"Dots and bars for the spread of each layer's {quantity}s: {found}.")
 
@@ -795,8 +795,8 @@ def plot_excitement(latent: Float[Tensor, " time"], tokens: Sequence[str], named
 
     return draw(
         paint,
-        f"A line for each of {len(latent)} tokens, as high as it excites one latent: {(latent == 0).sum()} not at all. The "
-        f"highest, with the token before: {', '.join(names[t] for t in tops)}, from {latent[tops[0]]:.1f} down to "
+        f"A line for each of {len(latent)} tokens, as high as it excites one latent: {(latent == 0).sum()} not at all. "
+        f"The highest, with the token before: {', '.join(names[t] for t in tops)}, from {latent[tops[0]]:.1f} down to "
         f"{latent[tops[-1]]:.1f}.",
         size=(6.4, 3.0),
     )
