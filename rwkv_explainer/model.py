@@ -9,6 +9,7 @@ One step takes tensors of shape (*batch, channels), so that a batch of runs can 
 """
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import no_type_check
@@ -39,7 +40,8 @@ class Piece(nn.Module):
         like = next(self.parameters(), torch.empty(0))
         for module in self.modules():
             for name, buffer in module._buffers.items():
-                module._buffers[name] = torch.zeros(buffer.shape[-1:], dtype=like.dtype, device=like.device)
+                empty = getattr(module, "empty", {}).get(name, 0.0)
+                module._buffers[name] = torch.full(buffer.shape[-1:], empty, dtype=like.dtype, device=like.device)
 
     def snapshot(self) -> State:
         """A copy of every state buffer, by name: what the model remembers at this moment."""
@@ -112,9 +114,9 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
     return {"vocabulary": vocabulary, "channels": channels, "layers": len(blocks), "hidden": hidden}
 
 
-def check_same_batch(buffer: Tensor, x: Tensor) -> None:
-    """Refuse to continue a memory with another batch shape; a memory that is all zeros starts any batch."""
-    if buffer.shape != x.shape and (buffer.dim() > 1 or buffer.any()):
+def check_same_batch(buffer: Tensor, x: Tensor, empty: float = 0.0) -> None:
+    """Refuse to continue a memory with another batch shape; a memory that is all empty starts any batch."""
+    if buffer.shape != x.shape and (buffer.dim() > 1 or (buffer != empty).any()):
         raise ValueError(f"the memory belongs to a run of shape {tuple(buffer.shape)}, but this step has shape "
                          f"{tuple(x.shape)}; call clear_buffers() to start a new run")
 
@@ -246,6 +248,60 @@ class WKVMemory(Piece):
         self.normalizer: Memory = self.normalizer + weight
 
 
+class StableWKVMemory(WKVMemory):
+    """The same average, kept in numbers that do not overflow. Chapter "Numerical stability".
+
+    Instead of `contents` and `normalizer` it remembers their ratio, the `average`, and the logarithm of the normalizer.
+    A new value takes the share of the average that its weight is of all weights: a sigmoid of a difference of
+    logarithms. Below float32 it computes in float32: of a large logarithm, half precision keeps too little.
+    """
+
+    empty = {"log_normalizer": -math.inf}  # the logarithm of no weight at all
+
+    def __init__(self, channels: int):
+        Piece.__init__(self)
+        self.channels = channels
+        self.log_gain = nn.Parameter(torch.zeros(channels))
+        self.log_decay = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("average", torch.zeros(channels), persistent=False)
+        self.register_buffer("log_normalizer", torch.full((channels,), -math.inf), persistent=False)
+
+    @property
+    def normalizer(self) -> Memory:
+        """The sum of the weights, as the plain memory keeps it; it overflows where that one does."""
+        return exp(self.log_normalizer)
+
+    @property
+    def contents(self) -> Memory:
+        """The sum of weight x value, as the plain memory keeps it."""
+        return self.average * self.normalizer
+
+    def read(self, keys: Embedding, values: Embedding) -> Embedding:
+        check_same_batch(self.log_normalizer, keys, empty=-math.inf)
+        return self.joined(self.log_gain + keys, values).to(values.dtype)  # (*batch, channels)
+
+    def step(self) -> None:
+        wide = at_least_float32(self.log_decay)
+        self.log_normalizer: Memory = self.log_normalizer.to(wide) - exp(self.log_decay.to(wide))
+
+    def write(self, keys: Embedding, values: Embedding) -> None:
+        check_same_batch(self.log_normalizer, keys, empty=-math.inf)
+        self.step()
+        self.average: Memory = self.joined(keys, values)
+        self.log_normalizer: Memory = torch.logaddexp(self.log_normalizer, keys.to(self.log_normalizer.dtype))
+
+    def joined(self, log_weights: Embedding, values: Embedding) -> Embedding:
+        """The average over what is remembered and these values, with these logarithms of their weights."""
+        wide = at_least_float32(values)
+        share = sigmoid(log_weights.to(wide) - self.log_normalizer.to(wide))  # (*batch, channels)
+        return torch.lerp(self.average.to(wide).expand_as(share), values.to(wide), share)  # (*batch, channels)
+
+
+def at_least_float32(x: Tensor) -> torch.dtype:
+    """The dtype of a memory for such tensors."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 class AttentionBlock(Piece):
     """Moves information across time: writes it to the memory, reads the memory, passes gates ("time mixing").
 
@@ -357,6 +413,16 @@ class RWKVLM(Piece):
     def vocabulary(self) -> int:
         """The number of tokens."""
         return self.embedding.vocabulary
+
+    def stabilize(self) -> "RWKVLM":
+        """Give every attention block the memory that does not overflow, with the same parameters. Starts it empty."""
+        for block in self.blocks:
+            plain = block.attention.memory
+            with torch.device("meta"):
+                block.attention.memory = StableWKVMemory(plain.channels)
+            block.attention.memory.load_state_dict(plain.state_dict(), assign=True)
+            block.attention.memory.requires_grad_(plain.log_decay.requires_grad).clear_buffers()
+        return self
 
     @no_type_check  # the door has words of its own for a wrong token, whether or not a type checker is on
     def forward(self, token: TokenId | OneHot) -> NextTokenProbabilities:
