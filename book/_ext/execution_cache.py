@@ -1,8 +1,9 @@
 """Sphinx extension: a chapter runs again whenever anything that its outputs depend on has changed.
 
 jupyter-cache recognizes an executed chapter by its cells alone. A chapter that computes with the package would so keep
-showing what an older package computed. Hence the cache's folder is named after the rest: the package's sources and data,
-the bundled weights, the pinned tools and the chosen model. Any change means another folder, in which nothing has run.
+showing what an older package computed. Hence the cache's folder is named after the rest: the package's sources and
+data, the bundled weights, the pinned tools and the chosen model. Any change means another folder, in which nothing has
+run yet.
 
 Sphinx itself does not notice a changed style sheet; so that pages get it, the static files' hash is made a setting.
 """
