@@ -284,7 +284,7 @@ def build(weights: Mapping[str, Tensor], dtype: torch.dtype) -> RWKVLM:
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     with on_paper():
         model = RWKVLM.from_weights(weights)
-    return model.requires_grad_(False).eval()
+    return model.stabilize().requires_grad_(False).eval()
 
 
 @contextmanager

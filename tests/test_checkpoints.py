@@ -112,7 +112,10 @@ def test_a_loaded_model_is_ready_to_step(checkpoint, tmp_path):
     assert model.config == RWKVConfig(11, 4, 2, 12) and model.name == str(path) and not model.training
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
     assert not any(parameter.requires_grad for parameter in model.parameters())
-    assert all(buffer.shape == (4,) and not buffer.any() for buffer in model.state_buffers().values())
+    kept = model.snapshot()
+    model.clear_buffers()
+    assert all(buffer.shape == (4,) and buffer.equal(kept[name]) for name, buffer in model.state_buffers().items())
+    assert not model.blocks[0].attention.memory.normalizer.any()
     probabilities = model(3)
     assert not probabilities.requires_grad and probabilities.sum().item() == pytest.approx(1)
     assert {buffer.dtype for buffer in model.state_buffers().values()} == {torch.float64}

@@ -2,7 +2,7 @@
 
 Three witnesses: the formulas evaluated as sums over the past (`formula.py`, float64), the architecture's own package
 `rwkv` (float32 at best), and transformers' `RwkvForCausalLM` (float64, but its memory is float32 throughout).
-All start from one checkpoint in upstream's layout, ours through `load_pretrained`. Mutants at the end show that a model
+All start from one checkpoint in upstream's layout, ours through `load_pretrained` (and once more with the plain memory). Mutants at the end show that a model
 which is nearly RWKV-4 does not pass.
 """
 
@@ -18,8 +18,8 @@ import pytest
 import torch
 from formula import random_checkpoint, rwkv4
 
-from rwkv_explainer.checkpoints import load_pretrained
-from rwkv_explainer.model import WKVMemory
+from rwkv_explainer.checkpoints import load_pretrained, read_weights
+from rwkv_explainer.model import RWKVLM, StableWKVMemory, WKVMemory
 
 os.environ["RWKV_JIT_ON"] = os.environ["RWKV_CUDA_ON"] = "0"  # read by `rwkv` when it is imported
 
@@ -97,12 +97,17 @@ def run_ours(model, tokens) -> Run:
     return Run(torch.stack(logits).numpy(), torch.stack(states).numpy())
 
 
-def load_ours(checkpoint, folder, dtype):
+def load_ours(checkpoint, folder, dtype, memory=StableWKVMemory):
+    """The model as `load_pretrained` gives it, or the one that the chapters build, with the plain memory."""
     path = folder / "checkpoint.pth"
     if not path.exists():  # a loaded model may still be reading from it
         torch.save(checkpoint, path)
-    model, tokenizer = load_pretrained(str(path), dtype=dtype)
-    assert tokenizer is None  # there is none beside the file
+    if memory is WKVMemory:
+        model = RWKVLM.from_weights({name: tensor.to(dtype) for name, tensor in read_weights(path).items()})
+    else:
+        model, tokenizer = load_pretrained(str(path), dtype=dtype)
+        assert tokenizer is None  # there is none beside the file
+    assert {type(block.attention.memory) for block in model.blocks} == {memory}
     return model
 
 
@@ -124,16 +129,18 @@ def random_tokens(seed: int, vocabulary: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Witness:
-    """Somebody to ask, the dtype that ours runs in beside them, and how far apart the two may be."""
+    """Somebody to ask, the dtype and the memory that ours has beside them, and how far apart the two may be."""
 
     run: Callable
     dtype: torch.dtype
     logits: float
     states: float
+    memory: type = StableWKVMemory
 
 
 WITNESSES = {
     "formula": Witness(run_formula, torch.float64, logits=1e-12, states=1e-12),
+    "formula-plain-memory": Witness(run_formula, torch.float64, logits=1e-12, states=1e-12, memory=WKVMemory),
     "rwkv": Witness(run_rwkv, torch.float32, logits=5e-6, states=1e-5),
     "transformers": Witness(run_transformers, torch.float64, logits=1e-6, states=1e-5),
 }
@@ -151,7 +158,7 @@ def test_same_logits_and_state(sizes, witness, tmp_path):
     checkpoint = random_checkpoint(**sizes)
     tokens = random_tokens(sizes["seed"], len(checkpoint["emb.weight"]))
     theirs = witness.run(checkpoint, tokens, tmp_path)
-    ours = run_ours(load_ours(checkpoint, tmp_path, witness.dtype), tokens)
+    ours = run_ours(load_ours(checkpoint, tmp_path, witness.dtype, witness.memory), tokens)
     assert logit_distance(ours, theirs) <= witness.logits
     assert state_distance(ours, theirs) <= witness.states
 
@@ -177,7 +184,9 @@ def decay_before_read(model, monkeypatch):
     def forward(memory, keys, values):
         memory.step()
         average = memory.read(keys, values)
-        memory.contents, memory.normalizer = memory.contents + keys.exp() * values, memory.normalizer + keys.exp()
+        with monkeypatch.context() as once:
+            once.setattr(memory, "step", lambda: None)  # it has faded already
+            memory.write(keys, values)
         return average
 
     monkeypatch.setattr(WKVMemory, "forward", forward)
@@ -226,10 +235,10 @@ MUTANTS = [
 @pytest.fixture(scope="module", params=WITNESSES.values(), ids=WITNESSES)
 def testimony(request, tmp_path_factory):
     """What one witness said about one checkpoint: asked once, for all mutants."""
-    checkpoint, folder = random_checkpoint(seed=6), tmp_path_factory.mktemp("mutants")
+    checkpoint, folder, witness = random_checkpoint(seed=6), tmp_path_factory.mktemp("mutants"), request.param
     tokens = random_tokens(6, len(checkpoint["emb.weight"]))
-    load = partial(load_ours, checkpoint, folder, request.param.dtype)
-    return load, tokens, request.param.run(checkpoint, tokens, folder), request.param.logits
+    load = partial(load_ours, checkpoint, folder, witness.dtype, witness.memory)
+    return load, tokens, witness.run(checkpoint, tokens, folder), witness.logits
 
 
 def test_the_original_passes(testimony):
