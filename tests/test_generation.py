@@ -88,9 +88,8 @@ def test_samples_follow_the_probabilities():
 
 def test_the_same_seed_draws_the_same():
     probabilities = torch.ones(1000) / 1000
-    first, again, other = (
-        sample(probabilities.expand(5, 1000), generator=torch.Generator().manual_seed(seed)).tolist() for seed in (1, 1, 2)
-    )
+    randoms = (torch.Generator().manual_seed(seed) for seed in (1, 1, 2))
+    first, again, other = (sample(probabilities.expand(5, 1000), generator=random).tolist() for random in randoms)
     assert first == again != other
 
 

@@ -2,8 +2,8 @@
 
 Three witnesses: the formulas evaluated as sums over the past (`formula.py`, float64), the architecture's own package
 `rwkv` (float32 at best), and transformers' `RwkvForCausalLM` (float64, but its memory is float32 throughout).
-All start from one checkpoint in upstream's layout, ours through `load_pretrained` (and once more with the plain memory). Mutants at the end show that a model
-which is nearly RWKV-4 does not pass.
+All start from one checkpoint in upstream's layout, ours through `load_pretrained`, and once more with the plain memory
+that the chapters build. Mutants at the end show that a model which is nearly RWKV-4 does not pass.
 """
 
 import gc
