@@ -176,8 +176,8 @@ def embedding_scale(model: RWKVLM, tokenizer: Tokenizer) -> float:
 # the sweep: every cell at once
 
 # A block is two halves, and each half is a norm, a piece with a state, and an addition. A cell (token, layer) is a run
-# that is like the others up to one half of one token, where something in it is replaced. All runs step together; a
-# cell's run begins at the half that makes it different, as a copy of the run that nothing is done to.
+# that is like the others up to one half of one token, where something in it is replaced. All runs step together. Below
+# its layer a cell's run never differs from the run that nothing is done to, so it is computed from its layer upwards.
 
 
 @dataclass(frozen=True)
@@ -244,39 +244,57 @@ def sweep(
 ) -> Float[Tensor, "runs samples"]:
     """The answer's log-probability in the run that nothing is done to, then in each cell's: token by token, layer by layer.
 
-    Rows are runs of all samples: (runs x samples, channels), the untouched run first.
+    Runs are kept in groups: the untouched one, then the cells of each layer. A group's rows are runs of all samples.
     """
-    samples, time, _ = embedded.shape
+    samples, time, channels = embedded.shape
     halves, layers = halves_of(model), len(model.blocks)
     follow = model.embedding(torch.tensor(list(answer[:-1]), dtype=torch.long)).to(embedded)  # (answer - 1, channels)
     model.clear_buffers()
-    states = [repeated(piece.snapshot(), samples) for _, piece in halves]
-    scores = torch.zeros(samples, dtype=embedded.dtype)  # (rows,)
+    states = [first_states(piece.snapshot(), samples, groups=h // 2 + 2) for h, (_, piece) in enumerate(halves)]
+    scores = [torch.zeros(samples, dtype=embedded.dtype)] + [embedded.new_zeros(0)] * layers  # (rows of the group,)
     for t in range(time + len(answer) - 1):
         token = embedded[:, t] if t < time else follow[t - time].expand(samples, -1)  # (samples, channels)
-        x = token.repeat(len(scores) // samples, 1)  # (rows, channels)
-        cells = layers if patch and t < time else 0  # runs that begin at this token
-        begun = 0
+        begins = patch is not None and t < time  # a cell's run begins in each layer
+        x = [token] + [embedded.new_zeros(0, channels)] * layers  # the stream of each group: (rows, channels)
         for h, (norm, piece) in enumerate(halves):
-            untouched = {name: buffer[:samples] for name, buffer in states[h].items()}
-            piece.restore(joined(states[h], *[untouched] * begun))  # a run remembers what the untouched one did
-            update = piece(norm(x))  # (rows, channels)
-            before, x = x, x + update  # (rows, channels)
-            after = piece.state_buffers()
-            untouched = {name: buffer[:samples] for name, buffer in after.items()}
-            later = [  # runs that begin from here on, and what each remembers of this half
-                repeated(patch.state(t, h), samples) if patch.state and layer == h // 2 else untouched
-                for layer in range(begun, cells)
-            ]
-            states[h] = joined(after, *later)
-            if cells and h % 2 == patch.after:
-                x = torch.cat([x, begin_run(patch, t, h, before[:samples], x[:samples])])  # (rows, channels)
-                begun += 1
-        scores = torch.cat([scores, scores.new_zeros(cells * samples)])
+            layer, half = divmod(h, 2)
+            if half == 0:  # from here on this layer's cells differ
+                x[layer + 1] = x[0].repeat(len(scores[layer + 1]) // samples, 1)
+            begun = range(layer + (half > patch.after)) if begins else ()  # layers whose new cell is already under way
+            for i in begun:  # a new cell remembers of this half what the untouched run does
+                states[h][i + 1] = joined(states[h][i + 1], states[h][0])
+            before = x[0]
+            x[: layer + 2], states[h] = step(norm, piece, x[: layer + 2], states[h])
+            if begins and half <= patch.after:  # this layer's new cell has this half behind it: what is left of it there?
+                left = repeated(patch.state(t, h), samples) if patch.state else states[h][0]
+                states[h][layer + 1] = joined(states[h][layer + 1], left)
+            if begins and half == patch.after:
+                x[layer + 1] = torch.cat([x[layer + 1], begin_run(patch, t, h, before, x[0])])  # (rows, channels)
+        scores = [torch.cat([score, score.new_zeros(len(rows) - len(score))]) for score, rows in zip(scores, x)]
         if t >= time - 1:
-            scores = scores + model.unembedding.logits(x).log_softmax(dim=-1)[:, answer[t - time + 1]]
+            found = model.unembedding.logits(torch.cat(x)).log_softmax(dim=-1)[:, answer[t - time + 1]]  # (all rows,)
+            scores = [score + more for score, more in zip(scores, found.split([len(score) for score in scores]))]
     model.clear_buffers()
-    return scores.view(-1, samples)
+    untouched, *cells = scores
+    if not len(torch.cat(cells)):
+        return untouched[None]
+    grid = torch.stack([cell.view(time, samples) for cell in cells], dim=1)  # (time, layers, samples)
+    return torch.cat([untouched[None], grid.flatten(0, 1)])  # (runs, samples)
+
+
+def step(norm: nn.Module, piece: Piece, x: list[Tensor], states: list[State]) -> tuple[list[Tensor], list[State]]:
+    """One half of a block, on all groups at once: their streams after it, and what the half then remembers of each."""
+    sizes = [len(rows) for rows in x]
+    rows = torch.cat(x)  # (all rows, channels)
+    piece.restore(joined(*states))
+    rows = rows + piece(norm(rows))  # (all rows, channels)
+    after = {name: buffer.split(sizes) for name, buffer in piece.state_buffers().items()}
+    return list(rows.split(sizes)), [{name: parts[i] for name, parts in after.items()} for i in range(len(sizes))]
+
+
+def first_states(state: State, samples: int, groups: int) -> list[State]:
+    """At the start: the state of the untouched run's samples, and of no cells yet."""
+    return [repeated(state, samples)] + [repeated(state, 0)] * (groups - 1)
 
 
 def begin_run(patch: Patch, t: int, h: int, before: Tensor, after: Tensor) -> Tensor:
