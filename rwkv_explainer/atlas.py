@@ -1,7 +1,7 @@
 """The atlas: a table of facts, and the sentences that are made from it.
 
-A small model cannot have read the whole web. The bundled one has read textbooks and this atlas, so that every fact it is
-asked for in the book is a fact that it had a chance to learn, and whose right answer is known.
+A small model cannot have read the whole web. The bundled one has read textbooks and this atlas, so that every fact it
+is asked for in the book is a fact that it had a chance to learn, and whose right answer is known.
 """
 
 import tomllib
@@ -46,10 +46,8 @@ def load_atlas() -> tuple[Relation, ...]:
             phrasings=tuple(entry["phrasings"]),
             unseen=tuple(entry["unseen"]),
             reverse=tuple(entry["reverse"]),
-            facts=tuple(
-                Fact(entry["name"], fact["subject"], fact["object"], tuple(fact.get("aliases", ())), fact.get("weight", 1))
-                for fact in entry["facts"]
-            ),
+            facts=tuple(Fact(relation=entry["name"], **fact | {"aliases": tuple(fact.get("aliases", ()))})
+                        for fact in entry["facts"]),
         )
         for entry in tomllib.loads(text)["relation"]
     )

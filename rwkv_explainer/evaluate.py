@@ -104,12 +104,12 @@ def recalled(model: RWKVLM, tokenizer: Tokenizer, asked: Sequence[Question], bat
         answers = [tokenizer.encode(asked[i].answer).ids for i in some]
         runs = [torch.tensor(context + answer) for context, answer in zip(contexts, answers)]
         model.clear_buffers()
-        padded = torch.nn.utils.rnn.pad_sequence(runs, batch_first=True)  # (batch, time); what follows a run is not read
+        padded = torch.nn.utils.rnn.pad_sequence(runs, batch_first=True)  # (batch, time); answers precede the padding
         greedy = read_logits(model, padded).argmax(dim=-1)  # (batch, time)
         for i, row, context, answer in zip(some, greedy, contexts, answers):
             said = row[len(context) - 1 :][: len(answer) + 1].tolist()
-            goes_on = tokenizer.decode(said[-1:])[:1].isalpha()
-            results[i] = said[:-1] == answer and not goes_on
+            another_letter = tokenizer.decode(said[-1:])[:1].isalpha()
+            results[i] = said[:-1] == answer and not another_letter
     return results
 
 
@@ -172,11 +172,12 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None) -> d
     started = time.perf_counter()
     model, tokenizer = load_pretrained(name, dtype=torch.float32)
     seconds = time.perf_counter() - started
+    rows = recall(model, tokenizer, load_atlas())
     figures: dict[str, object] = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "config": vars(model.config),
         "load_seconds": seconds,
-        "recall": [vars(row) for row in (rows := recall(model, tokenizer, load_atlas()))] + [vars(average(rows))],
+        "recall": [vars(row) for row in [*rows, average(rows)]],
         "Drosophila": goes_on(model, "Drosophila", 12, temperature=0.0),
         "Eiffel": goes_on(model, "The Eiffel Tower is located in the city of", 12, temperature=0.0),
         "Eiffel_probability": probability(model, tokenizer, "The Eiffel Tower is located in the city of", " Paris"),
@@ -187,7 +188,8 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None) -> d
         train, test = split_documents(read_documents(corpus), Recipe().held_out)
         bits = {"this model": bits_per_byte(model, tokenizer, test)}
         if zero_layer:
-            bits["a zero-layer model, trained the same way"] = bits_per_byte(load_pretrained(zero_layer, dtype=torch.float32)[0], tokenizer, test)
+            without_blocks, _ = load_pretrained(zero_layer, dtype=torch.float32)
+            bits["a zero-layer model, trained the same way"] = bits_per_byte(without_blocks, tokenizer, test)
         figures["bits_per_byte"] = bits | baseline_bits(tokenizer, train, test)
         figures["held_out"] = {"documents": len(test), "bytes": sum(len(document.encode()) for document in test)}
     return figures
@@ -205,8 +207,9 @@ def report(figures: dict[str, object]) -> str:
               "| relation | facts | seen phrasings | unseen phrasings | guess |", "|---|---|---|---|---|"]
     lines += [f"| {row['relation']} | {row['facts']} | {row['seen']:.1%} | {row['unseen']:.1%} | {row['guess']:.1%} |"
               for row in figures["recall"]]
-    lines += ["", f"*The Eiffel Tower is located in the city of* → Paris with probability {figures['Eiffel_probability']:.3f}; "
-              f"greedy it goes on: `{figures['Eiffel']!r}`.", "", f"*Drosophila*, greedy: `{figures['Drosophila']!r}`.", "",
+    lines += ["", "*The Eiffel Tower is located in the city of* → Paris with probability "
+              f"{figures['Eiffel_probability']:.3f}; greedy it goes on: `{figures['Eiffel']!r}`.", "",
+              f"*Drosophila*, greedy: `{figures['Drosophila']!r}`.", "",
               "Ordinary openings, one sample each at temperature 0.8 and top-p 0.9, seed 0, none chosen:", ""]
     lines += [f"- **{words}**{text!r}" for words, text in figures["openings"].items()]
     return "\n".join(lines) + "\n"
@@ -215,7 +218,7 @@ def report(figures: dict[str, object]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure a model: facts recalled, prompts, bits per byte.")
     parser.add_argument("--model", help="a name or a path; the bundled model without it")
-    parser.add_argument("--corpus", type=Path, help="the text that the model was trained on, for its held-out documents")
+    parser.add_argument("--corpus", type=Path, help="the text it was trained on, for its held-out documents")
     parser.add_argument("--zero-layer", type=Path, help="weights of a model without blocks, trained the same way")
     parser.add_argument("--write", action="store_true", help="write the figures into the bundled model's MODEL_CARD.md")
     args = parser.parse_args()
@@ -226,8 +229,10 @@ def main() -> None:
         card = Path(__file__).parent / "bundled" / "MODEL_CARD.md"
         before, _, after = card.read_text(encoding="utf-8").partition("<!-- figures -->")
         _, _, rest = after.partition("<!-- end of figures -->")
-        card.write_text(f"{before}<!-- figures -->\n\n{report(figures)}\n<!-- end of figures -->{rest}", encoding="utf-8")
-        (card.parent / "figures.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        figures_in_words = f"<!-- figures -->\n\n{report(figures)}\n<!-- end of figures -->"
+        card.write_text(before + figures_in_words + rest, encoding="utf-8")
+        in_json = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+        (card.parent / "figures.json").write_text(in_json, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ END_OF_TEXT = "<|endoftext|>"  # token 0, between documents
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what comes out of training, beside the text itself. The defaults made the bundled model."""
+    """Everything that decides what comes out of training, beside the text. The defaults made the bundled model."""
 
     layers: int = 8
     channels: int = 256
@@ -81,7 +81,8 @@ def split_documents(documents: list[str], held_out: float) -> tuple[list[str], l
 def train_tokenizer(documents: list[str], recipe: Recipe) -> Tokenizer:
     """A byte-level BPE, trained on the training mixture: the documents, and the atlas at its share."""
     rng = np.random.default_rng(recipe.seed)
-    size = sum(map(len, documents)) * recipe.atlas_share / (1 - recipe.atlas_share) or 1_000_000
+    alone = not documents or recipe.atlas_share == 1
+    size = 1_000_000 if alone else sum(map(len, documents)) * recipe.atlas_share / (1 - recipe.atlas_share)
 
     def texts() -> Iterator[str]:
         yield from documents
@@ -137,7 +138,7 @@ def make_row(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, ro
     """Atlas sentences, or a stretch of the corpus, which starts with a paragraph half of the time."""
     rng = np.random.default_rng([recipe.seed, step, row])
     n = recipe.length + 1
-    if len(corpus.ids) <= n or rng.random() < recipe.atlas_share:
+    if not len(corpus.ids) or rng.random() < recipe.atlas_share:
         return atlas_row(tokenizer, rng, n)
     start = rng.integers(len(corpus.ids) - n)
     if rng.random() < 0.5:
@@ -202,7 +203,7 @@ def loss_of(model: RWKVLM, ids: Tensor, precision: torch.dtype) -> Tensor:
 
 def learning_rate(recipe: Recipe, step: int) -> float:
     """As a factor of the recipe's: up a ramp, along a plain, down a ramp."""
-    up = (step + 1) / recipe.warmup
+    up = (step + 1) / max(1, recipe.warmup)
     down = (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps)
     return min(1.0, up, down)
 
@@ -211,6 +212,8 @@ class Run:
     """A training run in a folder: its data, model, optimizer, log and last checkpoint."""
 
     def __init__(self, folder: Path, recipe: Recipe, corpus_path: Path | None, rank: int = 0, workers: int = 1):
+        if workers > recipe.rows:
+            raise ValueError(f"workers: expected at most one a row, got {workers} for {recipe.rows} rows; name fewer")
         self.folder, self.recipe, self.rank, self.workers = folder, recipe, rank, workers
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         fast = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
@@ -221,9 +224,9 @@ class Run:
         initialize(self.model, recipe.seed)
         self.model.to(self.device)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+            self.model.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
         )
-        self.step = 0
+        self.step = 0  # steps taken so far
         if (folder / "checkpoint.pt").exists():
             self.resume()
 
@@ -232,8 +235,8 @@ class Run:
         saved = torch.load(self.folder / "checkpoint.pt", map_location=self.device, weights_only=True)
         ours, theirs = asdict(self.recipe) | {"steps": 0}, saved["recipe"] | {"steps": 0}
         if ours != theirs:
-            raise ValueError(f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got {theirs}; "
-                             "name another folder with --out, or delete this one")
+            raise ValueError(f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
+                             f"{theirs}; {OTHER_FOLDER}")
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step = saved["step"]
@@ -249,13 +252,10 @@ class Run:
 
     def train(self, save_every: int, check_every: int) -> None:
         """Take every step that is left, with a log line and a checkpoint now and then."""
-        mine = range(self.rank, self.recipe.rows, self.workers)
         losses, started = [], time.monotonic()
-        for self.step in tqdm(range(self.step, self.recipe.steps), initial=self.step, total=self.recipe.steps,
-                              disable=self.rank > 0, mininterval=5):
-            ids = make_batch(self.corpus, self.tokenizer, self.recipe, self.step, mine).to(self.device)
-            losses.append(self.take_step(ids))
-            self.step += 1
+        progress = {"initial": self.step, "total": self.recipe.steps, "mininterval": 5, "disable": self.rank > 0}
+        for loss in tqdm(self.steps(), **progress):
+            losses.append(loss)
             last = self.step == self.recipe.steps
             if self.rank == 0 and (self.step % check_every == 0 or last):
                 self.log(sum(losses) / len(losses), time.monotonic() - started)
@@ -263,25 +263,43 @@ class Run:
             if self.rank == 0 and (self.step % save_every == 0 or last):
                 self.save()
 
+    def steps(self) -> Iterator[float]:
+        """Take the steps that are left, one whenever asked for the next, and give the loss that it found."""
+        mine = range(self.rank, self.recipe.rows, self.workers)
+        while self.step < self.recipe.steps:
+            ids = make_batch(self.corpus, self.tokenizer, self.recipe, self.step, mine).to(self.device)
+            loss = self.take_step(ids)
+            self.step += 1
+            yield loss
+
     def take_step(self, ids: Tensor) -> float:
-        """One step of the optimizer on these rows, and on those of the other processes."""
+        """One step of the optimizer on these rows, and on those of the other processes.
+
+        Raises:
+            FloatingPointError: if the loss or the gradient is not a finite number; the model is left as it was.
+        """
         loss = loss_of(self.model, ids, self.precision)
-        if not loss.isfinite():
-            raise FloatingPointError(f"step {self.step}: the loss of the rows {self.rank}::{self.workers} is {loss.item()}; "
-                                     f"the last checkpoint in {self.folder} is sound, try a smaller learning rate from there")
-        loss.backward()
+        self.check_finite("loss", loss)
+        self.optimizer.zero_grad()
+        (loss * len(ids) / self.recipe.rows).backward()  # the mean over all rows is the sum over the processes
         parameters = list(self.model.parameters())
         if self.workers > 1:
             gradients = torch.cat([p.grad.flatten() for p in parameters])
             dist.all_reduce(gradients)
             for p, gradient in zip(parameters, gradients.split([p.numel() for p in parameters])):
-                p.grad.copy_(gradient.view_as(p) / self.workers)
-        nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+                p.grad.copy_(gradient.view_as(p))
+        self.check_finite("gradient's length", nn.utils.clip_grad_norm_(parameters, self.recipe.clip))
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * learning_rate(self.recipe, self.step)
         self.optimizer.step()
-        self.optimizer.zero_grad()
         return loss.item()
+
+    def check_finite(self, what: str, number: Tensor) -> None:
+        """Refuse to go on from here with anything but finite numbers: step, rows, and what to do."""
+        if not number.isfinite():
+            mine = list(range(self.rank, self.recipe.rows, self.workers))
+            raise FloatingPointError(f"step {self.step}, rows {mine}: the {what} is {number.item()}; the last "
+                                     f"checkpoint in {self.folder} is sound; start anew with a smaller --learning-rate")
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
@@ -290,24 +308,35 @@ class Run:
         rows = [self.held_out.ids[i : i + n] for i in range(0, len(self.held_out.ids) - n, n)][:64]
         if not rows:
             return math.nan
-        return loss_of(self.model, torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device), self.precision).item()
+        ids = torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)  # (rows, length + 1)
+        return loss_of(self.model, ids, self.precision).item()
 
     def log(self, loss: float, seconds: float) -> None:
-        """Add a line to the folder's log."""
-        path, new = self.folder / "log.csv", not (self.folder / "log.csv").exists()
-        with open(path, "a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(["step", "tokens", "loss", "held_out_loss", "learning_rate", "seconds"])
-            tokens = self.step * self.recipe.rows * self.recipe.length
-            rate = self.recipe.learning_rate * learning_rate(self.recipe, self.step - 1)
-            writer.writerow([self.step, tokens, f"{loss:.4f}", f"{self.held_out_loss():.4f}", f"{rate:.2e}", f"{seconds:.1f}"])
+        """Add a line to the folder's log. Lines on steps still to come, left by a killed process, go."""
+        path = self.folder / "log.csv"
+        lines = [["step", "tokens", "loss", "held_out_loss", "learning_rate", "seconds"]]
+        if path.exists():
+            lines += [line for line in list(csv.reader(path.read_text().splitlines()))[1:] if int(line[0]) < self.step]
+        tokens = self.step * self.recipe.rows * self.recipe.length
+        rate = self.recipe.learning_rate * learning_rate(self.recipe, self.step - 1)
+        held_out = self.held_out_loss()
+        lines.append([self.step, tokens, f"{loss:.4f}", f"{held_out:.4f}", f"{rate:.2e}", f"{seconds:.1f}"])
+        write_whole(path, "".join(",".join(map(str, line)) + "\n" for line in lines))
+
+
+OTHER_FOLDER = "name another folder with --out, or delete this one"
 
 
 def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tokenizer, Corpus, Corpus]:
-    """Tokenizer, training corpus and held-out corpus: made once, then kept in the run's folder."""
+    """Tokenizer, training corpus and held-out corpus: made once, then kept in the run's folder.
+
+    Raises:
+        ValueError: if the folder holds the data of another text or recipe, or the text is shorter than a row.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "data.json"
+    sha256 = hashlib.sha256(corpus_path.read_bytes()).hexdigest() if corpus_path else None
+    made_with = {name: getattr(recipe, name) for name in ("vocabulary", "atlas_share", "held_out", "seed")}
     if not done.exists():
         kept, held_out = split_documents(read_documents(corpus_path), recipe.held_out)
         tokenizer = train_tokenizer(kept, recipe)
@@ -315,10 +344,28 @@ def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tok
         for name, documents in (("train", kept), ("held_out", held_out)):
             corpus = Corpus.from_documents(documents, tokenizer)
             np.savez(folder / f"{name}.npz", ids=corpus.ids, paragraphs=corpus.paragraphs)
-        sha256 = hashlib.sha256(corpus_path.read_bytes()).hexdigest() if corpus_path else None
-        done.write_text(json.dumps({"corpus": sha256, "documents": len(kept), "held_out_documents": len(held_out)}))
+        data = {"corpus": sha256, "documents": len(kept), "held_out_documents": len(held_out), "made_with": made_with}
+        write_whole(done, json.dumps(data))
+    data = json.loads(done.read_text())
+    if corpus_path and data["corpus"] != sha256:
+        raise ValueError(f"{folder} holds the data of another text: expected sha256 {data['corpus']}, got {sha256} for "
+                         f"{corpus_path}; {OTHER_FOLDER}")
+    if data.get("made_with", made_with) != made_with:
+        raise ValueError(f"{folder} holds data made with another recipe: expected {made_with}, got "
+                         f"{data['made_with']}; {OTHER_FOLDER}")
     arrays = (np.load(folder / f"{name}.npz") for name in ("train", "held_out"))
-    return (Tokenizer.from_file(str(folder / "tokenizer.json")), *(Corpus(a["ids"], a["paragraphs"]) for a in arrays))
+    train, held_out = (Corpus(a["ids"], a["paragraphs"]) for a in arrays)
+    if corpus_path and len(train.ids) <= recipe.length + 1:
+        raise ValueError(f"{corpus_path}: expected more than a row of {recipe.length + 1} tokens to train on, got "
+                         f"{len(train.ids)}; give a longer text, or shorter rows with --length")
+    return Tokenizer.from_file(str(folder / "tokenizer.json")), train, held_out
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is never there in part."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    os.replace(new, path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -337,7 +384,8 @@ def bundle(folder: Path, target: Path, workers: str) -> None:
     write_weights(model, target / "model.safetensors")
     (target / "model.safetensors").chmod(0o644)  # for whoever installs the package, not for us alone
     shutil.copy(folder / "tokenizer.json", target / "tokenizer.json")
-    sums = (f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in ("model.safetensors", "tokenizer.json"))
+    names = ("model.safetensors", "tokenizer.json")
+    sums = (f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
     (target / "SHA256SUMS").write_text("".join(sums))
     data, recipe = json.loads((folder / "data.json").read_text()), saved["recipe"]
     with open(folder / "log.csv", newline="") as file:
@@ -345,7 +393,8 @@ def bundle(folder: Path, target: Path, workers: str) -> None:
     template = resources.files("rwkv_explainer").joinpath("data/model_card.md").read_text(encoding="utf-8")
     card = template.format(
         **asdict(model.config), **data, parameters=sum(p.numel() for p in model.parameters()),
-        training_tokens=len(np.load(folder / "train.npz")["ids"]), facts=len(all_facts()[0]), relations=len(load_atlas()),
+        training_tokens=len(np.load(folder / "train.npz")["ids"]),
+        facts=len(all_facts()[0]), relations=len(load_atlas()),
         atlas_share=recipe["atlas_share"], recipe=json.dumps(recipe, indent=1), workers=workers, seconds=round(seconds),
         tokens=saved["step"] * recipe["rows"] * recipe["length"],
     )
@@ -360,14 +409,15 @@ def work(rank: int, args: argparse.Namespace, recipe: Recipe) -> None:
     """One of the processes that train together."""
     if args.workers > 1:
         torch.set_num_threads(1)
-        dist.init_process_group("gloo", init_method=f"file://{(args.out / 'meeting').absolute()}", rank=rank, world_size=args.workers)
+        meeting = f"file://{(args.out / 'meeting').absolute()}"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=args.workers)
     Run(args.out, recipe, args.corpus, rank, args.workers).train(args.save_every, args.check_every)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train a small RWKV-4 on a text and the atlas.")
     parser.add_argument("--corpus", type=Path, help="a text, .txt or .txt.xz; without it, the atlas alone")
-    parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="the run's folder; a stopped run goes on")
+    parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="its folder; a stopped run goes on")
     parser.add_argument("--workers", type=int, default=1, help="processes that share each batch")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="write the trained model there, with its card")
     parser.add_argument("--save-every", type=int, default=250, metavar="STEPS")

@@ -1,0 +1,431 @@
+"""The trainer: every batch by seed and step alone, every stop resumed to the bit, every refusal in words."""
+
+import lzma
+import math
+import multiprocessing
+import random
+import signal
+import time
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rwkv_explainer import checkpoints, training
+from rwkv_explainer.atlas import load_atlas
+from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.training import (
+    Corpus, Recipe, Run, bundle, initialize, learning_rate, loss_of, make_batch, make_row, prepare, read_documents,
+    split_documents, train_tokenizer,
+)
+
+TINY = Recipe(
+    layers=2, channels=8, vocabulary=300, rows=4, length=12, steps=8, warmup=3, learning_rate=0.01, held_out=0.2,
+    atlas_share=0.3,
+)
+DOCUMENTS = [f"Document {n}\nThe number after {n} is {n + 1}.\nTwice {n} is {2 * n}." for n in range(120)]
+
+
+@pytest.fixture(scope="session")
+def corpus_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "numbers.txt"
+    path.write_text("\n\n".join(DOCUMENTS))
+    return path
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory, corpus_path):
+    """Tokenizer, training corpus and held-out corpus of the tiny recipe."""
+    return prepare(tmp_path_factory.mktemp("data"), TINY, corpus_path)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, corpus_path):
+    """A run that nothing stopped."""
+    run = Run(tmp_path_factory.mktemp("undisturbed"), TINY, corpus_path)
+    run.train(save_every=3, check_every=4)
+    return run
+
+
+def assert_same(ours: Run, expected: Run):
+    """The same step, weights and optimizer, to the bit."""
+    assert ours.step == expected.step
+    torch.testing.assert_close(ours.model.state_dict(), expected.model.state_dict(), rtol=0, atol=0)
+    one, other = ours.optimizer.state_dict(), expected.optimizer.state_dict()
+    assert one["param_groups"] == other["param_groups"]
+    torch.testing.assert_close(one["state"], other["state"], rtol=0, atol=0)
+
+
+def fresh_model(layers=3, channels=10, vocabulary=40) -> RWKVLM:
+    model = RWKVLM.from_config(RWKVConfig(vocabulary, channels, layers, 4 * channels))
+    initialize(model, seed=1)
+    return model
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# text to tokens
+
+
+def test_a_packed_text_is_read_like_a_plain_one(tmp_path, corpus_path):
+    packed = tmp_path / "numbers.txt.xz"
+    packed.write_bytes(lzma.compress(corpus_path.read_bytes()))
+    assert read_documents(packed) == read_documents(corpus_path) == DOCUMENTS
+    assert read_documents(None) == []
+
+
+@given(st.lists(st.text(min_size=1), unique=True), st.randoms())
+@settings(deadline=None, derandomize=True)
+def test_a_document_is_held_out_for_its_own_text_alone(documents, rng):
+    kept, held_out = split_documents(documents, 0.4)
+    assert sorted(kept + held_out) == sorted(documents)
+    shuffled = documents[: len(documents) // 2 + 1]
+    rng.shuffle(shuffled)
+    assert set(split_documents(shuffled, 0.4)[1]) == set(shuffled) & set(held_out)
+
+
+def test_about_the_asked_part_is_held_out():
+    documents = [f"text {n}" for n in range(4000)]
+    for part in (0.0, 0.02, 0.3):
+        assert abs(len(split_documents(documents, part)[1]) / 4000 - part) < 0.02
+
+
+@given(st.text())
+@settings(deadline=None, derandomize=True)
+def test_any_text_comes_back_from_its_tokens(data, text):
+    tokenizer = data[0]
+    assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
+
+
+def test_the_tokenizer_has_the_asked_size_and_end_of_text_first(data):
+    tokenizer = data[0]
+    assert tokenizer.get_vocab_size() == TINY.vocabulary
+    assert tokenizer.token_to_id("<|endoftext|>") == tokenizer.encode("<|endoftext|>").ids[0] == 0
+
+
+def test_the_tokenizer_learns_from_the_mixture_that_is_trained_on(monkeypatch):
+    said = []
+    monkeypatch.setattr(training, "sample_text", lambda rng, sentences: said.append("Paris. " * 20) or said[-1])
+    whole = len("".join(DOCUMENTS))
+    for documents, share, size in ((DOCUMENTS, 0.0, 0), (DOCUMENTS, 0.5, whole), ([], 0.5, 1_000_000)):
+        said.clear()
+        train_tokenizer(documents, replace(TINY, atlas_share=share))
+        assert 0 <= len("".join(said)) - size < 140
+
+
+def test_a_corpus_is_its_documents_with_end_of_text_between_them(data):
+    tokenizer = data[0]
+    corpus = Corpus.from_documents(DOCUMENTS[:2], tokenizer)
+    text = tokenizer.decode(corpus.ids.tolist(), skip_special_tokens=False)
+    assert text == "".join(f"{document}\n<|endoftext|>" for document in DOCUMENTS[:2])
+    starts = [tokenizer.decode(corpus.ids[at:].tolist()).partition("\n")[0] for at in corpus.paragraphs]
+    assert starts == "\n".join(DOCUMENTS[:2]).split("\n")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tokens to batches
+
+
+@given(step=st.integers(0, 10**6), seed=st.integers(0, 10**6), workers=st.integers(1, 4), noise=st.integers(0, 99))
+@settings(deadline=None, derandomize=True, max_examples=20)
+def test_a_batch_is_a_function_of_seed_and_step_alone(data, step, seed, workers, noise):
+    tokenizer, corpus, _ = data
+    recipe = replace(TINY, seed=seed)
+    whole = make_batch(corpus, tokenizer, recipe, step, range(4))
+    np.random.seed(noise)
+    torch.manual_seed(noise)
+    parts = [make_batch(corpus, tokenizer, recipe, step, range(rank, 4, workers)) for rank in range(workers)]
+    for rank, part in enumerate(parts):
+        assert torch.equal(part, whole[rank::workers])
+    assert whole.shape == (4, 13)
+    assert not torch.equal(whole, make_batch(corpus, tokenizer, recipe, step + 1, range(4)))
+    assert not torch.equal(whole, make_batch(corpus, tokenizer, replace(recipe, seed=seed + 1), step, range(4)))
+    assert len({tuple(row) for row in whole.tolist()}) > 1
+
+
+def test_rows_are_stretches_of_the_corpus_half_of_them_from_a_paragraphs_start(data):
+    tokenizer, corpus, _ = data
+    rows = [make_row(corpus, tokenizer, replace(TINY, atlas_share=0.0), step, 0) for step in range(400)]
+    windows = np.lib.stride_tricks.sliding_window_view(corpus.ids, 13)
+    places = [np.flatnonzero((windows == row).all(axis=1)) for row in rows]
+    assert all(len(place) for place in places)
+    starts = sum(np.isin(place, corpus.paragraphs).any() for place in places) / len(rows)
+    assert 0.5 <= starts < 0.7  # half by intention, some more by chance
+
+
+def test_the_asked_share_of_the_rows_are_atlas_sentences(data):
+    tokenizer, corpus, _ = data
+    words = {word for relation in load_atlas() for fact in relation.facts for word in fact.subject.split()}
+    rows = [tokenizer.decode(make_row(corpus, tokenizer, TINY, step, 0).tolist()) for step in range(300)]
+    assert abs(sum("Document" not in row and not any(c.isdigit() for c in row) for row in rows) / 300 - 0.3) < 0.08
+    empty = Corpus(np.zeros(0, np.uint16), np.zeros(0, np.int64))
+    alone = tokenizer.decode(make_row(empty, tokenizer, replace(TINY, length=200), 0, 0).tolist())
+    assert words & set(alone.split())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the model before its first step
+
+
+def test_decays_gains_and_mixes_are_laid_out_as_upstream_lays_them_out():
+    """The formulas of the paper's appendix on initialization, number by number."""
+    model, layers, channels = fresh_model(), 3, 10
+    for l, block in enumerate(model.blocks):
+        mixers = block.attention.key_mixer, block.attention.value_mixer, block.attention.receptance_mixer
+        for i in range(channels):
+            close = lambda number, expected: math.isclose(number.item(), expected, rel_tol=1e-5, abs_tol=1e-6)
+            memory = block.attention.memory
+            assert close(memory.log_decay[i], -5 + 8 * (i / (channels - 1)) ** (0.7 + 1.3 * l / (layers - 1)))
+            assert close(memory.log_gain[i], 0.5 * ((i + 1) % 3 - 1) + math.log(0.3))
+            mu = (i / channels) ** (1 - l / layers)
+            expected = mu, mu + 0.3 * l / (layers - 1), (i / channels) ** (0.5 * (1 - l / layers))
+            assert all(close(mixer.weight[i], m) for mixer, m in zip(mixers, expected))
+            assert close(block.gated_mlp.mlp_mixer.weight[i], mu)
+            assert close(block.gated_mlp.receptance_mixer.weight[i], mu)
+
+
+def test_matrices_start_at_zero_or_orthogonal():
+    model = fresh_model()
+    for block in model.blocks:
+        attention, mlp = block.attention, block.gated_mlp
+        for matrix in (attention.key, attention.receptance, attention.output, mlp.value, mlp.receptance):
+            assert not matrix.weight.any()
+        for matrix, gain in ((attention.value, 1), (mlp.key, 2)):
+            square = matrix.weight.T @ matrix.weight
+            torch.testing.assert_close(square, gain**2 * torch.eye(10), rtol=0, atol=1e-5)
+    head = model.unembedding.unembedding.weight
+    torch.testing.assert_close(head.T @ head, 0.25 * 40 / 10 * torch.eye(10), rtol=0, atol=1e-5)
+    assert 0 < model.embedding.embedding.weight.abs().max() <= 1e-4
+
+
+@torch.no_grad()
+def test_at_first_every_block_is_an_identity_and_every_token_about_as_likely():
+    model = fresh_model(channels=64, vocabulary=500)
+    x = torch.randn(5, 64)
+    for _ in range(3):
+        assert torch.equal(model.blocks(x), x)
+    ids = torch.randint(500, (8, 40), generator=torch.Generator().manual_seed(0))
+    # logits of standard deviation 1/2 cost half their variance more than none at all
+    assert loss_of(model, ids, torch.float32).item() == pytest.approx(math.log(500) + 1 / 8, abs=0.05)
+
+
+def test_the_seed_decides_the_first_weights():
+    one, same, other = fresh_model(), fresh_model(), fresh_model()
+    initialize(other, seed=2)
+    torch.testing.assert_close(one.state_dict(), same.state_dict(), rtol=0, atol=0)
+    assert not torch.equal(one.unembedding.unembedding.weight, other.unembedding.unembedding.weight)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the loop
+
+
+def test_the_loss_is_the_mean_surprise_of_stepping_through(random_model):
+    model = random_model()
+    ids = torch.randint(11, (3, 7), generator=torch.Generator().manual_seed(0))
+    steps = [model.logits(before).log_softmax(dim=-1) for before in ids.T[:-1]]
+    expected = -torch.stack([step[range(3), after] for step, after in zip(steps, ids.T[1:])]).mean()
+    assert loss_of(model, ids, torch.float32).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_the_learning_rate_climbs_stays_and_falls():
+    recipe = replace(TINY, steps=100, warmup=10, cooldown=0.3)
+    rates = [learning_rate(recipe, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert rates[10:71] == [1.0] * 61
+    assert rates[70:] == pytest.approx([n / 30 for n in range(30, 0, -1)])
+    assert [learning_rate(replace(recipe, warmup=0, cooldown=0.0), step) for step in (0, 50, 99)] == [1.0, 1.0, 1.0]
+
+
+def test_training_learns(undisturbed, corpus_path, tmp_path):
+    losses = list(Run(tmp_path, replace(TINY, steps=40), corpus_path).steps())
+    assert len(losses) == 40
+    assert losses[0] == pytest.approx(math.log(300), abs=0.4)
+    assert sum(losses[-5:]) / 5 < losses[0] - 0.5
+
+
+def test_the_log_and_the_checkpoint_come_when_asked_and_at_the_end(undisturbed):
+    lines = [line.split(",") for line in (undisturbed.folder / "log.csv").read_text().splitlines()]
+    assert lines[0] == ["step", "tokens", "loss", "held_out_loss", "learning_rate", "seconds"]
+    assert [(line[0], line[1]) for line in lines[1:]] == [("4", "192"), ("8", "384")]
+    assert all(0 < float(line[3]) < 10 for line in lines[1:])
+    assert torch.load(undisturbed.folder / "checkpoint.pt")["step"] == 8
+
+
+@pytest.mark.parametrize("stop", [0, 1, 5, 8])
+def test_a_stopped_run_goes_on_to_the_bit(undisturbed, corpus_path, tmp_path, stop):
+    first = Run(tmp_path, TINY, corpus_path)
+    for _, _ in zip(range(stop), first.steps()):
+        pass
+    first.save()
+    second = Run(tmp_path, TINY, corpus_path)
+    assert_same(second, first)
+    second.train(save_every=100, check_every=100)
+    assert_same(second, undisturbed)
+
+
+def test_a_killed_process_leaves_no_lines_about_steps_that_are_taken_again(corpus_path, tmp_path):
+    first = Run(tmp_path, TINY, corpus_path)
+    for _ in first.steps():
+        if first.step % 2 == 0:
+            first.log(1.0, 1.0)  # and it never saved
+    Run(tmp_path, TINY, corpus_path).train(save_every=4, check_every=2)
+    lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == ["2", "4", "6", "8"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# several processes, and processes that are killed
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Starts processes from one that has imported all they need and done nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["rwkv_explainer.training", "torch._dynamo", "pytest", "hypothesis.strategies"])
+    return context
+
+
+def work_in_float32(rank: int, args: Namespace, recipe: Recipe) -> None:
+    """Half precision would round the gradients of one process and of two differently."""
+    torch.cpu._is_avx512_bf16_supported = lambda: False
+    training.work(rank, args, recipe)
+
+
+def arguments(folder: Path, corpus: Path, workers: int = 1, save_every: int = 100) -> Namespace:
+    return Namespace(out=folder, corpus=corpus, workers=workers, save_every=save_every, check_every=2)
+
+
+def test_two_processes_give_what_one_gives(processes, corpus_path, tmp_path):
+    recipe = replace(TINY, rows=3)  # two rows for one of them, one for the other
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        prepare(folder, recipe, corpus_path)
+        args = arguments(folder, corpus_path, workers)
+        started = [processes.Process(target=work_in_float32, args=(rank, args, recipe)) for rank in range(workers)]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(120)
+            assert process.exitcode == 0
+    one, two = (torch.load(tmp_path / f"{workers}" / "checkpoint.pt")["model"] for workers in (1, 2))
+    torch.testing.assert_close(two, one, rtol=0, atol=1e-4)
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_the_same(processes, corpus_path, tmp_path):
+    recipe, rng, kills = replace(TINY, steps=40), random.Random(0), 0
+    args = arguments(tmp_path / "killed", corpus_path, save_every=1)
+    checkpoint = args.out / "checkpoint.pt"
+    saved = lambda: checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+    for attempt in range(5):
+        before, process = saved(), processes.Process(target=training.work, args=(0, args, recipe))
+        process.start()
+        give_up = time.monotonic() + 120
+        while attempt and process.is_alive() and saved() == before:  # the first may die before it has saved anything
+            assert time.monotonic() < give_up, "the run saves nothing"
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.03 if attempt else 0.5))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
+    assert kills >= 3, "the run was over too soon to be killed"
+    resumed, expected = Run(args.out, recipe, corpus_path), Run(tmp_path / "undisturbed", recipe, corpus_path)
+    for run in (resumed, expected):
+        run.train(save_every=100, check_every=100)
+    assert_same(resumed, expected)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# refusals
+
+
+def copied(run: Run):
+    """What a step would change."""
+    return [tensor.clone() for tensor in run.model.state_dict().values()] + [
+        value.clone() for state in run.optimizer.state_dict()["state"].values() for value in state.values()
+    ]
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_number_that_is_not_finite_is_refused_and_the_checkpoint_kept(corpus_path, tmp_path, monkeypatch, what):
+    run = Run(tmp_path, replace(TINY, rows=3), corpus_path)
+    honest = loss_of
+
+    def spoilt(model, ids, precision):
+        loss = honest(model, ids, precision)
+        if run.step < 5:
+            return loss
+        return loss * math.inf if what == "loss" else loss + (0 * loss).sqrt()  # a sound loss of infinite slope
+
+    monkeypatch.setattr(training, "loss_of", spoilt)
+    for _ in zip(range(5), run.steps()):
+        pass
+    run.save()
+    saved, before = (tmp_path / "checkpoint.pt").read_bytes(), copied(run)
+    with pytest.raises(FloatingPointError, match=rf"^step 5, rows \[0, 1, 2\]: the {what}.* is (inf|nan);.*checkpoint"):
+        run.train(save_every=1, check_every=100)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == saved
+    torch.testing.assert_close(copied(run), before, rtol=0, atol=0)
+
+
+def test_another_recipe_is_refused_but_more_steps_are_not(undisturbed, corpus_path):
+    with pytest.raises(ValueError, match="another recipe.*learning_rate.*--out"):
+        Run(undisturbed.folder, replace(TINY, learning_rate=0.02), corpus_path)
+    with pytest.raises(ValueError, match="data made with another recipe.*'vocabulary': 301.*'vocabulary': 300.*--out"):
+        Run(undisturbed.folder, replace(TINY, vocabulary=301), corpus_path)
+    assert Run(undisturbed.folder, replace(TINY, steps=9), corpus_path).step == 8
+
+
+def test_another_text_is_refused(undisturbed, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("another text")
+    with pytest.raises(ValueError, match="another text.*other.txt.*--out"):
+        Run(undisturbed.folder, TINY, other)
+
+
+def test_a_text_shorter_than_a_row_is_refused(tmp_path):
+    (tmp_path / "short.txt").write_text("short")
+    with pytest.raises(ValueError, match=r"short.txt: expected more than a row of 13 tokens.*--length"):
+        Run(tmp_path / "run", replace(TINY, held_out=0.0), tmp_path / "short.txt")
+
+
+def test_more_processes_than_rows_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="workers: expected at most one a row, got 5 for 4 rows"):
+        Run(tmp_path, TINY, None, workers=5)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the result
+
+
+def test_a_bundle_is_what_load_pretrained_reads(undisturbed, tmp_path, monkeypatch):
+    bundle(undisturbed.folder, tmp_path, "one core")
+    monkeypatch.setattr(checkpoints, "BUNDLED", tmp_path)
+    model, tokenizer = checkpoints.load_pretrained("textbook", dtype=torch.float32)
+    trained = undisturbed.model.state_dict()
+    assert model.state_dict().keys() == trained.keys()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, trained[name], rtol=2**-11, atol=2**-25)  # half a last digit of float16
+    assert tokenizer.to_str() == undisturbed.tokenizer.to_str()
+    card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    documents, held_out = map(len, split_documents(DOCUMENTS, TINY.held_out))
+    for words in ("2 layers × 8 channels", f"{documents} documents ({held_out} more", '"learning_rate": 0.01',
+                  "In all 384 tokens", "on one core", f"{sum(p.numel() for p in model.parameters()):,}"):
+        assert words in card, words
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(checkpoints.CheckpointError):
+        checkpoints.load_pretrained("textbook")
+
+
+def test_the_command_trains_on_the_atlas_alone_and_bundles(tmp_path, monkeypatch):
+    sizes = "--layers 1 --channels 8 --vocabulary 300 --rows 2 --length 8 --steps 2 --warmup 1".split()
+    folders = ["--out", str(tmp_path / "run"), "--bundle", str(tmp_path / "bundle")]
+    monkeypatch.setattr("sys.argv", ["training", *folders, *sizes])
+    training.main()
+    assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
+        "MODEL_CARD.md", "SHA256SUMS", "model.safetensors", "tokenizer.json"
+    ]
