@@ -53,13 +53,17 @@ def load_atlas() -> tuple[Relation, ...]:
     )
 
 
+def subject_in(phrasing: str, fact: Fact) -> str:
+    """The fact's subject as this phrasing spells it: a capital at the start of a sentence, a small article inside."""
+    if phrasing.startswith("{subject}"):
+        return fact.subject[0].upper() + fact.subject[1:]
+    article, _, rest = fact.subject.partition(" ")
+    return f"{article.lower()} {rest}" if rest and article in ("The", "A", "An") else fact.subject
+
+
 def say(phrasing: str, fact: Fact) -> str:
     """The phrasing with the fact filled in, its capitals put right."""
-    subject = fact.subject
-    if not phrasing.startswith("{subject}"):
-        article, _, rest = subject.partition(" ")
-        subject = f"{article.lower()} {rest}" if rest and article in ("The", "A", "An") else subject
-    sentence = phrasing.format(subject=subject, object=fact.object)
+    sentence = phrasing.format(subject=subject_in(phrasing, fact), object=fact.object)
     return sentence[0].upper() + sentence[1:]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 import matplotlib
+import matplotlib.patches
 import matplotlib.ticker
 import torch
 from jaxtyping import Float
@@ -501,12 +502,11 @@ def plot_noise(
     )
 
 
-def plot_role_curves(effects: Float[Tensor, "facts roles layers"], roles: Sequence[str]) -> Plot:
-    """What each role regains, by layer: the mean over the facts, and a band of one standard error."""
-    mean = effects.nanmean(dim=0)  # (roles, layers)
-    count = (~effects.isnan()).sum(dim=0).clamp(min=1)  # (roles, layers)
-    error = ((effects - mean) ** 2).nanmean(dim=0).sqrt() / count.sqrt()  # (roles, layers)
-    layer = torch.arange(1, effects.shape[2] + 1)
+def plot_role_curves(
+    mean: Float[Tensor, "roles layers"], error: Float[Tensor, "roles layers"], roles: Sequence[str], title: str = ""
+) -> Plot:
+    """What each role regains, by layer: the mean over many facts, and a band of one standard error."""
+    layer = torch.arange(1, mean.shape[1] + 1)
     present = [i for i in range(len(roles)) if mean[i].isfinite().all()]
 
     def paint(figure: Figure, paper: Paper) -> None:
@@ -515,13 +515,14 @@ def plot_role_curves(effects: Float[Tensor, "facts roles layers"], roles: Sequen
             axes.plot(layer, mean[i], label=roles[i], color=paper.hues[i])
             axes.fill_between(layer, mean[i] - error[i], mean[i] + error[i], color=paper.hues[i], alpha=0.18, linewidth=0)
         axes.set(xlabel="layer", ylabel="probability regained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         whole_numbers(axes)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 
     peaks = "; ".join(f"{roles[i]} {mean[i].max():.2f} in layer {int(mean[i].argmax()) + 1}" for i in present)
     return draw(
-        paint, f"A line for each role of a token, the probability regained by layer, with bands of one standard error over "
-               f"{len(effects)} facts. Peaks: {peaks}.", size=(6.4, 4.2)
+        paint, "A line for each role of a token, the probability regained by layer, with bands of one standard error. "
+               f"Peaks: {peaks}.", size=(6.4, 4.2)
     )
 
 
@@ -800,3 +801,199 @@ def plot_excitement(latent: Float[Tensor, " time"], tokens: Sequence[str], named
         f"{latent[tops[-1]]:.1f}.",
         size=(6.4, 3.0),
     )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "Numerical stability"
+
+
+def plot_climbing_keys(
+    keys: Float[Tensor, " time"], exact: Float[Tensor, " time"], reads: dict[str, Float[Tensor, " time"]]
+) -> Plot:
+    """What a memory reads while its keys climb, a panel for each way of computing it; gaps where it is not a number.
+
+    Args:
+        keys: one for each token, from small to large.
+        exact: what should be read.
+        reads: what each way reads.
+    """
+    lost = {name: ~read.isfinite() for name, read in reads.items()}
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        panels = figure.subplots(len(reads), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        for axes, (name, read) in zip(panels, reads.items()):
+            axes.plot(keys, exact, color=paper.ink, linewidth=1, label="the right answer")
+            axes.plot(keys, read, ".", color=paper.hues[1], markersize=5, label="what is read")
+            axes.fill_between(keys, 0, 1, where=lost[name].numpy(), transform=axes.get_xaxis_transform(),
+                              color=paper.faint, alpha=0.6, linewidth=0, label="not a number")
+            axes.set_ylabel(name)
+            axes.grid(False)
+        panels[-1].set(xlabel="key")
+        legend_above(panels[0])
+
+    found = "; ".join(
+        f"{name}, " + (f"from {keys[~gone].min():.0f} to {keys[~gone].max():.0f}" if not gone.all() else "nowhere")
+        + (f", up to {(read - exact)[~gone].abs().max():.1g} off there" if not gone.all() else "")
+        for (name, read), gone in zip(reads.items(), lost.values())
+    )
+    return draw(paint, f"A wave, and dots for what memories read of it while their keys climb from {keys[0]:.0f} to "
+                       f"{keys[-1]:.0f}. Numbers are read for these keys only: {found}.", size=(6.4, 4.8))
+
+
+def plot_key_ranges(
+    keys: Float[Tensor, "layers n"], log_sums: Float[Tensor, " layers"], limits: dict[str, float]
+) -> Plot:
+    """Each layer's keys from the lowest to the highest, its largest sum, and where each type of float overflows.
+
+    Args:
+        keys: all of a layer's keys.
+        log_sums: the logarithm of the largest sum that the layer's memory held.
+        limits: the logarithm of the largest number, by the name of the type.
+    """
+    layers = torch.arange(1, len(keys) + 1)
+    low, high = keys.amin(dim=1), keys.amax(dim=1)
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        for height in limits.values():
+            axes.axhline(height, color=paper.ink, linewidth=1, linestyle=":")
+        axes.vlines(layers, low, high, color=paper.hues[0], linewidth=6, label="keys")
+        axes.plot(layers, log_sums, "D", color=paper.hues[1], markeredgecolor=paper.ground,
+                  label="logarithm of the largest sum")
+        right = axes.secondary_yaxis("right")
+        right.set_yticks(list(limits.values()), [f"{name}\noverflows" for name in limits])
+        right.tick_params(length=0)
+        axes.set(xlabel="layer", ylabel="exponent")
+        axes.grid(False, axis="x")
+        whole_numbers(axes)
+        legend_above(axes)
+
+    top = ", ".join(f"{name} at {height:.1f}" for name, height in limits.items())
+    return draw(paint, f"A bar for each layer's keys: they lie between {low.min():.1f} and {high.max():.1f}. The "
+                       f"largest sums are e to the {log_sums.min():.1f} to {log_sums.max():.1f}. Dotted lines show where "
+                       f"sums overflow: {top}.")
+
+
+def plot_slow_average(reads: dict[str, Float[Tensor, " time"]], change: int) -> Plot:
+    """What memories read whose values are 0 at first, and 1 from token `change` on. The first one is right."""
+    exact = next(iter(reads.values()))
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        axes.plot(exact, color=paper.ink, linewidth=4, alpha=0.35, label=next(iter(reads)))
+        for (name, read), style in zip(list(reads.items())[1:], ("-", "-.", "--", ":")):
+            axes.plot(read, style, linewidth=1.8, label=name)
+        axes.axvline(change, color=paper.ink, linewidth=0.8, linestyle=":")
+        axes.set(xlabel="token", ylabel="average read", ylim=(-0.03, 1.05))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+
+    found = ", ".join(f"{read[-1]:.2f} for {name}" for name, read in reads.items())
+    return draw(paint, f"Lines that stay at 0 up to token {change}, where the values become 1, and then rise at "
+                       f"different speeds. At token {len(exact)} they stand at {found}.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "Time-parallel mode"
+
+
+def plot_attention_matrices(
+    decays: dict[str, Float[Tensor, "time time"]], shares: dict[str, Float[Tensor, "time time"]], tokens: Sequence[str]
+) -> Plot:
+    """A memory's channels as attention matrices: readers down, what they read across. A row of two for each channel.
+
+    Args:
+        decays: for each channel's name, how much token j counts when token i reads, by its age alone.
+        shares: for the same channels, the share that token j has then, its key included; each row sums to 1.
+    """
+    names = [token.strip() for token in tokens]
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        panels = figure.subplots(len(shares), 2, sharex=True, sharey=True, squeeze=False)
+        for row, name in zip(panels, shares):
+            titles = f"{name}: by age", "with this text's keys"
+            for axes, matrix, title in zip(row, (decays[name], shares[name]), titles):
+                future = torch.ones_like(matrix).triu(1).bool()
+                image = axes.imshow(matrix.masked_fill(future, torch.nan), cmap=paper.sequence, vmin=0, vmax=1)
+                axes.set_title(title, fontsize=10)
+                axes.grid(False)
+            row[0].set_yticks(range(len(names)), names, fontsize=9)
+        for axes in panels[-1]:
+            axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
+        figure.supylabel("reader", fontsize=11)
+        figure.colorbar(image, ax=panels, shrink=0.5, label="weight, share").outline.set_visible(False)
+
+    found = "; ".join(
+        f"in {name} the previous token has {matrix.diagonal(-1).mean():.0%} on average, the current one "
+        f"{matrix.diagonal()[1:].mean():.0%}, and the last reader takes most from {names[int(matrix[-1].argmax())]} "
+        f"({matrix[-1].max():.0%})"
+        for name, matrix in shares.items()
+    )
+    return draw(paint, f"Triangular matrices of {len(names)} readers and what they read, two for each channel: weights "
+                       f"by age alone, equal down each diagonal, and shares with the keys, which raise or lower whole "
+                       f"columns. Shares: {found}.", size=(6.4, 2.45 * len(shares) + 0.7))
+
+
+def plot_chunks(time: int, chunk: int) -> Plot:
+    """A drawing: what readers look at in one large matrix, and in chunks with a state between them."""
+    i, j = torch.arange(time)[:, None], torch.arange(time)
+    start = i // chunk * chunk  # of each reader's chunk
+    whole = (j <= i).int()
+    chunked = ((start <= j) & (j <= i)).int() + 2 * ((j == start - 1) & (i >= chunk)).int()
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        colors = matplotlib.colors.ListedColormap(["none", paper.hues[0], paper.hues[1]])
+        for axes, cells, title in zip(figure.subplots(1, 2), (whole, chunked), ("one matrix", f"chunks of {chunk}")):
+            axes.pcolormesh(cells, cmap=colors, vmin=0, vmax=2, edgecolors=paper.faint, linewidth=0.6)
+            axes.set(xlabel="token read", ylabel="reader", title=title, aspect="equal", xticks=[], yticks=[])
+            axes.invert_yaxis()
+            axes.grid(False)
+        marks = [matplotlib.patches.Patch(color=paper.hues[n]) for n in range(2)]
+        figure.legend(marks, ["a token", "all before the chunk, as one"], loc="outside lower left", ncols=2)
+
+    return draw(paint, f"Two grids of {time} readers by {time} tokens. Left, one matrix: {int(whole.sum())} cells fill "
+                       f"the lower triangle. Right, chunks of {chunk}: {int((chunked == 1).sum())} cells in small "
+                       f"triangles along the diagonal, and in each later reader's row one cell that stands for all before "
+                       f"its chunk.", size=(6.4, 3.9))
+
+
+def plot_cost(
+    lengths: Sequence[int], ratios: dict[str, list[Float[Tensor, " rounds"]]], memory: Sequence[float]
+) -> Plot:
+    """Cost against length: how many times as much a Transformer's attention takes as RWKV's.
+
+    Args:
+        lengths: of the texts, in tokens.
+        ratios: of the times, for each kind of work: one tensor a length, from the shortest on, with a ratio a round.
+        memory: ratio of the numbers held, for each length.
+    """
+    def middle(rounds: list[Float[Tensor, " rounds"]]) -> list[float]:
+        return [ratio.median().item() for ratio in rounds]
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        left, right = figure.subplots(1, 2)
+        for n, (name, rounds) in enumerate(ratios.items()):
+            at = lengths[: len(rounds)]
+            low, high = ([r.quantile(q) for r in rounds] for q in (0.25, 0.75))
+            left.vlines(at, low, high, color=paper.hues[n], linewidth=1.5)
+            left.plot(at, middle(rounds), "os"[n], linestyle="-", color=paper.hues[n], markersize=5, label=name)
+        right.plot(lengths, memory, "D-", color=paper.hues[2], markersize=5)
+        for axes, title in ((left, "time"), (right, "memory held")):
+            axes.axhline(1, color=paper.ink, linewidth=1, linestyle=":")
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            shown = lengths[::2] if len(lengths) > 4 else lengths
+            axes.set_xticks(shown, [f"{n:,}" for n in shown])
+            axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+            axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,g}×"))
+            axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+            axes.set(xlabel="tokens", title=title)
+        left.set_ylabel("Transformer ÷ RWKV")
+        left.legend()
+
+    found = "; ".join(
+        f"{name}, {middle(rounds)[0]:.2g} at {lengths[0]:,} tokens and {middle(rounds)[-1]:.2g} at "
+        f"{lengths[len(rounds) - 1]:,}"
+        for name, rounds in ratios.items()
+    )
+    return draw(paint, f"Ratios against length, a Transformer's attention over RWKV's, on logarithmic axes. Time: "
+                       f"{found}. Memory held: {memory[0]:.2g} at {lengths[0]:,} tokens, {memory[-1]:,.0f} at {lengths[-1]:,}.")

@@ -4,6 +4,8 @@ The paper's Figure 11; chapter "Causal trace". Hide the subject of a prompt unde
 Put one thing back as it was in the clean run, at one token and one layer, and see how much of the answer returns.
 """
 
+import argparse
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -15,7 +17,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rwkv_explainer.atlas import load_atlas
+from rwkv_explainer.atlas import load_atlas, prompt, subject_in
+from rwkv_explainer.checkpoints import BUNDLED, load_pretrained
 from rwkv_explainer.model import Piece, RWKVLM
 from rwkv_explainer.shapes import State
 
@@ -337,6 +340,61 @@ def by_role(trace: CausalTrace, grid: Tensor) -> Float[Tensor, "roles layers"]:
     return torch.stack([grid[tokens].mean(dim=0) if tokens else empty for tokens in roles])
 
 
+def trace_facts(
+    model: RWKVLM, tokenizer: Tokenizer, per_relation: int, restore: Restore = "both", samples: int = 3,
+    relations: Sequence[str] | None = None, progress: bool = False,
+) -> Float[Tensor, "facts roles layers"]:
+    """The probability that each cell regains, by role, for facts of the atlas that the model knows.
+
+    Of each relation (or of those named), the first `per_relation` facts that the model gets right, in the relation's
+    first phrasing. NaN where a prompt has no token of a role.
+    """
+    found = []
+    for relation in tqdm([r for r in load_atlas() if relations is None or r.name in relations], disable=not progress):
+        known = 0
+        for fact in relation.facts:
+            words, answer = prompt(relation.phrasings[0], fact)
+            try:
+                subject = subject_in(relation.phrasings[0], fact)
+                trace = causal_trace(model, tokenizer, words, subject, answer, restore, samples=samples, progress=False)
+            except ValueError:  # the model does not know it
+                continue
+            found.append(by_role(trace, trace.probability - trace.corrupted_probability))
+            known += 1
+            if known == per_relation:
+                break
+    return torch.stack(found) if found else torch.zeros(0, len(ROLES), len(model.blocks))
+
+
+def load_averages(model: RWKVLM) -> dict | None:
+    """The averages that `python -m rwkv_explainer.tracing --write` kept for the bundled model; None for another one.
+
+    Returns:
+        Numbers of `facts` and `samples`, and by what was restored the `mean` and its standard `error`: (roles, layers).
+    """
+    file = BUNDLED / "trace_averages.json"
+    if model.name != "textbook" or not file.exists():
+        return None
+    kept = json.loads(file.read_text())
+    if kept["weights"] not in (BUNDLED / "SHA256SUMS").read_text():
+        return None
+    for restore in kept["restore"].values():
+        restore |= {name: torch.tensor(grid, dtype=torch.float64) for name, grid in restore.items()}
+    return kept
+
+
+def spread(effects: Float[Tensor, "facts roles layers"]) -> tuple[Tensor, Tensor]:
+    """The mean over the facts that have the role, and its standard error: (roles, layers) each."""
+    mean = effects.nanmean(dim=0)  # (roles, layers)
+    count = (~effects.isnan()).sum(dim=0).clamp(min=1)  # (roles, layers)
+    return mean, ((effects - mean) ** 2).nanmean(dim=0).sqrt() / count.sqrt()
+
+
+def rounded(grid: Tensor) -> list[list[float]]:
+    """For a file: four digits, NaN as Python writes it."""
+    return [[round(value, 4) for value in row] for row in grid.tolist()]
+
+
 def paper_figure() -> tuple[list[str], Grid]:
     """The values of the paper's Figure 11, read off the published picture by its colors, good to about 0.15.
 
@@ -346,3 +404,30 @@ def paper_figure() -> tuple[list[str], Grid]:
     text = resources.files("rwkv_explainer").joinpath("data/figure_11.csv").read_text(encoding="utf-8")
     values = [[float(value) for value in line.split(",")] for line in text.splitlines()]
     return ["The", " E", "iff", "el", " Tower", " is", " located", " in", " the", " city", " of"], torch.tensor(values)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the command
+
+
+def main() -> None:
+    """Average the causal traces of hundreds of facts, and keep the result beside the bundled model."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--per-relation", type=int, default=25, metavar="FACTS")
+    parser.add_argument("--samples", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="write trace_averages.json into the bundled folder")
+    args = parser.parse_args()
+    model, tokenizer = load_pretrained("textbook", dtype=torch.float32)
+    kept = {"weights": (BUNDLED / "SHA256SUMS").read_text().split()[0], "samples": args.samples, "restore": {}}
+    for restore in ("both", "attention", "mlp"):
+        effects = trace_facts(model, tokenizer, args.per_relation, restore, args.samples, progress=True)
+        mean, error = spread(effects)
+        kept["facts"] = len(effects)
+        kept["restore"][restore] = {"mean": rounded(mean), "error": rounded(error)}
+        print(restore, len(effects), "facts, strongest cell", f"{mean.nan_to_num().max():.3f}")
+    if args.write:
+        (BUNDLED / "trace_averages.json").write_text(json.dumps(kept) + "\n")
+
+
+if __name__ == "__main__":
+    main()
