@@ -870,8 +870,8 @@ def plot_key_ranges(
 
     top = ", ".join(f"{name} at {height:.1f}" for name, height in limits.items())
     return draw(paint, f"A bar for each layer's keys: they lie between {low.min():.1f} and {high.max():.1f}. The "
-                       f"largest sums are e to the {log_sums.min():.1f} to {log_sums.max():.1f}. Dotted lines show where "
-                       f"sums overflow: {top}.")
+                       f"largest sums are e to the {log_sums.min():.1f} to {log_sums.max():.1f}. Dotted lines show "
+                       f"where sums overflow: {top}.")
 
 
 def plot_slow_average(reads: dict[str, Float[Tensor, " time"]], change: int) -> Plot:
@@ -952,8 +952,8 @@ def plot_chunks(time: int, chunk: int) -> Plot:
 
     return draw(paint, f"Two grids of {time} readers by {time} tokens. Left, one matrix: {int(whole.sum())} cells fill "
                        f"the lower triangle. Right, chunks of {chunk}: {int((chunked == 1).sum())} cells in small "
-                       f"triangles along the diagonal, and in each later reader's row one cell that stands for all before "
-                       f"its chunk.", size=(6.4, 3.9))
+                       f"triangles along the diagonal, and in each later reader's row one cell that stands for all "
+                       f"before its chunk.", size=(6.4, 3.9))
 
 
 def plot_cost(
@@ -996,4 +996,5 @@ def plot_cost(
         for name, rounds in ratios.items()
     )
     return draw(paint, f"Ratios against length, a Transformer's attention over RWKV's, on logarithmic axes. Time: "
-                       f"{found}. Memory held: {memory[0]:.2g} at {lengths[0]:,} tokens, {memory[-1]:,.0f} at {lengths[-1]:,}.")
+                       f"{found}. Memory held: {memory[0]:.2g} at {lengths[0]:,} tokens, {memory[-1]:,.0f} at "
+                       f"{lengths[-1]:,}.")
