@@ -32,30 +32,33 @@ class Counts:
 
 
 class KneserNey:
-    """An interpolated Kneser-Ney model of trigrams (Kneser and Ney 1995; Chen and Goodman 1999, equation 25).
+    """An interpolated Kneser-Ney model of n-grams (Kneser and Ney 1995; Chen and Goodman 1999, equation 25).
 
     A trigram's count is discounted, and what is taken away goes to the bigram model, whose counts are of how many
     different tokens a bigram follows; likewise from bigrams to unigrams, and from those to the uniform distribution.
     """
 
-    def __init__(self, train: np.ndarray, vocabulary: int):
-        ids, v = train.astype(np.int64), vocabulary
-        self.vocabulary = v
-        bigrams = ids[:-1] * v + ids[1:]
-        trigrams = bigrams[:-1] * v + ids[2:]
-        three = Counts.of(trigrams)
-        two = Counts.of(three.codes % v**2)  # in how many contexts each bigram was seen
-        one = Counts.of(two.codes % v)
-        self.orders = [Order(one, np.zeros_like(one.codes)), Order(two, two.codes // v), Order(three, three.codes // v)]
+    def __init__(self, train: np.ndarray, vocabulary: int, n: int = 3):
+        self.vocabulary, self.n = vocabulary, n
+        ngrams = Counts.of(self.codes(train, n))
+        self.orders = []  # from unigrams to n-grams
+        for k in reversed(range(n)):
+            self.orders.insert(0, Order(ngrams, ngrams.codes // vocabulary))
+            ngrams = Counts.of(ngrams.codes % vocabulary**k)  # after how many tokens each shorter one was seen
 
     def losses(self, test: np.ndarray) -> np.ndarray:
-        """Negative log-probability of each test id but the first two, given the two before it: (tokens - 2,)."""
-        ids, v = test.astype(np.int64), self.vocabulary
-        a, b, c = ids[:-2], ids[1:-1], ids[2:]
-        p = np.full(len(c), 1 / v)
-        for order, context in zip(self.orders, (np.zeros_like(c), b, a * v + b)):
-            p = order.probability(context, context * v + c, below=p)
+        """Negative log-probability of each test id but the first n - 1, given those before it: (tokens - n + 1,)."""
+        codes = self.codes(test, self.n)
+        p = np.full(len(codes), 1 / self.vocabulary)
+        for k, order in enumerate(self.orders, start=1):
+            ngram = codes % self.vocabulary**k
+            p = order.probability(ngram // self.vocabulary, ngram, below=p)
         return -np.log(p)
+
+    def codes(self, ids: np.ndarray, n: int) -> np.ndarray:
+        """Each run of n ids as one number, its digits in base `vocabulary`: (tokens - n + 1,) int64."""
+        runs = np.lib.stride_tricks.sliding_window_view(ids.astype(np.int64), n)  # (tokens - n + 1, n)
+        return runs @ self.vocabulary ** np.arange(n - 1, -1, -1)
 
 
 class Order:
@@ -66,8 +69,8 @@ class Order:
         starts = np.flatnonzero(np.diff(contexts, prepend=-1))  # n-grams are sorted, so each context is one stretch
         self.totals = Counts(contexts[starts], np.add.reduceat(ngrams.counts, starts))
         self.followers = Counts(contexts[starts], np.diff(starts, append=len(contexts)))
-        once, twice = (ngrams.counts == 1).sum(), (ngrams.counts == 2).sum()
-        self.discount = once / max(1, once + 2 * twice)
+        once, twice = ((ngrams.counts == n).sum() + 1 for n in (1, 2))  # + 1: never a discount of nothing or all
+        self.discount = once / (once + 2 * twice)
 
     def probability(self, context: np.ndarray, ngram: np.ndarray, below: np.ndarray) -> np.ndarray:
         """The discounted share of the n-gram in its context, and of `below` what the discounts set free."""

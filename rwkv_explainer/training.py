@@ -17,7 +17,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 
@@ -54,6 +54,11 @@ class Recipe:
     clip: float = 1.0  # longest gradient that is taken as it is
     held_out: float = 0.02  # part of the documents that training never sees
     seed: int = 0
+
+
+ATLAS_ALONE = Recipe(  # for training without a text: small, and done in minutes
+    layers=2, channels=96, vocabulary=1024, length=64, steps=2000, warmup=50, learning_rate=5e-3
+)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -423,9 +428,11 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=250, metavar="STEPS")
     parser.add_argument("--check-every", type=int, default=250, metavar="STEPS")
     for field in fields(Recipe):
-        parser.add_argument("--" + field.name.replace("_", "-"), type=field.type, default=field.default)
+        default = f"default: {field.default}, or {getattr(ATLAS_ALONE, field.name)} without a corpus"
+        parser.add_argument("--" + field.name.replace("_", "-"), type=field.type, help=default)
     args = parser.parse_args()
-    recipe = Recipe(**{field.name: getattr(args, field.name) for field in fields(Recipe)})
+    given = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name)) is not None}
+    recipe = replace(Recipe() if args.corpus else ATLAS_ALONE, **given)
     prepare(args.out, recipe, args.corpus)
     (args.out / "meeting").unlink(missing_ok=True)
     if args.workers > 1:

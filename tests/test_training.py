@@ -426,6 +426,9 @@ def test_the_command_trains_on_the_atlas_alone_and_bundles(tmp_path, monkeypatch
     folders = ["--out", str(tmp_path / "run"), "--bundle", str(tmp_path / "bundle")]
     monkeypatch.setattr("sys.argv", ["training", *folders, *sizes])
     training.main()
+    recipe = Recipe(**torch.load(tmp_path / "run" / "checkpoint.pt")["recipe"])
+    small = {"layers": 1, "channels": 8, "vocabulary": 300, "rows": 2, "length": 8, "steps": 2, "warmup": 1}
+    assert recipe == replace(training.ATLAS_ALONE, **small)
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
         "MODEL_CARD.md", "SHA256SUMS", "model.safetensors", "tokenizer.json"
     ]
