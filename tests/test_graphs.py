@@ -1,0 +1,212 @@
+"""The graphs: picture and words agree, every piece is there, the module is left alone, and no program is needed."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pygraphviz
+import pytest
+import torch
+from torch import nn
+
+from rwkv_explainer.graphs import STYLE, display_graph, make_graph
+from rwkv_explainer.model import (
+    RWKV, RWKVLM, AttentionBlock, GatedMLP, Mixer, RWKVBlock, SquaredReLU, TokenEmbedding, Unembedding, WKVMemory,
+)
+
+SVG = "{http://www.w3.org/2000/svg}"
+ONE_HOT = torch.eye(11)[3]
+X = torch.ones(8)
+
+
+class Placeholder(nn.Identity):
+    """A module of the reader's own that does nothing yet."""
+
+
+class Counter(nn.Module):
+    """Remembers in place, as models elsewhere do."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(8))
+        self.register_buffer("unused", torch.zeros(8))
+
+    def forward(self, x):
+        return x * self.seen.add_(1)
+
+
+def whole(layers: int = 1) -> RWKVLM:
+    return RWKVLM(TokenEmbedding(11, 8), RWKV(*(RWKVBlock(8) for _ in range(layers))), Unembedding(8, 11))
+
+
+def block_of_placeholders() -> RWKVBlock:
+    block = RWKVBlock(8)
+    block.attention, block.gated_mlp = Placeholder(), nn.Identity()
+    return block
+
+
+# every kind of module and input that the chapters draw, and how deep it goes
+DRAWN = {
+    "model, one-hot": (whole, ONE_HOT, 5),
+    "model, id": (whole, 3, 5),
+    "model, batch of ids": (lambda: whole(2), torch.tensor([3, 1]), 5),
+    "model without blocks": (lambda: RWKVLM(TokenEmbedding(11, 8), nn.Identity(), Unembedding(8, 11)), 3, 3),
+    "blocks": (lambda: RWKV(RWKVBlock(8), RWKVBlock(8)), X, 4),
+    "no blocks": (RWKV, X, 1),
+    "placeholders": (block_of_placeholders, X, 2),
+    "attention": (lambda: AttentionBlock(8), X, 2),
+    "gated MLP": (lambda: GatedMLP(8), X, 2),
+    "memory": (lambda: WKVMemory(8), (X, X + 1), 1),
+    "mixer": (lambda: Mixer(8), X, 1),
+    "squared ReLU": (SquaredReLU, X, 1),
+    "embedding, one-hot": (lambda: TokenEmbedding(11, 8), ONE_HOT, 2),
+    "embedding, id": (lambda: TokenEmbedding(11, 8), 3, 2),
+    "unembedding": (lambda: Unembedding(8, 11), X, 2),
+    "memory in place": (Counter, X, 1),
+}
+AT_EVERY_DEPTH = [pytest.param(build, given, depth, id=f"{name}, depth {depth}")
+                  for name, (build, given, deepest) in DRAWN.items() for depth in range(deepest + 1)]
+
+
+def figure_of(graph) -> ElementTree.Element:
+    """What a notebook shows, parsed: fails where it is not well formed."""
+    return ElementTree.fromstring(display_graph(graph)._repr_html_().removeprefix(STYLE))
+
+
+@pytest.mark.parametrize(("build", "given", "depth"), AT_EVERY_DEPTH)
+def test_picture_and_words_agree(build, given, depth):
+    graph = make_graph(build(), given, depth)
+    figure = figure_of(graph)
+    svg = figure.find(f"div/{SVG}svg")
+    title, desc = (svg.find(f"*[@id='{name}']") for name in svg.get("aria-labelledby").split())
+    assert (svg.get("role"), title.tag, desc.tag) == ("img", f"{SVG}title", f"{SVG}desc")
+    assert title.text == graph.title and type(build()).__name__ in title.text
+    first, *_, last = lines = graph.text.splitlines()
+    assert first.startswith("input") and last.startswith("output [") and first in desc.text and last in desc.text
+    assert figure.find("details/pre").text == graph.text
+
+    texts = [group.find(f"{SVG}text") for group in svg.iter(f"{SVG}g")]
+    drawn = [text.text.partition(":")[0] for text in texts if text is not None]
+    if "\n  " in graph.text:
+        drawn.append(type(build()).__name__)  # it stands open: the title names it, no frame is drawn around the whole
+    assert sorted(drawn) == sorted(re.match(r" *(input \w+|[^ :]+)", line)[0].strip() for line in lines)
+
+
+@pytest.mark.parametrize(("build", "given", "depth"), AT_EVERY_DEPTH)
+def test_data_flows_from_the_inputs_and_the_memory_to_the_outputs_and_the_memory(build, given, depth):
+    graph = pygraphviz.AGraph(make_graph(build(), given, depth).source)
+    edges = [(int(tail), int(head)) for tail, head in graph.edges()]
+    kinds = {int(node): node.attr["class"] for node in graph.nodes()}  # numbered in the order of the text's lines
+    assert all(tail < head or kinds[head] == "end" for tail, head in edges)
+    for one_end, other_end in (zip(*edges), reversed(list(zip(*edges)))):
+        assert {kinds[number] for number in set(one_end) - set(other_end)} <= {"end", "memory"}
+    assert kinds.keys() == {number for edge in edges for number in edge}
+
+
+def test_an_open_model_names_every_module_with_its_place_and_class():
+    model, place, found = whole(2), [], {}
+    for line in make_graph(model, 3, 5).text.splitlines():
+        module = re.fullmatch(r"(?P<indent>(?:  )+)(?:\w+\[)?(?P<name>\w+)\]?: (?P<kind>\w+) \[.*", line)
+        if module:
+            place[len(module["indent"]) // 2 - 1:] = [module["name"]]
+            found[".".join(place)] = module["kind"]
+    assert found == {path: type(part).__name__ for path, part in model.named_modules() if path}
+
+
+def test_shapes_are_those_of_the_step():
+    lines = {line.strip() for line in make_graph(whole(), torch.tensor([3, 1]), 4).text.splitlines()}
+    assert {"input token [2]", "embedding: Embedding [2] → [2, 8]", "memory: WKVMemory [2, 8], [2, 8] → [2, 8]",
+            "key: Linear [2, 8] → [2, 32]", "output [2, 11]"} <= lines
+
+
+@pytest.mark.parametrize(("build", "memory"), [
+    (lambda: Mixer(8), ["last_x"]), (lambda: WKVMemory(8), ["contents", "normalizer"]), (Counter, ["seen"]),
+])
+def test_memory_is_drawn_where_it_is_read_and_where_it_is_written(build, memory):
+    lines = make_graph(build(), (X, X) if build().__class__ is WKVMemory else X, 1).text.splitlines()
+    assert [line for line in lines if " memory [" in line] == [f"  {name} memory [8]" for name in memory]
+    assert [line for line in lines if "next" in line] == [f"  {name} for the next token [8]" for name in memory]
+
+
+@pytest.mark.parametrize("given", [3, torch.tensor([3, 1]), ONE_HOT.double()])
+def test_a_check_of_the_input_or_another_dtype_is_no_step(given):
+    assert not re.search(r"\b(min|max|le|lt|any|to) \[", make_graph(whole(), given, 5).text)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_module_is_untouched(fails):
+    model = whole().train()
+    model(torch.tensor([3, 1]))  # with gradients: its memory hangs on to them, and cannot simply be deep-copied
+    before = {name: (buffer, buffer.clone()) for name, buffer in model.named_buffers(remove_duplicate=False)}
+    weights = {name: (parameter, parameter.clone()) for name, parameter in model.named_parameters()}
+    call, as_tensor = nn.Module.__call__, torch.as_tensor
+    if fails:
+        with pytest.raises(ValueError, match="clear_buffers"):
+            make_graph(model, 3, depth=5)
+    else:
+        make_graph(model, torch.tensor([3, 1]), depth=5)
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    for held, found in ((before, buffers), (weights, dict(model.named_parameters()))):
+        assert held.keys() == found.keys()
+        assert all(found[name] is tensor and torch.equal(tensor, value) for name, (tensor, value) in held.items())
+    assert all(part.training and not part._forward_hooks and not part._forward_pre_hooks for part in model.modules())
+    assert nn.Module.__call__ is call and torch.as_tensor is as_tensor
+
+
+def test_a_tensor_given_and_a_memory_written_in_place_are_untouched():
+    x, counter = torch.ones(8, requires_grad=True), Counter()
+    make_graph(counter, x, 1)
+    assert torch.equal(counter.seen, torch.zeros(8)) and type(counter.seen) is torch.Tensor
+    assert type(x) is torch.Tensor and not hasattr(x, "tensor_nodes") and torch.equal(x, X)
+
+
+def test_ids_are_unique_on_a_page_and_styles_stay_with_their_figures():
+    graphs = [make_graph(whole(), given, depth) for given in (3, ONE_HOT) for depth in range(3)]
+    ids = [element.get("id") for graph in graphs for element in figure_of(graph).iter() if element.get("id")]
+    assert len(set(ids)) == len(ids) == 2 * len(graphs)
+    selectors = re.split(r"\{.*?\}|,", STYLE.removeprefix("<style>").removesuffix("</style>"), flags=re.S)
+    assert all(selector.strip().startswith(".rwkv-graph ") or selector.strip() in ("", ".rwkv-graph")
+               for selector in selectors)
+
+
+def test_colours_come_from_the_page():
+    svg = display_graph(make_graph(whole(), 3, 5)).svg
+    assert not re.search(r"black|white|#[0-9a-f]{3}|fill=|stroke=", svg)
+    assert "currentColor" in STYLE and not re.search(r"black|white|#(000|fff)", STYLE)
+
+
+def test_the_same_in_another_process_and_without_any_program():
+    """Graphviz' `dot` is not on the PATH, nothing depends on addresses or hash seeds, and the libraries stay silent."""
+    code = ("from tests.test_graphs import *\nbuild, given, depth = DRAWN['model, id']\n"
+            "svg = display_graph(make_graph(build(), given, depth)).svg\nsys.stdout.buffer.write(svg.encode())")
+    environment = {**os.environ, "PATH": "", "PYTHONHASHSEED": "7"}
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode() == display_graph(make_graph(whole(), 3, 5)).svg
+    assert b"ontconfig" not in done.stderr
+
+
+@pytest.mark.parametrize(("module", "given", "depth", "words"), [
+    (Mixer(8), X, -1, ["depth", "0", "-1"]),
+    (Mixer(8), torch.zeros(7), 1, ["Mixer", "*batch 8", "[7]"]),
+    (nn.Linear(3, 4), torch.zeros(5), 0, ["Linear", "in_features=3", "[5]"]),
+    (block_of_placeholders(), X.double(), 1, ["ln1", "LayerNorm", "float64"]),
+    (TokenEmbedding(11, 8), torch.zeros(5), 1, ["TokenEmbedding", "*batch 11", "[5]"]),
+    (whole(), 11, 1, ["RWKVLM", "from 0 to 10", "11"]),
+    (WKVMemory(8), X, 1, ["WKVMemory", "keys", "values", "[8]"]),
+])
+def test_errors_say_which_module_wants_what(module, given, depth, words):
+    with pytest.raises(ValueError) as error:
+        make_graph(module, given, depth)
+    assert all(word in str(error.value) for word in words), error.value
+    assert "RecorderTensor" not in str(error.value)
+
+
+def test_a_class_is_no_module():
+    with pytest.raises(TypeError, match="such as Mixer"):
+        inspect.unwrap(make_graph)(Mixer, X, 1)  # as it is where no type checker is on
