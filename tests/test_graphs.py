@@ -105,6 +105,7 @@ def test_data_flows_from_the_inputs_and_the_memory_to_the_outputs_and_the_memory
     for one_end, other_end in (zip(*edges), reversed(list(zip(*edges)))):
         assert {kinds[number] for number in set(one_end) - set(other_end)} <= {"end", "memory"}
     assert kinds.keys() == {number for edge in edges for number in edge}
+    assert not any(kinds[int(node)] == "end" for frame in graph.subgraphs() for node in frame.nodes())
 
 
 def test_an_open_model_names_every_module_with_its_place_and_class():
