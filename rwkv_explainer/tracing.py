@@ -413,8 +413,8 @@ def paper_figure() -> tuple[list[str], Grid]:
 def main() -> None:
     """Average the causal traces of hundreds of facts, and keep the result beside the bundled model."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--per-relation", type=int, default=25, metavar="FACTS")
-    parser.add_argument("--samples", type=int, default=3)
+    parser.add_argument("--per-relation", type=int, default=16, metavar="FACTS")
+    parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="write trace_averages.json into the bundled folder")
     args = parser.parse_args()
     model, tokenizer = load_pretrained("textbook", dtype=torch.float32)
