@@ -55,8 +55,7 @@ train: install  ## train a small model: on a text with CORPUS=text.txt, else on 
 ifdef CORPUS
 	$(BIN)/python -m rwkv_explainer.training --corpus $(CORPUS) --workers 2
 else
-	$(BIN)/python -m rwkv_explainer.training --out runs/atlas --layers 4 --channels 128 --vocabulary 2048 \
-		--rows 16 --length 64 --steps 300 --workers 2
+	$(BIN)/python -m rwkv_explainer.training --out runs/atlas --workers 2
 endif
 
 clean:  ## remove the built book and all executed chapters; .venv and runs stay
