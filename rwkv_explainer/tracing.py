@@ -58,7 +58,7 @@ def causal_trace(
     samples: int = 10,
     seed: int = 0,
     first_token_only: bool = False,
-    progress: bool | None = None,
+    progress: bool = True,
 ) -> CausalTrace:
     """Restore each token and layer in turn in a run whose subject is hidden, and measure how probable the answer is.
 
@@ -72,7 +72,7 @@ def causal_trace(
         restore: "activation" puts a block's output back, "state" what its memory and mixers hold after the token,
             "both" the two of them, "attention" and "mlp" the update of that half of the block.
         first_token_only: score the first token of the answer alone.
-        progress: a progress bar; None shows one for traces of many cells.
+        progress: show a progress bar if it takes over two seconds.
 
     Raises:
         ValueError: for an empty prompt, a subject that is not in it exactly once, or an answer that the model does not
@@ -97,9 +97,7 @@ def causal_trace(
     cells = len(ids) * len(model.blocks)
     group = max(1, MOST_ROWS // (cells + 1))
     parts = embedded.split(group)
-    if progress is None:
-        progress = cells * samples > 2000
-    found = torch.cat([sweep(model, part, answer_ids, patch) for part in tqdm(parts, disable=not progress)], dim=1)
+    found = torch.cat([sweep(model, part, answer_ids, patch, progress) for part in parts], dim=1)  # (runs, samples)
     untouched = sweep(model, normalize(rows)[None], answer_ids, None)[0, 0]
     grid = found[1:].view(len(ids), len(model.blocks), samples)  # (tokens, layers, samples)
     return CausalTrace(
@@ -243,7 +241,8 @@ def record(model: RWKVLM, embedded: Float[Tensor, "time channels"]) -> Recording
 
 
 def sweep(
-    model: RWKVLM, embedded: Float[Tensor, "samples time channels"], answer: Sequence[int], patch: Patch | None
+    model: RWKVLM, embedded: Float[Tensor, "samples time channels"], answer: Sequence[int], patch: Patch | None,
+    progress: bool = False,
 ) -> Float[Tensor, "runs samples"]:
     """The answer's log-probability in the run that nothing is done to, then in each cell's: token by token, layer by layer.
 
@@ -255,7 +254,7 @@ def sweep(
     model.clear_buffers()
     states = [first_states(piece.snapshot(), samples, groups=h // 2 + 2) for h, (_, piece) in enumerate(halves)]
     scores = [torch.zeros(samples, dtype=embedded.dtype)] + [embedded.new_zeros(0)] * layers  # (rows of the group,)
-    for t in range(time + len(answer) - 1):
+    for t in tqdm(range(time + len(answer) - 1), delay=2, disable=not progress):
         token = embedded[:, t] if t < time else follow[t - time].expand(samples, -1)  # (samples, channels)
         begins = patch is not None and t < time  # a cell's run begins in each layer
         x = [token] + [embedded.new_zeros(0, channels)] * layers  # the stream of each group: (rows, channels)
