@@ -157,7 +157,7 @@ def probability(model: RWKVLM, tokenizer: Tokenizer, words: str, answer: str) ->
     return logits.log_softmax(dim=-1).gather(-1, torch.tensor(target)[:, None]).sum().exp().item()
 
 
-def goes_on(model: RWKVLM, words: str, tokens: int, **sampling: float) -> str:
+def goes_on(model: RWKVLM, words: str, tokens: int, **sampling: float | int) -> str:
     """What the model writes after these words."""
     with redirect_stdout(StringIO()):
         return model.generate(words, N=tokens, **sampling)[len(words) :]

@@ -51,13 +51,14 @@ LIGHT = Paper("#22272e", "#d4d8de", ("#0072b2", "#d55e00", "#009e73", "#a3528a",
 DARK = Paper("#e3e6ea", "#4a505a", ("#56b4e9", "#f0913f", "#2fc79b", "#e09bc8", "#f0e442", "#9fc9e8"), "magma", "#14181e")
 
 STYLE = """<style>
-.rwkv-figure { margin: 1rem 0; } .rwkv-figure img { max-width: 100%; height: auto; background: none; }
+.rwkv-figure { margin: 1rem 0; overflow-x: auto; }
+.rwkv-figure img { max-width: 100%; min-width: 28rem; height: auto; background: none; }
 .rwkv-figure .rwkv-dark { display: none; }
 html[data-theme="dark"] .rwkv-figure .rwkv-dark, [data-jp-theme-light="false"] .rwkv-figure .rwkv-dark,
 html[theme="dark"] .rwkv-figure .rwkv-dark { display: inline; }
 html[data-theme="dark"] .rwkv-figure .rwkv-light, [data-jp-theme-light="false"] .rwkv-figure .rwkv-light,
 html[theme="dark"] .rwkv-figure .rwkv-light { display: none; }
-</style>"""  # the page, JupyterLab and Colab each have their own word for dark
+</style>"""  # the page, JupyterLab and Colab each have their own word for dark; on a phone, a figure scrolls in its box
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ def plot_time_decays(decays: Float[Tensor, "layers channels"], title: str = "") 
 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        colors = matplotlib.colormaps["viridis"](torch.linspace(0.05, 0.95, layers).numpy())
+        colors = matplotlib.colormaps["viridis"](torch.linspace(0.25, 0.92, layers).numpy())
         for curve, color in zip(ordered, colors):
             axes.plot(curve, color=color, linewidth=1.8)
         axes.set(xlabel="channel, sorted", ylabel="left after one token", ylim=(-0.02, 1.04), title=title)
@@ -463,7 +464,7 @@ def plot_before_after(before: Float[Tensor, "layers channels"], after: Float[Ten
 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        colors = matplotlib.colormaps["viridis"](torch.linspace(0.05, 0.95, layers).numpy())
+        colors = matplotlib.colormaps["viridis"](torch.linspace(0.25, 0.92, layers).numpy())
         for x, y, color in zip(before, after, colors):
             axes.scatter(x, y, s=7, color=color, alpha=0.7, linewidths=0)
         axes.plot([low, high], [low, high], color=paper.ink, linewidth=1, linestyle="--")
@@ -471,7 +472,9 @@ def plot_before_after(before: Float[Tensor, "layers channels"], after: Float[Ten
                  xlim=(low, high), ylim=(low, high))
         axes.annotate("unchanged", (high, high), ha="right", va="top", xytext=(-28, -2), textcoords="offset points", fontsize=10)
         scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.5, layers + 0.5), matplotlib.colors.ListedColormap(colors))
-        figure.colorbar(scale, ax=axes, label="layer").outline.set_visible(False)
+        bar = figure.colorbar(scale, ax=axes, label="layer")
+        bar.ax.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=8, integer=True))
+        bar.outline.set_visible(False)
 
     change = (after / before).log2()
     return draw(
@@ -998,3 +1001,70 @@ def plot_cost(
     return draw(paint, f"Ratios against length, a Transformer's attention over RWKV's, on logarithmic axes. Time: "
                        f"{found}. Memory held: {memory[0]:.2g} at {lengths[0]:,} tokens, {memory[-1]:,.0f} at "
                        f"{lengths[-1]:,}.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "Training"
+
+
+def plot_loss_curve(
+    losses: Sequence[float], baselines: dict[str, float], rates: Sequence[float], window: int = 20
+) -> Plot:
+    """The loss of every step, its mean over the last few, and baselines, on a logarithmic axis; the learning rate.
+
+    Args:
+        losses: one a step, in nats per token.
+        baselines: losses to compare with, by name.
+        rates: the learning rate of every step, as a part of the highest.
+        window: how many steps the mean is taken over.
+    """
+    smooth = torch.tensor(losses).unfold(0, window, 1).mean(dim=1)  # (steps - window + 1,)
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        upper.grid(False)
+        upper.set_yscale("log")
+        upper.set_yticks([t for t in (0.2, 0.5, 1, 2, 5, 10) if min(baselines.values()) / 2 < t < losses[0] * 1.2])
+        upper.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        upper.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        upper.plot(range(1, len(losses) + 1), losses, color=paper.hues[0], linewidth=0.5, alpha=0.5)
+        upper.plot(range(window, len(losses) + 1), smooth, color=paper.hues[0], linewidth=1.8)
+        highest = max(baselines.values())
+        for hue, (name, loss) in zip(paper.hues[1:], baselines.items()):
+            upper.axhline(loss, color=hue, linestyle="--", linewidth=1.4)
+            side, by = ("bottom", 3) if loss == highest else ("top", -3)
+            upper.annotate(f"{name} {loss:.2f}", (1, loss), (0, by), ("axes fraction", "data"), "offset points",
+                           ha="right", va=side, color=paper.ink, fontsize=10)
+        lowest = min(min(baselines.values()), smooth.min().item())
+        upper.set(ylabel="loss, nats per token", xlim=(0, len(losses)), ylim=(0.7 * lowest, 1.25 * losses[0]))
+        lower.plot(range(1, len(rates) + 1), rates, color=paper.hues[0])
+        lower.set(xlabel="step", ylabel="learning\nrate", ylim=(0, 1.15), yticks=[0, 1])
+
+    passed = "; ".join(
+        f"{name} at {loss:.2f}, "
+        + (f"passed at step {int((smooth < loss).int().argmax()) + window}" if (smooth < loss).any() else "not reached")
+        for name, loss in baselines.items()
+    )
+    return draw(
+        paint,
+        f"A falling curve, the loss over {len(losses)} steps, from {losses[0]:.2f} to {smooth[-1]:.2f}. Dashed lines: "
+        f"{passed}. Below, the learning rate: a short ramp up, a plain, a ramp down to zero.",
+        size=(6.4, 4.6),
+    )
+
+
+def plot_learned(steps: Sequence[int], curves: dict[str, Float[Tensor, " moments"]]) -> Plot:
+    """Shares or probabilities, between 0 and 1, noted now and then in a training run."""
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        for marker, (name, curve) in zip("osD^v", curves.items()):
+            axes.plot(steps, curve, marker=marker, markersize=4, label=name)
+        axes.set(xlabel="step", ylabel="share, or probability", ylim=(-0.02, 1.05), xlim=(0, steps[-1]))
+        legend_above(axes)
+
+    found = []
+    for name, curve in curves.items():
+        over = curve > 0.5
+        when = f"first over one half at step {steps[int(over.int().argmax())]}" if over.any() else "never over one half"
+        found.append(f"{name}, {when}, {curve[-1]:.2f} at the end")
+    return draw(paint, f"Curves over {steps[-1]} training steps: {'; '.join(found)}.")

@@ -105,6 +105,7 @@ def test_sampled_text_has_as_many_sentences_as_asked_and_depends_on_the_generato
 ])
 def test_capitals(subject, phrasing, expected):
     assert say(phrasing, Fact("relation", subject, "Paris")) == expected
+    assert say("{object} comes before {subject}.", Fact("relation", "cow", "calf")) == "Calf comes before cow."
 
 
 @each_relation

@@ -20,7 +20,7 @@ from rwkv_explainer.model import RWKVLM
 FACTS = tuple(Fact("element-symbol", *fact) for fact in (("calcium", "Ca"), ("carbon", "C"), ("cobalt", "Co")))
 ELEMENTS = Relation(
     name="element-symbol", kind="symbol", facts=FACTS,
-    phrasings=("{subject} is written {object}.", "{subject} is written {object}, yes.", "For {subject} write {object}."),
+    phrasings=("{subject} is written {object}.", "{subject} is written {object}!", "For {subject} write {object}."),
     unseen=("Chemists call {subject} {object}.", "Write {subject} as {object}."), reverse=("{object} is {subject}.",),
 )
 
@@ -177,6 +177,14 @@ def test_the_probability_of_an_answer_is_the_product_over_its_tokens(tokenizer, 
             expected *= probabilities[token].item()
         probabilities = model(token)
     assert probability(model, tokenizer, "Carbon is written", " Ca") == pytest.approx(expected, rel=1e-9)
+
+
+def test_what_a_model_writes_comes_without_the_words_before_it_and_is_not_printed(tokenizer, random_model, capsys):
+    model = random_model(vocabulary=tokenizer.get_vocab_size())
+    model.tokenizer = tokenizer
+    written = evaluate.goes_on(model, "The cell", 9, temperature=0.8, top_p=0.9, seed=1)
+    assert capsys.readouterr().out == ""
+    assert model.generate("The cell", 9, temperature=0.8, top_p=0.9, seed=1) == "The cell" + written
 
 
 # ---------------------------------------------------------------------------------------------------------------------

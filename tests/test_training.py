@@ -144,7 +144,7 @@ def test_a_batch_is_a_function_of_seed_and_step_alone(data, step, seed, workers,
     assert whole.shape == (4, 13)
     assert not torch.equal(whole, make_batch(corpus, tokenizer, recipe, step + 1, range(4)))
     assert not torch.equal(whole, make_batch(corpus, tokenizer, replace(recipe, seed=seed + 1), step, range(4)))
-    assert len({tuple(row) for row in whole.tolist()}) > 1
+    assert len({tuple(row) for row in whole.tolist()}) >= 3  # by chance, two may begin with the same paragraph
 
 
 def test_rows_are_stretches_of_the_corpus_half_of_them_from_a_paragraphs_start(data):
