@@ -55,7 +55,7 @@ train: install  ## train a small model: on a text with CORPUS=text.txt, else on 
 ifdef CORPUS
 	$(BIN)/python -m rwkv_explainer.training --corpus $(CORPUS) --workers 2
 else
-	$(BIN)/python -m rwkv_explainer.training --out runs/atlas --workers 2
+	$(BIN)/python -m rwkv_explainer.training --out runs/atlas
 endif
 
 clean:  ## remove the built book and all executed chapters; .venv and runs stay
