@@ -30,10 +30,12 @@ from tqdm import tqdm
 
 from rwkv_explainer.atlas import all_facts, load_atlas, sample_text
 from rwkv_explainer.checkpoints import write_weights
+from rwkv_explainer.generation import generate
 from rwkv_explainer.model import RWKVLM, RWKVConfig
 from rwkv_explainer.parallel import read_logits
 
 END_OF_TEXT = "<|endoftext|>"  # token 0, between documents
+TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  # sha256 of the bundled model's text
 
 
 @dataclass(frozen=True)
@@ -377,11 +379,12 @@ def write_whole(path: Path, text: str) -> None:
 # the result
 
 
-def bundle(folder: Path, target: Path, workers: str) -> None:
+def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
     """Write a run's model, tokenizer and card into `target`, in the form that `load_pretrained` reads.
 
     Args:
         workers: what it was trained on, in words, for the card.
+        note: what else the card should say of the training.
     """
     target.mkdir(parents=True, exist_ok=True)
     saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
@@ -395,15 +398,40 @@ def bundle(folder: Path, target: Path, workers: str) -> None:
     data, recipe = json.loads((folder / "data.json").read_text()), saved["recipe"]
     with open(folder / "log.csv", newline="") as file:
         seconds = sum(float(line["seconds"]) for line in csv.DictReader(file))
-    template = resources.files("rwkv_explainer").joinpath("data/model_card.md").read_text(encoding="utf-8")
-    card = template.format(
-        **asdict(model.config), **data, parameters=sum(p.numel() for p in model.parameters()),
-        training_tokens=len(np.load(folder / "train.npz")["ids"]),
-        facts=len(all_facts()[0]), relations=len(load_atlas()),
+    text, license = describe_text(data, len(np.load(folder / "train.npz")["ids"]))
+    card = read_data("model_card.md").format(
+        **asdict(model.config), parameters=sum(p.numel() for p in model.parameters()), text=text, license=license,
+        note=note and f" {note}", facts=len(all_facts()[0]), relations=len(load_atlas()),
         atlas_share=recipe["atlas_share"], recipe=json.dumps(recipe, indent=1), workers=workers, seconds=round(seconds),
         tokens=saved["step"] * recipe["rows"] * recipe["length"],
     )
     (target / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+
+
+def describe_text(data: dict, tokens: int) -> tuple[str, str]:
+    """What a run has read beside the atlas, with credit where we know to whom, and what license follows from it."""
+    if data["corpus"] is None:
+        return "No text but the atlas.", "CC BY 4.0"
+    known = data["corpus"] == TEXTBOOKS
+    credit = read_data("textbooks_credit.md") if known else "Credit: name the text's authors here, and its license."
+    return (
+        f"**{'Textbooks' if known else 'A text'}**, {tokens:,} tokens, from {data['documents']:,} documents "
+        f"({data['held_out_documents']} more were held out, chosen by\nthe hash of their own text before anything else "
+        f"touched the data). Its file has the sha256\n`{data['corpus']}`.\n\n{credit.strip()}"
+    ), "CC BY 4.0" if known else "as the text's license asks"
+
+
+def read_data(name: str) -> str:
+    """A text file of the package."""
+    return resources.files("rwkv_explainer").joinpath("data", name).read_text(encoding="utf-8")
+
+
+def show(folder: Path) -> None:
+    """Let a run's model go on with the book's running example, and print what it says."""
+    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    model = RWKVLM.from_weights(saved["model"]).stabilize()
+    model.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    generate(model, "The Eiffel Tower is located in the city of", N=3, temperature=0.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -425,6 +453,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="its folder; a stopped run goes on")
     parser.add_argument("--workers", type=int, default=1, help="processes that share each batch")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="write the trained model there, with its card")
+    parser.add_argument("--note", default="", help="with --bundle: what else the card should say of the training")
     parser.add_argument("--save-every", type=int, default=250, metavar="STEPS")
     parser.add_argument("--check-every", type=int, default=250, metavar="STEPS")
     for field in fields(Recipe):
@@ -439,8 +468,9 @@ def main() -> None:
         torch.multiprocessing.spawn(work, (args, recipe), nprocs=args.workers)
     else:
         work(0, args, recipe)
+    show(args.out)
     if args.bundle:
-        bundle(args.out, args.bundle, f"{args.workers} x {platform.processor() or platform.machine()}")
+        bundle(args.out, args.bundle, f"{args.workers} x {platform.processor() or platform.machine()}", args.note)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """The trainer: every batch by seed and step alone, every stop resumed to the bit, every refusal in words."""
 
+import json
 import lzma
 import math
 import multiprocessing
 import random
+import shutil
 import signal
 import time
 from argparse import Namespace
@@ -421,11 +423,29 @@ def test_a_bundle_is_what_load_pretrained_reads(undisturbed, tmp_path, monkeypat
         checkpoints.load_pretrained("textbook")
 
 
-def test_the_command_trains_on_the_atlas_alone_and_bundles(tmp_path, monkeypatch):
+@pytest.mark.parametrize("corpus, says", [
+    (None, ("No text but the atlas", "CC BY 4.0")),
+    (training.TEXTBOOKS, ("Textbooks", "OpenStax")),
+    ("another", ("name the text's authors", "as the text's license asks")),
+])
+def test_the_card_credits_the_text_that_was_read(undisturbed, tmp_path, corpus, says):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed.folder, run)
+    data = json.loads((run / "data.json").read_text())
+    (run / "data.json").write_text(json.dumps(data | {"corpus": corpus}))
+    bundle(run, tmp_path / "bundle", "one core", "A note.")
+    card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert all(words in card for words in says)
+    assert ("OpenStax" in card) == (corpus == training.TEXTBOOKS)
+    assert "on one core. A note.\n" in card
+
+
+def test_the_command_trains_on_the_atlas_alone_shows_and_bundles(tmp_path, monkeypatch, capsys):
     sizes = "--layers 1 --channels 8 --vocabulary 300 --rows 2 --length 8 --steps 2 --warmup 1".split()
     folders = ["--out", str(tmp_path / "run"), "--bundle", str(tmp_path / "bundle")]
     monkeypatch.setattr("sys.argv", ["training", *folders, *sizes])
     training.main()
+    assert "The Eiffel Tower is located in the city of" in capsys.readouterr().out
     recipe = Recipe(**torch.load(tmp_path / "run" / "checkpoint.pt")["recipe"])
     small = {"layers": 1, "channels": 8, "vocabulary": 300, "rows": 2, "length": 8, "steps": 2, "warmup": 1}
     assert recipe == replace(training.ATLAS_ALONE, **small)
