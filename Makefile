@@ -49,6 +49,7 @@ lab: install  ## open the chapters in JupyterLab, to run and change them
 	$(BIN)/jupyter lab --notebook-dir book
 
 test: book  ## build the book, then check it and the package
+	@$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 train: install  ## train a small model: on a text with CORPUS=text.txt, else on the atlas alone, in a few minutes

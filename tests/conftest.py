@@ -1,8 +1,15 @@
-"""What every test shares: the type checker, switched on for the whole package, and models made of random numbers."""
+"""What every test shares: the type checker, switched on for the whole package, random models, and a browser."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from browser import find_chromium, launch, serve
+from filelock import FileLock
 from jaxtyping import install_import_hook
+from playwright.sync_api import Browser, sync_playwright
 
 install_import_hook("rwkv_explainer", "beartype.beartype")  # before anything imports the package
 torch.set_num_threads(1)  # the fastest for tensors as small as these
@@ -28,3 +35,33 @@ def random_model():
         return model.to(dtype).requires_grad_(False)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window, shared by all tests of a file: see `browser.py`."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip("needs Chromium or Chrome; `make test` says why it could not install one")
+    with sync_playwright() as playwright:
+        chromium = launch(playwright, path)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def built_book(tmp_path_factory) -> Path:
+    """A copy of the built book, in a folder of its own, as a reader would get it."""
+    root = Path(__file__).resolve().parents[1]
+    assert (root / "_build/html/index.html").exists(), "there is no built book in _build/html: run `make book` first"
+    copy = tmp_path_factory.mktemp("elsewhere") / "a book"
+    with FileLock(root / "_build/.lock"):  # another test may be building
+        shutil.copytree(root / "_build/html", copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def site(built_book) -> Iterator[str]:
+    """The address of the built book behind a static web server, below a sub-path, as on many hosts."""
+    with serve(built_book.parent) as address:
+        yield f"{address}/a%20book"

@@ -1,0 +1,132 @@
+"""A real browser for tests: find Chromium, install it where that is possible, and listen to what a page does.
+
+    python tests/browser.py     installs the distribution's Chromium if there is none, or says why it cannot
+
+`conftest.py` makes fixtures of this: `browser`, `built_book` (the book, copied away from where it was built) and `site`
+(the same behind a web server, under a sub-path). A test opens a page like so:
+
+    with visit(browser, f"{site}/index.html", width=360, scheme="dark") as page:
+        ...
+    # leaving the block fails the test if the page wrote an error to the console, asked for something that was not
+    # there, or asked for anything that did not come with the book
+"""
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Playwright, Request
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
+         "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+         "/Applications/Chromium.app/Contents/MacOS/Chromium")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
+# Equations are set and fonts are there, and then all that waits for its turn has had one.
+SETTLED = """async () => {
+    await window.MathJax?.startup?.promise;
+    await document.fonts.ready;
+    await new Promise(done => requestIdleCallback(done, {timeout: 2000}));
+}"""
+
+
+def find_chromium() -> str | None:
+    """The path of an installed Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def install_chromium() -> str:
+    """Install the distribution's Chromium if there is none, asking for no password. Returns what came of it."""
+    if path := find_chromium():
+        return f"Browser tests: with {path}."
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    skipped = "the browser tests will be skipped. Install Chromium or Chrome to run them"
+    if not shutil.which("apt-get"):
+        return f"Browser tests: no Chromium here, and no apt-get to install it with: {skipped}."
+    if root and (not shutil.which("sudo") or subprocess.run([*root, "true"], capture_output=True).returncode):
+        return f"Browser tests: no Chromium here, and no right to install it: {skipped}: sudo apt-get install chromium."
+    for action in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", "chromium"]):
+        done = subprocess.run([*root, "apt-get", *action], capture_output=True, text=True)
+    if path := find_chromium():
+        return f"Browser tests: installed {path}."
+    return f"Browser tests: no Chromium, and apt-get could not install it: {skipped}. It said: {done.stderr.strip()}"
+
+
+def launch(playwright: Playwright, path: str) -> Browser:
+    """Chromium with a profile of its own, which is empty and goes away with it. It finds no host but this one."""
+    return playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a line for each in the tests' output."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """A static web server, as plain as they come. Gives its address."""
+    server = http.server.ThreadingHTTPServer(("localhost", 0), functools.partial(QuietHandler, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://localhost:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def visit(
+    browser: Browser, address: str, width: int = 1280, height: int = 900, scheme: str = "light", **context: object
+) -> Iterator[Page]:
+    """A page, loaded, in a context of its own, so that nothing is remembered from another one.
+
+    Args:
+        browser: the fixture of that name.
+        address: http or file; what lies in the same folder or below belongs to the page, everything else does not.
+        width: of the window, in CSS pixels.
+        height: the same.
+        scheme: what the reader's system asks for, "light" or "dark".
+        **context: further settings, in the words of Playwright's `new_context`.
+
+    Raises:
+        AssertionError: on leaving, naming every error in the console, every failed request and every one that left.
+    """
+    opened = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **context)
+    page = opened.new_page()
+    wrong = listen(page, address.partition("?")[0].rpartition("/")[0])
+    try:
+        page.goto(address, wait_until="load")
+        page.evaluate(SETTLED)
+        yield page
+    finally:
+        opened.close()
+    assert not wrong, "\n    ".join([f"{address} at {width} px, {scheme}:", *wrong])
+
+
+def listen(page: Page, home: str) -> list[str]:
+    """A list that fills with what goes wrong on the page from now on."""
+    wrong: list[str] = []
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith((home, "data:", "blob:")):
+            wrong.append(f"asked for what is not the book's: {request.url:.200}")
+
+    page.on("request", asked)
+    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url:.200}, {request.failure}"))
+    page.on("response", lambda r: wrong.append(f"status {r.status}: {r.url:.200}") if r.status >= 400 else None)
+    page.on("console", lambda said: wrong.append(f"console: {said.text:.500}") if said.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(f"script: {str(error):.500}"))
+    return wrong
+
+
+if __name__ == "__main__":
+    print(install_chromium(), file=sys.stderr)
