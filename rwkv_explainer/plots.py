@@ -1068,3 +1068,62 @@ def plot_learned(steps: Sequence[int], curves: dict[str, Float[Tensor, " moments
         when = f"first over one half at step {steps[int(over.int().argmax())]}" if over.any() else "never over one half"
         found.append(f"{name}, {when}, {curve[-1]:.2f} at the end")
     return draw(paint, f"Curves over {steps[-1]} training steps: {'; '.join(found)}.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# chapter "Where RWKV went next"
+
+
+def plot_tables(
+    tables: dict[str, Float[Tensor, "rows columns"]], rows: Sequence[str], columns: Sequence[str]
+) -> Plot:
+    """Matrices that hold pairs, side by side: the number in each cell, and a shade for it.
+
+    Args:
+        tables: by title, numbers from 0 to 1.
+        rows: what each row stands for.
+        columns: what each column stands for.
+    """
+    def paint(figure: Figure, paper: Paper) -> None:
+        panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+        for axes, (title, table) in zip(panels, tables.items()):
+            image = show_cells(axes, table, rows, columns)
+            axes.set_title(title, fontsize=10)
+            for (row, column), number in zip(torch.cartesian_prod(*map(torch.arange, table.shape)).tolist(), table.flatten().tolist()):
+                shade = image.cmap(image.norm(number))[:3]
+                hue = "#000000" if sum(shade) > 1.5 else "#ffffff"
+                axes.text(column, row, f"{number:.2f}".rstrip("0").rstrip("."), ha="center", va="center", color=hue, fontsize=9)
+
+    def in_words(table: Tensor) -> str:
+        found = [f"{rows[row]} {columns[column]} {table[row, column]:.2f}" for row, column in (table > 0.005).nonzero().tolist()]
+        return ", ".join(found) or "nothing"
+
+    said = "; ".join(f"{title}: {in_words(table)}" for title, table in tables.items())
+    return draw(paint, f"Tables with a row for each of {', '.join(rows)} and a column for each of {', '.join(columns)}, "
+                       f"one after the other. Cells above 0: {said}.", size=(6.4, 2.7))
+
+
+def plot_recall(pairs: Sequence[int], shares: dict[str, dict[str, Float[Tensor, " counts"]]], rows: int) -> Plot:
+    """How often a memory gives back the right value, against the number of keys that it was told of.
+
+    Args:
+        pairs: how many keys there were.
+        shares: for each panel's title, for each way to write, the share of right answers at each of these numbers.
+        rows: the rows of the memory's table, marked by a line.
+    """
+    def paint(figure: Figure, paper: Paper) -> None:
+        for axes, (title, curves) in zip(figure.subplots(1, len(shares), sharey=True), shares.items()):
+            for (who, share), marker in zip(curves.items(), "os^v"):
+                axes.plot(pairs, share, marker=marker, markersize=4, label=who)
+            axes.axvline(rows, color=paper.ink, linewidth=1, linestyle=":", label="as many as rows")
+            axes.set(xlabel="keys", title=title, ylim=(-0.02, 1.05))
+        figure.axes[0].set_ylabel("share of right answers")
+        figure.axes[-1].legend(fontsize=9)
+
+    at = max(n for n, count in enumerate(pairs) if count <= rows)
+    found = "; ".join(
+        f"{title}: " + ", ".join(f"the memory that {who} is right in {share[0]:.0%} at {pairs[0]} keys, {share[at]:.0%} at "
+                                 f"{pairs[at]} and {share[-1]:.0%} at {pairs[-1]}" for who, share in curves.items())
+        for title, curves in shares.items()
+    )
+    return draw(paint, f"Curves of the share of right answers against the number of keys, in a table of {rows} rows. {found}.")
