@@ -15,10 +15,10 @@ JUPYTERLAB := jupyterlab==4.6.6
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install book html serve lab test train clean
+.PHONY: help install book html serve lab publish-to hub-links zip test test-colab train clean
 
 help:  ## list these commands
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
 
 install: $(VENV)/.installed  ## make .venv with all that the book needs, pinned (TORCH_INDEX=... chooses PyTorch's build)
 
@@ -47,6 +47,12 @@ serve: book  ## show the book at http://localhost:8000 (PORT=... chooses another
 lab: install  ## open the chapters in JupyterLab, to run and change them
 	@$(BIN)/python -m pip install --quiet --constraint requirements.txt $(JUPYTERLAB)
 	$(BIN)/jupyter lab --notebook-dir book
+
+publish-to:  ## write the address of the published book, REPOSITORY=https://... (`nowhere` takes it back)
+	@$(PYTHON) book/_ext/publish.py "$(REPOSITORY)"
+
+hub-links:  ## links that open the published chapters on a JupyterHub with nbgitpuller (HUB=https://...)
+	@$(PYTHON) book/_ext/publish.py links "$(HUB)"
 
 test: book  ## build the book, then check it and the package
 	@$(BIN)/python tests/browser.py
