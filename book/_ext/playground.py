@@ -1,0 +1,212 @@
+"""Sphinx extension: the bundled model, alive in the pages that ask for it, and in no other.
+
+A page asks with the two lines
+
+    <div class="rwkv-playground">What is to be said where there is no playground, as in a notebook.</div>
+    <pre class="rwkv-playground-step">The same, for the listing of the step.</pre>
+
+From `book/_playground` and the bundled model this makes the folder `playground` of the built book: the scripts, the
+weights as int8 numbers with a scale a row, the tokenizer, and a few examples worked out beforehand with those weights.
+All of it are classic scripts, numbers in base64, so that a page works from a server and from the disk alike. What is
+made is kept, named by a hash of all that it is made of.
+
+The tokenizer's code and the assembler for the kernel come from npm; `make install` put them into the environment.
+Where they could not be had, the page has the examples, and says so.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html import escape
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.util import logging
+from sphinx.util.console import bold
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "book" / "_playground"
+BUNDLED = ROOT / "rwkv_explainer" / "bundled"
+PACKAGES = Path(sys.prefix) / "playground" / "node_modules"  # where `make install` puts what comes from npm
+SCRIPTS = ("data.js", "kernel.js", "model.js", "experiments.js", "pictures.js", "app.js")  # that a page loads at once
+PLACE = re.compile(r'<div class="rwkv-playground">.*?</div>', re.DOTALL)
+LISTING = re.compile(r'<pre class="rwkv-playground-step">.*?</pre>', re.DOTALL)
+CHUNK = 720_000  # bytes of weights in a file, so that loading shows its progress
+
+logger = logging.getLogger(__name__)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the folder
+
+
+def version() -> str:
+    """A short name for everything that the playground is made of."""
+    digest = hashlib.sha256()
+    installed = [PACKAGES / ".package-lock.json"]
+    data = [BUNDLED / "SHA256SUMS", ROOT / "rwkv_explainer" / "data" / "atlas.toml"]
+    for path in sorted([Path(__file__), *SOURCES.glob("*"), *data]) + installed:
+        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ''}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def make(folder: Path) -> None:
+    """Make all files of the playground in `folder`, unless they are there."""
+    if (folder / "examples.html").exists():
+        return
+    from playground_numbers import everything  # needs PyTorch, which takes seconds to load
+
+    logger.info(bold("playground: ") + "rounding the weights and working out the examples")
+    manifest, data, examples = everything()
+    parts = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
+    whole = PACKAGES.is_dir()
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    write(new / "data.js", "manifest", manifest | {"bytes": len(data), "chunks": len(parts), "whole": whole})
+    for i, example in enumerate(examples):
+        write(new / f"example-{i}.js", f"example{i}", example)
+    if whole:
+        for i, part in enumerate(parts):
+            write(new / f"weights-{i}.js", f"weights{i}", base64.b64encode(part).decode())
+        (new / "tokenizer.js").write_text(tokenizer_script(), encoding="utf-8")
+    write(new / "kernel.js", "kernel", base64.b64encode(assemble()).decode() if whole else None)
+    for source in (*SOURCES.glob("*.js"), *SOURCES.glob("*.css")):
+        shutil.copy(source, new)
+    (new / "examples.html").write_text(examples_in_words(examples), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+
+
+def write(path: Path, name: str, value: object) -> None:
+    """A classic script that hands over a value."""
+    said = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    path.write_text(f"(globalThis.rwkvPlayground ??= {{}}).{name} = {said};\n", encoding="utf-8")
+
+
+def tokenizer_script() -> str:
+    """The tokenizer's library, wrapped so that it leaves nothing else behind, and the tokenizer's data."""
+    library = PACKAGES / "@huggingface" / "tokenizers"
+    licence = "/*! @huggingface/tokenizers, Apache License 2.0, https://www.apache.org/licenses/LICENSE-2.0 */"
+    code = (library / "dist" / "tokenizers.min.cjs").read_text(encoding="utf-8")
+    data = json.dumps(json.loads((BUNDLED / "tokenizer.json").read_text(encoding="utf-8")), separators=(",", ":"))
+    # Decoding must not tidy spaces up, or a token's text would depend on the one before it.
+    return (f"{licence}\n(function (playground) {{ const module = {{ exports: {{}} }}; let exports = module.exports;\n{code}\n"
+            "playground.makeTokenizer = (data) => new module.exports.Tokenizer(data, { clean_up_tokenization_spaces: false });\n"
+            f"playground.tokenizerData = {data};\n}})((globalThis.rwkvPlayground ??= {{}}));\n")
+
+
+def assemble() -> bytes:
+    """The kernel as WebAssembly."""
+    command = ["node", str(SOURCES / "assemble.cjs"), str(PACKAGES / "wabt"), str(SOURCES / "kernel.wat")]
+    return subprocess.run(command, check=True, capture_output=True, env=environment()).stdout
+
+
+def environment() -> dict[str, str]:
+    """With the environment's own node first."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the pages
+
+
+def examples_in_words(examples: list[dict]) -> str:
+    """What a page without scripts shows: each example's answer, continuation, and what each layer would have said."""
+    parts = []
+    for example in examples:
+        prompt, moments = example["prompt"], example["moments"]
+        written = "".join(moment["text"] for moment in moments[prompt:])
+        said = moments[prompt - 1]
+        rows = "".join(f"<tr><td>{visible(text)}</td><td>{p:.1%}</td></tr>" for _, p, text in said["next"][:5])
+        layers = "".join(f'<tr><td>{i or "embedding"}</td><td>{visible(best[0][2])}</td><td>{best[0][1]:.1%}</td></tr>'
+                         for i, best in enumerate(said["lens"]))
+        parts.append(
+            f"<section><p><strong>{escape(example['text'])}</strong>{escape(written)}</p><table><thead><tr><th>next token</th>"
+            f"<th>probability</th></tr></thead><tbody>{rows}</tbody></table><details><summary>What each layer would have "
+            f"said</summary><table><thead><tr><th>after layer</th><th>likeliest</th><th>probability</th></tr></thead><tbody>"
+            f"{layers}</tbody></table></details></section>")
+    return "\n".join(parts)
+
+
+def visible(token: str) -> str:
+    """A token's text as HTML, its outer spaces made visible."""
+    return escape(token.replace(" ", "·").replace("\n", "⏎"))
+
+
+def step_listing() -> str:
+    """The step's lines of model.js, highlighted."""
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import JavascriptLexer
+
+    text = (SOURCES / "model.js").read_text(encoding="utf-8")
+    lines = text.partition("// the step\n")[2].partition("// end of the step")[0].rstrip().splitlines()
+    code = highlight("\n".join(line[4:] for line in lines), JavascriptLexer(), HtmlFormatter(nowrap=True))
+    return f'<div class="highlight-javascript notranslate"><div class="highlight"><pre>{code}</pre></div></div>'
+
+
+def panel(prefix: str, made: Path) -> str:
+    """The playground's HTML: the examples in words, which the scripts replace."""
+    stamp = f"?v={version()}"
+    scripts = "".join(f'<script defer src="{prefix}{name}{stamp}"></script>' for name in SCRIPTS)
+    # a classic script cannot ask where it lies once it runs later, so the folder is told
+    return (f'<link rel="stylesheet" href="{prefix}playground.css{stamp}">'
+            f'<div class="rwkv-playground" data-folder="{prefix}" data-stamp="{stamp}">'
+            f'<div class="rwkv-playground-words"><noscript><p>The playground needs scripts, and this browser runs none. '
+            "Here is what the model answered when this page was built.</p></noscript>\n"
+            f'{(made / "examples.html").read_text(encoding="utf-8")}</div></div>{scripts}')
+
+
+def made_in(app: Sphinx) -> Path:
+    """The folder that holds this version's files, made if need be."""
+    folder = Path(app.outdir).parent / ".playground" / version()
+    make(folder)
+    return folder
+
+
+def fill(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """Put the playground where a page asks for it."""
+    body = context.get("body") or ""
+    if PLACE.search(body):
+        prefix = context["pathto"]("playground/", 1)
+        body = PLACE.sub(lambda _: panel(prefix, made_in(app)), body)
+    context["body"] = LISTING.sub(lambda _: step_listing(), body)
+
+
+def note(app: Sphinx, doctree) -> None:
+    """Remember which pages ask for a playground."""
+    if any(PLACE.search(node.astext()) for node in doctree.findall() if node.tagname == "raw"):
+        app.env.metadata[app.env.docname]["playground"] = True
+
+
+def copy(app: Sphinx, error: Exception | None) -> None:
+    """Put the files beside the pages, unless this version's are there already."""
+    if error or app.builder.format != "html" or not any("playground" in data for data in app.env.metadata.values()):
+        return
+    made, target = made_in(app), Path(app.outdir) / "playground"
+    stamp = target / "version"
+    if not stamp.exists() or stamp.read_text() != version():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(made, target, ignore=shutil.ignore_patterns("examples.html"))
+        stamp.write_text(version())
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    """Pages are written anew when the playground changes."""
+    config.playground_version = version()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_config_value("playground_version", "", rebuild="html")
+    app.connect("config-inited", configure)
+    app.connect("doctree-read", note)
+    app.connect("html-page-context", fill)
+    app.connect("build-finished", copy)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
