@@ -1,0 +1,37 @@
+"""Sphinx extension: the built book is whole, and carries nothing that could ask another host for anything.
+
+Jupyter Book puts sphinx-thebe on every page, which runs cells on a public server after fetching a script from a third
+party. This book offers no such button, so none of it stays. Of MathJax, the one bundle stays that pages use.
+"""
+
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+UNWANTED = "sphinx_thebe"
+MATHJAX = "tex-chtml.js"  # reads TeX, sets it with fonts of its own
+
+
+def remove_thebe(app: Sphinx) -> None:
+    """Undo what the extension did when it was set up: its listeners, and its style sheet."""
+    for listeners in app.events.listeners.values():
+        for listener in [known for known in listeners if known.handler.__module__ == UNWANTED]:
+            app.disconnect(listener.id)
+    app.registry.css_files[:] = [(name, rest) for name, rest in app.registry.css_files if "thebe" not in name]
+
+
+def keep_one_mathjax(app: Sphinx, error: Exception | None) -> None:
+    """Remove MathJax' other bundles, for other notations and outputs: two thirds of its 24 MB."""
+    folder = Path(app.outdir, "_static", "mathjax")
+    for bundle in folder.glob("*.js"):
+        if bundle.name != MATHJAX:
+            bundle.unlink()
+    for part in ("adaptors", "output/svg"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    remove_thebe(app)
+    app.connect("build-finished", keep_one_mathjax, priority=900)  # after MathJax was copied
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
