@@ -1,0 +1,60 @@
+"""Sliders: they begin where the figure does, each move draws anew, and a page gets the figure alone."""
+
+import pytest
+
+from rwkv_explainer import plots
+from rwkv_explainer.sliders import STILL, slide
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[dict]:
+    monkeypatch.delenv(STILL, raising=False)
+    return []
+
+
+@pytest.fixture
+def figure(drawn):
+    """A figure that keeps a record of what it was drawn with."""
+
+    def draw(rate: float = 0.5, tokens: int = 3) -> plots.Plot:
+        drawn.append({"rate": rate, "tokens": tokens})
+        return plots.Plot(f"rate {rate}, {tokens} tokens", b"", b"")
+
+    return draw
+
+
+def test_sliders_begin_where_the_figure_does(figure):
+    rate, tokens = slide(figure, rate=(0.0, 2.0, 0.25), tokens=(1, 9)).kwargs_widgets
+    assert (rate.value, rate.min, rate.max, rate.step) == (0.5, 0.0, 2.0, 0.25)
+    assert (tokens.value, tokens.min, tokens.max) == (3, 1, 9) and isinstance(tokens.value, int)
+
+
+def test_a_moved_slider_draws_anew(figure, drawn):
+    sliders = slide(figure, rate=(0.0, 2.0, 0.25), tokens=(1, 9))
+    sliders.kwargs_widgets[0].value = 1.75
+    assert drawn[-1] == {"rate": 1.75, "tokens": 3}
+    assert sliders.result.alt == "rate 1.75, 3 tokens"
+
+
+def test_a_slider_draws_when_it_is_let_go(figure):
+    assert not any(slider.continuous_update for slider in slide(figure, rate=(0.0, 2.0), tokens=(1, 9)).kwargs_widgets)
+
+
+def test_a_notebook_without_a_kernel_shows_the_first_figure(figure):
+    sliders = slide(figure, rate=(0.0, 2.0), tokens=(1, 9))
+    sliders.kwargs_widgets[1].value = 9
+    shown = sliders._repr_mimebundle_()
+    assert WIDGET in shown and "rate 0.5, 3 tokens" in shown["text/html"]
+
+
+def test_a_page_gets_the_figure_alone(figure, drawn, monkeypatch):
+    monkeypatch.setenv(STILL, "1")
+    assert isinstance(slide(figure, rate=(0.0, 2.0), tokens=(1, 9)), plots.Plot)
+    assert drawn == [{"rate": 0.5, "tokens": 3}]
+
+
+def test_a_default_out_of_range_is_refused(figure):
+    with pytest.raises(ValueError, match="rate goes from 1.0 to 2.0.*0.5"):
+        slide(figure, rate=(1.0, 2.0), tokens=(1, 9))
