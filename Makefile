@@ -22,7 +22,7 @@ help:  ## list these commands
 
 install: $(VENV)/.installed  ## make .venv with all that the book needs, pinned (TORCH_INDEX=... chooses PyTorch's build)
 
-$(VENV)/.installed: requirements.txt pyproject.toml
+$(VENV)/.installed: requirements.txt pyproject.toml book/_playground/package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 ifdef TORCH_INDEX
@@ -30,6 +30,10 @@ ifdef TORCH_INDEX
 endif
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@mkdir -p $(VENV)/playground && cp book/_playground/package*.json $(VENV)/playground
+	@PATH="$(abspath $(BIN)):$$PATH" npm ci --prefix $(VENV)/playground --ignore-scripts --no-audit --no-fund --loglevel=error \
+		|| { rm -rf $(VENV)/playground; echo "npm could not be reached, so the playground will show its examples alone." \
+			"To get all of it later: touch requirements.txt && make book" >&2; }
 	@touch $@
 
 book: install html  ## run the chapters that changed and build the book
