@@ -1,0 +1,114 @@
+"""Where two results differ first, in words: by kind, by shape, or by number."""
+
+import math
+from fractions import Fraction
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: bool = True) -> str | None:
+    """The first difference between two results, or None.
+
+    Args:
+        expected: a number, a bool, a string, a tensor, or a tuple, list or dict of these.
+        got: anything at all. Arrays and lists of numbers may stand for tensors, and a tensor of one number for it.
+        name: what to call the result.
+        tolerance: numbers are equal if they differ by no more than this, or by this part of the expected one.
+        reveal: whether to say what was expected.
+    """
+    if isinstance(expected, dict):
+        return dict_difference(expected, got, name, tolerance, reveal)
+    if isinstance(expected, (tuple, list)):
+        return row_difference(expected, got, name, tolerance, reveal)
+    if isinstance(expected, (bool, str)):
+        got = got.item() if isinstance(got, (Tensor, np.generic)) and np.size(got) == 1 else got
+        if type(got) is not type(expected):
+            return f"{name} should be {kind(expected)}, yours is {kind(got)}"
+        same = got == expected if isinstance(expected, bool) else got.strip() == expected.strip()
+        return None if same else f"{name} should be {expected!r}, yours is {got!r:.80}" if reveal else f"{name} is another"
+    return number_difference(expected, got, name, tolerance, reveal)
+
+
+def dict_difference(expected: dict, got: Any, name: str, tolerance: float, reveal: bool) -> str | None:
+    if not isinstance(got, dict):
+        return f"{name} should be a dict, yours is {kind(got)}"
+    if got.keys() != expected.keys():
+        return f"{name} should have the keys {list(expected)}, yours has {str(list(got)):.80}"
+    found = (difference(value, got[key], f"`{key}`", tolerance, reveal) for key, value in expected.items())
+    return next(filter(None, found), None)
+
+
+def row_difference(expected: tuple | list, got: Any, name: str, tolerance: float, reveal: bool) -> str | None:
+    got = list(got) if isinstance(got, (Tensor, np.ndarray)) and np.ndim(got) else got
+    if not isinstance(got, (tuple, list)):
+        return f"{name} should be {len(expected)} things in a row, yours is {kind(got)}"
+    if len(got) != len(expected):
+        return f"{name} should be {len(expected)} things in a row, yours are {len(got)}"
+    names = [f"{name}[{i}]" for i in range(len(expected))]
+    found = (difference(e, g, n, tolerance, reveal) for e, g, n in zip(expected, got, names))
+    return next(filter(None, found), None)
+
+
+def number_difference(expected: Any, got: Any, name: str, tolerance: float, reveal: bool) -> str | None:
+    right, yours = numbers(expected), numbers(got)
+    if yours is None:
+        return f"{name} should be {kind(expected)}, yours is {kind(got)}"
+    if right.dim() == 0 and yours.numel() == 1:
+        yours = yours.reshape(())
+    if yours.shape != right.shape:
+        return f"{name} should have the shape {tuple(right.shape)}, yours has {tuple(yours.shape)}"
+    close = torch.isclose(yours, right, rtol=tolerance, atol=tolerance, equal_nan=True)
+    if close.all():
+        return None
+    place = tuple((~close).nonzero()[0].tolist())
+    where = f"{name}[{', '.join(map(str, place))}]" if place else name
+    should = f"should be {short(right[place])}" if reveal else "is off"
+    return f"{where} {should}, yours is {short(yours[place])}" if reveal else f"{where} {should}: {short(yours[place])}"
+
+
+def numbers(value: Any) -> Tensor | None:
+    """A number, an array, or a nest of lists of numbers, as a float64 tensor; None if it is nothing of the kind."""
+    try:
+        if isinstance(value, Tensor):
+            value = value.detach().cpu()
+            return None if value.is_complex() else value.to(torch.float64)
+        if isinstance(value, Real) or isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            return torch.as_tensor(float(value) if isinstance(value, (Fraction, int)) else value, dtype=torch.float64)
+        if isinstance(value, (list, tuple)) and value and len(value) < 10_000:
+            rows = [numbers(row) for row in value]
+            return None if any(row is None for row in rows) else torch.stack(rows)
+    except Exception:  # a nest of unequal lists, or of itself: whatever it is, it is no tensor
+        pass
+    return None
+
+
+def plain(value: Any, depth: int = 4) -> Any:
+    """The same as numbers, strings, plain tensors, lists, tuples and dicts; what is none of these stays as it is."""
+    if isinstance(value, Tensor):
+        return value.detach().clone().as_subclass(Tensor)
+    if isinstance(value, (list, tuple)) and depth:
+        return [plain(part, depth - 1) for part in value[:10_000]]
+    if isinstance(value, dict) and depth:
+        return {key: plain(part, depth - 1) for key, part in value.items()}
+    return value
+
+
+def kind(value: Any) -> str:
+    """What something is, in a learner's words."""
+    if value is None:
+        return "None"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}" if value.dim() else "a number"
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return "a number"
+    words = {bool: "True or False", str: "a string", dict: "a dict", list: "a list", tuple: "a tuple"}
+    return words.get(type(value), f"a {type(value).__name__}")
+
+
+def short(number: Tensor) -> str:
+    value = number.item()
+    return f"{value:.6g}" if math.isfinite(value) else str(value)

@@ -1,0 +1,154 @@
+"""Answers to the exercises of chapter "Attention and memory"."""
+
+import math
+
+import numpy as np
+import torch
+from torch import exp
+
+
+def running_read(past_weights, with_current):
+    """What the third of three tokens reads, from the weights of the two before it."""
+
+    def reads(values):
+        a, b, c = values
+        x, y = past_weights
+        third = (x * a + y * b + with_current * c) / (x + y + with_current)
+        return [c, third, a, a]
+
+    return reads
+
+
+def half_life_by_counting(log_decay):
+    rate = np.exp(log_decay.numpy())
+    return np.log(0.5) / -rate
+
+
+def shares_by_differences(read, time):
+    nothing = read(torch.zeros(time))[-1].item()
+    shares = []
+    for j in range(time):
+        values = torch.zeros(time)
+        values[j] = 10
+        shares.append((read(values)[-1].item() - nothing) / 10)
+    return shares
+
+
+def shares_of_the_first_read(read, time):
+    return [read(torch.eye(time)[j])[0] for j in range(time)]
+
+
+def step_without_exp_twice(contents, normalizer, key, value, log_decay, log_gain):
+    weight = torch.exp(key)
+    now = weight * torch.exp(log_gain)
+    fade = torch.exp(-torch.exp(log_decay))
+    out = (contents + value * now) / (normalizer + now)
+    contents = contents * fade
+    contents += weight * value
+    return [out, contents, normalizer * fade + weight]
+
+
+def decayed_first(contents, normalizer, key, value, log_decay, log_gain):
+    contents, normalizer = contents * exp(-exp(log_decay)), normalizer * exp(-exp(log_decay))
+    now = exp(key + log_gain)
+    return ((contents + now * value) / (normalizer + now), contents + exp(key) * value, normalizer + exp(key))
+
+
+def gain_written(contents, normalizer, key, value, log_decay, log_gain):
+    now, keep = exp(key + log_gain), exp(-exp(log_decay))
+    return (contents + now * value) / (normalizer + now), keep * contents + now * value, keep * normalizer + now
+
+
+def no_gain(contents, normalizer, key, value, log_decay, log_gain):
+    now, keep = exp(key), exp(-exp(log_decay))
+    return (contents + now * value) / (normalizer + now), keep * contents + now * value, keep * normalizer + now
+
+
+def never_fading(contents, normalizer, key, value, log_decay, log_gain):
+    now = exp(key + log_gain)
+    return (contents + now * value) / (normalizer + now), contents + exp(key) * value, normalizer + exp(key)
+
+
+def half_fading(contents, normalizer, key, value, log_decay, log_gain):
+    now, keep = exp(key + log_gain), exp(-exp(log_decay))
+    return (contents + now * value) / (normalizer + now), keep * contents + exp(key) * value, normalizer + exp(key)
+
+
+def one_exp(contents, normalizer, key, value, log_decay, log_gain):
+    now, keep = exp(key + log_gain), exp(-log_decay)
+    return (contents + now * value) / (normalizer + now), keep * contents + exp(key) * value, keep * normalizer + exp(key)
+
+
+def fades_all(contents, normalizer, key, value, log_decay, log_gain):
+    now, keep = exp(key + log_gain), exp(-exp(log_decay))
+    return (contents + now * value) / (normalizer + now), keep * (contents + exp(key) * value), keep * (normalizer + exp(key))
+
+
+def loops(kinds, wanted):
+    loud, opened = torch.zeros(len(kinds), 2), torch.zeros(len(kinds), 2)
+    for i in range(len(kinds)):
+        loud[i, 1 - kinds[i]] = 1  # verbs in the first channel, nouns in the second
+        opened[i, 1 - wanted[i]] = 1
+    return loud, opened
+
+
+ANSWERS = {
+    "open-and-shut": (
+        [lambda values: torch.tensor(running_read((0.5, 1.0), 0.0)(values)),
+         lambda values: [round(x, 2) for x in running_read((0.5, 1.0), 2e-9)(values)]],
+        {
+            "gains are swapped": lambda v: [(v[0] + 2 * v[1]) / 3, v[2], v[0], v[0]],
+            "tiny weight is still 1": lambda v: [v[2], (v[0] + 2 * v[1]) / 3, v[0], 0],
+            "older token has faded once": running_read((1, 1), 0),
+            "fading is turned around": running_read((1, 0.5), 0),
+            "more than the newest token": running_read((0, 1), 0),
+            "next to nothing": running_read((0.5, 1), 1),
+            "has not been divided": lambda v: (v[2], v[0] / 2 + v[1], v[0], v[0]),
+        },
+    ),
+    "half-life": (
+        [half_life_by_counting, lambda log_decay: 0.6931471805599453 * exp(-log_decay)],
+        {
+            "the rate is its exponential": lambda log_decay: torch.log(torch.tensor(2.0)) / log_decay,
+            "sign is turned around": lambda log_decay: math.log(2) * exp(log_decay),
+            "factor that is left": lambda log_decay: math.log(2) / exp(-exp(log_decay)),
+            "same *amount*": lambda log_decay: 1 / (2 * exp(log_decay)),
+            "not negative": lambda log_decay: torch.log(torch.tensor(0.5)) / exp(log_decay),
+            "1/e of a weight": lambda log_decay: exp(-log_decay),
+        },
+    ),
+    "last-shares": (
+        [shares_by_differences],
+        {
+            "while they are current": lambda read, time: [read(torch.eye(time)[j])[j] for j in range(time)],
+            "added up": lambda read, time: [sum(read(torch.eye(time)[j])) for j in range(time)],
+            "all tokens had the value 1": lambda read, time: read([1.0] * time),
+            "turned around": lambda read, time: [read(torch.eye(time)[-1 - j])[-1] for j in range(time)],
+            "*first* token's read": shares_of_the_first_read,
+            "table": lambda read, time: torch.stack([read(row) for row in torch.eye(time)]),
+        },
+    ),
+    "memory-step": (
+        [step_without_exp_twice],
+        {
+            "one step older than it should be: read before you": decayed_first,
+            "gain got into the memory": gain_written,
+            "without its gain": no_gain,
+            "Nothing fades": never_fading,
+            "Only `contents` fades": half_fading,
+            "took `log_decay` for the rate": one_exp,
+            "in the moment it is written": fades_all,
+        },
+    ),
+    "last-of-its-kind": (
+        [loops, lambda kinds, wanted: ((kinds[:, None] == torch.arange(2)).int(), (wanted[:, None] == torch.arange(2)).int())],
+        {
+            "swapped": lambda kinds, wanted: (torch.eye(2)[kinds], torch.eye(2)[1 - wanted]),
+            "Both gates": lambda kinds, wanted: (torch.eye(2)[kinds], torch.ones(len(kinds), 2)),
+            "loud in both": lambda kinds, wanted: (torch.ones(len(kinds), 2), torch.eye(2)[wanted]),
+            "own kind": lambda kinds, wanted: (torch.eye(2)[kinds], torch.eye(2)[kinds]),
+            "by what they ask for": lambda kinds, wanted: (torch.eye(2)[wanted], torch.eye(2)[wanted]),
+            "All gates are shut": lambda kinds, wanted: (torch.eye(2)[kinds], torch.zeros(len(kinds), 2)),
+        },
+    ),
+}
