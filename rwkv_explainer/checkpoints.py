@@ -236,6 +236,13 @@ def write_weights(model: RWKVLM, path: str | Path, dtype: torch.dtype = torch.fl
         new.unlink(missing_ok=True)
 
 
+def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 numbers (rows, columns) and a float32 scale for each row (rows,), whose largest number becomes 127."""
+    scales = matrix.abs().amax(dim=1).float() / 127  # (rows,)
+    numbers = (matrix / scales.clamp(min=1e-30).to(matrix)[:, None]).round()  # (rows, columns)
+    return numbers.to(torch.int8), scales
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # whole models
 

@@ -10,7 +10,7 @@ import json
 import lzma
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 from rwkv_explainer.atlas import Fact, Relation, load_atlas, prompt
 from rwkv_explainer.baselines import KneserNey, unigram_losses
-from rwkv_explainer.checkpoints import load_pretrained
+from rwkv_explainer.checkpoints import build, load_pretrained, quantize_rows
 from rwkv_explainer.generation import END_OF_TEXT
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.parallel import read_logits
@@ -71,6 +71,22 @@ def baseline_bits(tokenizer: Tokenizer, train: Sequence[str], test: Sequence[str
         "interpolated Kneser-Ney trigrams": sum(trigrams.losses(ids).sum() for ids in asked) / size,
         "unigrams": sum(unigram_losses(learned, ids[2:], vocabulary).sum() for ids in asked) / size,
         "`xz -9`": 8 * packed / sum(len(document.encode()) for document in test),
+    }
+
+
+def storage_bits(weights: Mapping[str, torch.Tensor], tokenizer: Tokenizer, test: Sequence[str]) -> dict[str, float]:
+    """Bits per byte of a model as it was trained, and of its weights as two small files would hold them."""
+    def as_int8(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dim() < 2:
+            return tensor
+        numbers, scales = quantize_rows(tensor)
+        return numbers * scales[:, None]
+
+    ways = {"float32, as trained": torch.Tensor.float, "float16": lambda tensor: tensor.half().float(),
+            "int8, a scale for each row": as_int8}
+    return {
+        name: bits_per_byte(build({key: store(tensor) for key, tensor in weights.items()}, torch.float32), tokenizer, test)
+        for name, store in ways.items()
     }
 
 
@@ -167,7 +183,7 @@ def goes_on(model: RWKVLM, words: str, tokens: int, **sampling: float | int) -> 
 # the command
 
 
-def measure(corpus: Path | None, name: str | None, zero_layer: Path | None) -> dict[str, object]:
+def measure(corpus: Path | None, name: str | None, zero_layer: Path | None, run: Path | None) -> dict[str, object]:
     """Every figure of the card."""
     started = time.perf_counter()
     model, tokenizer = load_pretrained(name, dtype=torch.float32)
@@ -191,6 +207,9 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None) -> d
             without_blocks, _ = load_pretrained(zero_layer, dtype=torch.float32)
             bits["a zero-layer model, trained the same way"] = bits_per_byte(without_blocks, tokenizer, test)
         figures["bits_per_byte"] = bits | baseline_bits(tokenizer, train, test)
+        if run:
+            weights = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["model"]
+            figures["storage"] = storage_bits(weights, tokenizer, test)
         figures["held_out"] = {"documents": len(test), "bytes": sum(len(document.encode()) for document in test)}
     return figures
 
@@ -203,6 +222,9 @@ def report(figures: dict[str, object]) -> str:
         lines += [f"Bits per byte on {held_out['documents']} held-out documents, {held_out['bytes']:,} bytes:", "",
                   "| | bits per byte |", "|---|---|"]
         lines += [f"| {name} | {bits:.3f} |" for name, bits in figures["bits_per_byte"].items()] + [""]
+    if "storage" in figures:
+        lines += ["The weights, stored in different ways:", "", "| | bits per byte |", "|---|---|"]
+        lines += [f"| {name} | {bits:.5f} |" for name, bits in figures["storage"].items()] + [""]
     lines += ["Facts recalled, greedy, by relation; *guess* is what always giving the commonest answer would get:", "",
               "| relation | facts | seen phrasings | unseen phrasings | guess |", "|---|---|---|---|---|"]
     lines += [f"| {row['relation']} | {row['facts']} | {row['seen']:.1%} | {row['unseen']:.1%} | {row['guess']:.1%} |"
@@ -220,10 +242,11 @@ def main() -> None:
     parser.add_argument("--model", help="a name or a path; the bundled model without it")
     parser.add_argument("--corpus", type=Path, help="the text it was trained on, for its held-out documents")
     parser.add_argument("--zero-layer", type=Path, help="weights of a model without blocks, trained the same way")
+    parser.add_argument("--run", type=Path, help="the training run's folder: what do smaller numbers cost?")
     parser.add_argument("--write", action="store_true", help="write the figures into the bundled model's MODEL_CARD.md")
     args = parser.parse_args()
     with torch.inference_mode():
-        figures = measure(args.corpus, args.model, args.zero_layer)
+        figures = measure(args.corpus, args.model, args.zero_layer, args.run)
     print(report(figures))
     if args.write:
         card = Path(__file__).parent / "bundled" / "MODEL_CARD.md"

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, models
 
 from rwkv_explainer import checkpoints
 from rwkv_explainer.checkpoints import (
-    KEYS, CheckpointError, available_memory, keys_of, load_pretrained, read_weights, upstream_weights, write_weights,
+    KEYS, CheckpointError, available_memory, keys_of, load_pretrained, quantize_rows, read_weights,
+    upstream_weights, write_weights,
 )
 from rwkv_explainer.hub import PILE, PILE_VOCABULARY, TOKENIZER_SHA256, check_sha256
 from rwkv_explainer.model import RWKVLM, AttentionBlock, RWKVConfig
@@ -135,6 +136,14 @@ def test_writing_then_reading_keeps_every_number(random_model, tmp_path):
     again, _ = load_pretrained(tmp_path / "model.safetensors", dtype=torch.float16)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_row_of_int8_is_off_by_half_a_step_at_most():
+    matrix = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1.0, 50.0, 0.0, 7.0])[:, None]
+    numbers, scales = quantize_rows(matrix)
+    assert numbers.dtype == torch.int8 and scales.shape == (5,)
+    assert ((numbers * scales[:, None] - matrix).abs() <= scales[:, None] * 0.5001).all()
+    assert numbers.abs().amax(dim=1).tolist() == [127, 127, 127, 0, 127]
 
 
 def test_upstreams_names_are_read_back_as_they_were(checkpoint, tmp_path):

@@ -13,7 +13,7 @@ from rwkv_explainer.atlas import Fact, Relation, say
 from rwkv_explainer.baselines import KneserNey, unigram_losses
 from rwkv_explainer.evaluate import (
     Question, Recall, average, baseline_bits, bits_per_byte, document_losses, probability, questions, recall, recalled,
-    report,
+    report, storage_bits,
 )
 from rwkv_explainer.model import RWKVLM
 
@@ -164,6 +164,14 @@ def test_baselines_count_bits_of_the_same_documents(tokenizer):
     assert bits["interpolated Kneser-Ney trigrams"] < bits["unigrams"]
 
 
+def test_small_numbers_cost_little_and_are_really_small(tokenizer, random_model):
+    model = random_model(layers=1, vocabulary=tokenizer.get_vocab_size(), dtype=torch.float32)
+    bits = storage_bits(model.state_dict(), tokenizer, ["Paris is in France."])
+    exact, half, rows = bits.values()
+    assert exact == pytest.approx(bits_per_byte(model, tokenizer, ["Paris is in France."]))
+    assert 0 < abs(half - exact) < abs(rows - exact) < 0.05
+
+
 def test_repeated_text_packs_well(tokenizer):
     assert baseline_bits(tokenizer, ["a text"], ["a text " * 1000])["`xz -9`"] < 0.2
 
@@ -193,23 +201,23 @@ def test_what_a_model_writes_comes_without_the_words_before_it_and_is_not_printe
 FIGURES = {
     "recall": [vars(Recall("element-symbol", 3, 0.987, 0.654, 1 / 3))], "Eiffel": " Paris.",
     "Eiffel_probability": 0.9126, "Drosophila": " melanogaster.", "openings": {"The cell membrane": " is\nthin"},
-    "bits_per_byte": {"this model": 1.2345, "`xz -9`": 2.5}, "held_out": {"documents": 82, "bytes": 123456},
+    "storage": {"float16": 1.23456}, "bits_per_byte": {"this model": 1.2345, "`xz -9`": 2.5}, "held_out": {"documents": 82, "bytes": 123456},
 }
 
 
 def test_the_report_says_every_figure():
     words = report(FIGURES)
     for line in ("| element-symbol | 3 | 98.7% | 65.4% | 33.3% |", "| this model | 1.234 |",
-                 "82 held-out documents, 123,456 bytes", "probability 0.913", "`' melanogaster.'`",
+                 "82 held-out documents, 123,456 bytes", "probability 0.913", "`' melanogaster.'`", "| float16 | 1.23456 |",
                  r"- **The cell membrane**' is\nthin'"):
         assert line in words
-    without = {name: figure for name, figure in FIGURES.items() if name not in ("bits_per_byte", "held_out")}
+    without = {name: figure for name, figure in FIGURES.items() if name not in ("bits_per_byte", "held_out", "storage")}
     assert "Bits per byte" not in report(without)
 
 
 def test_writing_replaces_the_figures_and_nothing_else(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "__file__", str(tmp_path / "evaluate.py"))
-    monkeypatch.setattr(evaluate, "measure", lambda corpus, name, zero_layer: FIGURES)
+    monkeypatch.setattr(evaluate, "measure", lambda corpus, name, zero_layer, run: FIGURES)
     monkeypatch.setattr("sys.argv", ["evaluate", "--write"])
     card = tmp_path / "bundled" / "MODEL_CARD.md"
     card.parent.mkdir()
