@@ -1,15 +1,19 @@
 """The playground: the browser's model is PyTorch's, its tokenizer the book's, its page whole, alive and light."""
 
+import base64
 import json
 import random
-import shutil
+import re
 import subprocess
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import playground
 import pytest
 import torch
+from axe_playwright_python.sync_playwright import Axe
+from browser import visit
 
 from rwkv_explainer import tracing
 from rwkv_explainer.atlas import load_atlas, prompt
@@ -53,6 +57,22 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
+def ids(tokenizer) -> list[int]:
+    """200 tokens of sentences from the atlas, of every relation in turn."""
+    facts = zip(*(relation.facts[:10] for relation in load_atlas()))
+    says = [" ".join(prompt(relation.phrasings[0], fact)) for row in facts for relation, fact in zip(load_atlas(), row)]
+    ids = tokenizer.encode(". ".join(says)).ids[:200]
+    assert len(ids) == 200
+    return ids
+
+
+@pytest.fixture(scope="session")
+def expected(model, ids) -> tuple[torch.Tensor, list[dict]]:
+    """PyTorch's logits at each of these tokens, and what each block remembers in the end."""
+    return read_all(model, ids)
+
+
+@pytest.fixture(scope="session")
 def node(folder):
     """A function that gives the playground's scripts something to do, without a page."""
     def ask(how: str, **job) -> dict:
@@ -66,13 +86,6 @@ def node(folder):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # the numbers, without a page
-
-
-def long_text(tokenizer, length: int) -> list[int]:
-    """So many tokens of sentences from the atlas, of every relation in turn."""
-    facts = zip(*(relation.facts[:10] for relation in load_atlas()))
-    says = [" ".join(prompt(relation.phrasings[0], fact)) for row in facts for relation, fact in zip(load_atlas(), row)]
-    return tokenizer.encode(". ".join(says)).ids[:length]
 
 
 def read_all(model, ids: list[int]) -> tuple[torch.Tensor, list[dict]]:
@@ -91,25 +104,25 @@ def close(got, expected, atol: float) -> None:
 
 
 @pytest.mark.parametrize("how", ["plain", "kernel"])
-def test_browser_model_is_pytorchs(node, model, tokenizer, how):
+def test_scripts_are_pytorch(node, ids, expected, how):
     """Logits at each of 200 tokens and the state after them."""
-    ids = long_text(tokenizer, 200)
-    assert len(ids) == 200
     told = node(how, runs=[ids])
     assert told["how"] == {"plain": "plain JavaScript", "kernel": "WebAssembly"}[how]
     assert told["bytes"][0] == told["bytes"][1]
-    logits, state = read_all(model, ids)
-    close(told["runs"][0]["logits"], logits, 1e-3)
-    for got, expected in zip(told["runs"][0]["state"], state, strict=True):
-        for name, buffer in expected.items():
-            close(got[name], buffer, 1e-3)
+    close(told["runs"][0]["logits"], expected[0], 1e-3)
+    same_state(told["runs"][0]["state"], expected[1])
 
 
-def test_int8_keeps_the_answers(model, tokenizer):
-    """The rounded model says what the whole one says, but for close calls, over 200 tokens."""
-    ids = long_text(tokenizer, 200)
-    whole, _ = read_all(load_pretrained("textbook")[0], ids)
-    rounded, _ = read_all(model, ids)
+def same_state(got: list[dict], expected: list[dict]) -> None:
+    for block, buffers in zip(got, expected, strict=True):
+        for name, buffer in buffers.items():
+            close(block[name], buffer, 1e-3)
+
+
+def test_int8_keeps_the_answers(ids, expected):
+    """The rounded model says what the whole one says, but for close calls."""
+    whole, _ = read_all(load_pretrained("textbook")[0], ids[:80])
+    rounded = expected[0][:80]
     assert (whole.argmax(dim=1) == rounded.argmax(dim=1)).float().mean() > 0.9
     divergence = (whole.softmax(1) * (whole.log_softmax(1) - rounded.log_softmax(1))).sum(dim=1).mean()
     assert divergence < 0.05
@@ -174,3 +187,267 @@ def test_tokenizer_is_the_books(node, tokenizer):
     assert [text for text, got, want in zip(texts, told["texts"], expected) if got != want] == []
     decoded = [tokenizer.decode(ids, skip_special_tokens=False) for ids in expected if ids]
     assert [(got, want) for got, want in zip(told["pieces"], decoded, strict=True) if got != want] == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the page
+
+PAGE = "playground.html"
+PROMPT = "The Eiffel Tower is located in the city of"
+SAYS = "document.querySelector('.rwkv-playground .pg-status').textContent"
+
+
+def test_other_pages_gain_no_weight(built_book):
+    pages = {path.name: path.read_text(encoding="utf-8") for path in built_book.glob("*.html")}
+    assert {name for name, text in pages.items() if re.search(r"""(src|href)=["']playground/""", text)} == {PAGE}
+
+
+def test_page_is_light_until_the_model_is_asked_for(built_book):
+    """All that the page's own scripts, styles and first example weigh, in bytes."""
+    page = (built_book / PAGE).read_text(encoding="utf-8")
+    names = set(re.findall(r"""(?:src|href)=["']playground/([\w.-]+)""", page))
+    assert names == {*playground.SCRIPTS, "playground.css"}
+    weight = sum((built_book / "playground" / name).stat().st_size for name in {*names, "example-0.js"})
+    assert weight + len(page.encode()) < 1_500_000
+
+
+def test_page_without_scripts_has_the_examples(browser, built_book, numbers):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((built_book / PAGE).as_uri())
+    told = page.locator(".rwkv-playground-words").inner_text()
+    context.close()
+    assert "this browser runs none" in told
+    for text, *_ in numbers.EXAMPLES:
+        assert text in told
+
+
+@pytest.fixture(scope="module")
+def page(browser, built_book):
+    """The page from the disk, with the model loaded."""
+    with visit(browser, (built_book / PAGE).as_uri()) as page:
+        read(page, PROMPT)
+        yield page
+
+
+def read(page, text: str) -> None:
+    """Type a text and have it read, by a model that is loaded if need be."""
+    page.get_by_label("Text", exact=True).fill(text)
+    page.evaluate("document.querySelector('.rwkv-playground .pg-status').textContent = ''")
+    page.locator(".rwkv-playground .pg-main").click()
+    page.wait_for_function(f"{SAYS}.includes('ms each')")
+
+
+def idle(page) -> None:
+    page.wait_for_function("!document.querySelector('.rwkv-playground .pg-main').disabled")
+
+
+def tokens(page) -> list[str]:
+    return page.locator(".rwkv-playground .pg-tokens .pg-chip").all_inner_texts()
+
+
+def press(page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+    idle(page)
+
+
+def test_browser_is_pytorch(page, ids, expected):
+    """The same numbers in a real browser: every logit of 200 tokens, and the state."""
+    assert page.locator(".rwkv-playground").get_attribute("data-how") == "WebAssembly"
+    told = page.evaluate("""ids => {
+        const { model } = rwkvPlayground, state = model.emptyState();
+        const bytes = new Uint8Array(new Float32Array(ids.flatMap(id => Array.from(model.step(id, state)))).buffer);
+        let text = "";
+        for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+        const names = ["attentionLastX", "mlpLastX", "average", "logNormalizer"];
+        return [btoa(text), state.map(m => Object.fromEntries(names.map(name => [name, Array.from(m[name])])))];
+    }""", ids)
+    logits = np.frombuffer(base64.b64decode(told[0]), dtype=np.float32).reshape(len(ids), -1)
+    close(logits.astype(np.float64), expected[0], 1e-3)
+    same_state(told[1], expected[1])
+
+
+def test_browser_tokenizes_as_the_book(page, tokenizer):
+    texts = strings()
+    told = page.evaluate("texts => texts.map(text => rwkvPlayground.tokenizer.encode(text).ids)", texts)
+    assert [text for text, got, want in zip(texts, told, tokenizer.encode_batch(texts)) if got != want.ids] == []
+
+
+def test_reading_shows_what_the_model_says(page, model, tokenizer):
+    """The first row of each table is PyTorch's first choice."""
+    text = "The chemical symbol of gold is"
+    read(page, text)
+    ids = tokenizer.encode(text).ids
+    assert len(tokens(page)) == len(ids)
+    logits, _ = read_all(model, ids)
+    best = tokenizer.decode([int(logits[-1].argmax())]).strip()
+    assert page.locator(".pg-next tbody tr").first.inner_text().split()[0].strip("·") == best
+    assert page.locator(".pg-lens tbody tr").count() == model.config.layers + 1
+    assert page.locator(".pg-lens tbody tr").last.inner_text().split()[2].strip("·") == best
+
+
+def test_every_control_does_something(page):
+    """Each is pressed, and the page is another one afterwards; none is forgotten."""
+    read(page, PROMPT)
+    shown = """() => {
+        const root = document.querySelector('.rwkv-playground'), canvas = root.querySelector('canvas');
+        const controls = [...root.querySelectorAll('input, select')].map(c => c.type === 'radio' ? c.checked : c.value);
+        return [root.innerText, controls.join(), canvas.toDataURL(), location.hash].join();
+    }"""
+    pressed = set()
+
+    def change(name: str, act) -> None:
+        before = page.evaluate(shown)
+        act()
+        idle(page)
+        assert page.evaluate(shown) != before, f"{name} changes nothing"
+        pressed.add(name)
+
+    button = lambda name: page.get_by_role("button", name=name, exact=True)
+    change("Write a token", lambda: button("Write a token").click())
+    change("Take one back", lambda: button("Take one back").click())
+    change("Temperature", lambda: page.get_by_label("Temperature").fill("1.5"))
+    change("Top-p", lambda: page.get_by_label("Top-p").fill("0.5"))
+    change("Seed", lambda: (page.get_by_label("Seed").fill("5"), page.get_by_label("Seed").blur()))
+    change("Write twenty", lambda: button("Write twenty").click())
+    change("a token of the table", lambda: page.locator(".pg-next button").nth(1).click())
+    change("Moment", lambda: page.locator(".pg-tokens input").nth(5).check(force=True))
+    change("Layer", lambda: page.get_by_role("radio", name="2", exact=True).check(force=True))
+    change("the map", lambda: page.locator(".pg-map").click(position={"x": 20, "y": 10}))
+    change("Channel", lambda: page.get_by_label("Channel", exact=False).last.fill("200"))
+    change("Hide from", lambda: page.get_by_label("Hide from").select_option("1"))
+    change("to", lambda: page.get_by_label("to", exact=True).select_option("2"))
+    change("Put back", lambda: page.get_by_label("Put back").select_option("state"))
+    change("Draws of noise", lambda: page.get_by_label("Draws of noise").select_option("1"))
+    change("Trace", lambda: button("Trace").click())
+    assert page.locator(".pg-heat-table tbody tr").count() == 6
+    for i in range(page.locator("[data-example]").count()):
+        change(f"example {i}", lambda: page.locator("[data-example]").nth((i + 1) % 6).click())
+    for i in range(page.locator(".rwkv-playground summary").count()):
+        change(f"table {i}", lambda: page.locator(".rwkv-playground summary").nth(i).click())
+    change("Text and Read", lambda: read(page, "Supply"))
+    controls = page.locator(".rwkv-playground").locator("button, select, textarea, summary, input:not([type=radio])")
+    tokens_of_table = page.locator(".pg-next button").count()
+    radio_groups, the_map, token_row = 2, 1, 1
+    assert len(pressed) == controls.count() - tokens_of_table - 1 + radio_groups + the_map + token_row  # Text with Read
+
+
+def test_every_picture_has_a_table(page):
+    read(page, PROMPT)
+    pictures = page.locator(".rwkv-playground [role=img]")
+    assert pictures.count() == 3
+    for i in range(3):
+        assert len(pictures.nth(i).get_attribute("aria-label")) > 40
+    for folded in page.locator(".rwkv-playground details").all():
+        folded.evaluate("folded => { folded.open = true; }")
+        folded.locator("tbody tr").first.wait_for()
+    assert page.locator(".rwkv-playground details").count() == pictures.count()
+
+
+def test_writing_can_be_stopped(page):
+    read(page, PROMPT)
+    page.get_by_role("button", name="Write twenty").click()
+    page.get_by_role("button", name="Stop").first.click()
+    idle(page)
+    assert len(tokens(page)) < 29
+
+
+def test_greedy_writing_is_generate(page, model, tokenizer):
+    read(page, "The cell membrane")
+    page.get_by_label("Temperature").fill("0")
+    press(page, "Write twenty")
+    model.tokenizer = tokenizer
+    whole = model.generate("The cell membrane", N=20, temperature=0.0)
+    assert page.evaluate(SAYS) == f"The model wrote: {whole.removeprefix('The cell membrane')}"
+    page.get_by_label("Temperature").fill("1")
+
+
+def test_trace_on_the_page_is_tracing_py(page, numbers, model, tokenizer):
+    """Percentages in the table, with the page's own noise."""
+    read(page, PROMPT)
+    page.get_by_label("Seed").fill("1")
+    page.get_by_label("Hide from").select_option("1")
+    page.get_by_label("to", exact=True).select_option("2")
+    page.get_by_label("Put back").select_option("both")
+    page.get_by_label("Draws of noise").select_option("1")
+    press(page, "Trace")
+    cells = [[int(text) for text in row.locator("td").all_inner_texts()] for row in page.locator(".pg-heat-table tbody tr").all()]
+    prompt_ids, channels = tokenizer.encode(PROMPT).ids, model.config.channels
+    noise = torch.tensor(numbers.normals(1, 2 * channels), dtype=torch.float64).view(1, 2, channels)
+    noise = numbers.TRACE["noise"] * tracing.embedding_scale(model, tokenizer) * noise
+    answer = tracing.check_answer(model, tokenizer, prompt_ids, None)[0]
+    grid = numbers.trace_with(model, prompt_ids, range(1, 3), answer, noise)[2]
+    close(cells, 100 * grid[..., 0].exp(), 0.7)
+
+
+def test_address_holds_what_is_chosen(page, browser, built_book):
+    read(page, "Drosophila is a genus")
+    page.get_by_role("radio", name="3", exact=True).check(force=True)
+    page.get_by_label("Channel", exact=False).last.fill("40")
+    press(page, "Write a token")
+    page.locator(".pg-tokens input").nth(2).check(force=True)
+    shown = tokens(page), page.locator(".pg-next").inner_text()
+    with visit(browser, page.url) as other:
+        assert "address asks" in other.evaluate(SAYS)
+        other.locator(".pg-main").click()
+        other.wait_for_function(f"{SAYS}.includes('ms each')")
+        assert (tokens(other), other.locator(".pg-next").inner_text()) == shown
+        assert other.get_by_role("radio", name="3", exact=True).is_checked()
+        assert other.get_by_label("Channel", exact=False).last.input_value() == "40"
+        assert other.locator(".pg-tokens input").nth(2).is_checked()
+        assert other.url == page.url
+
+
+def test_keys_alone_suffice(page):
+    """Arrows go through tokens and layers, and the focus stays where it was."""
+    read(page, PROMPT)
+    page.locator(".pg-tokens input:checked").focus()
+    at = "document.querySelector('.pg-tokens input:checked').value"
+    before = int(page.evaluate(at))
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert int(page.evaluate(at)) == before - 2
+    assert page.evaluate("document.activeElement.closest('.pg-tokens') !== null")
+    page.locator(".pg-next button").first.focus()
+    page.keyboard.press("Enter")
+    assert int(page.evaluate(at)) == before - 1
+    assert page.evaluate("document.activeElement.closest('.pg-next') !== null")
+
+
+def test_nothing_serious_is_found_by_axe(page):
+    read(page, PROMPT)
+    for theme in ("light", "dark"):
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        page.wait_for_timeout(100)
+        found = Axe().run(page, context=".rwkv-playground").response["violations"]
+        serious = [(rule["id"], node["html"][:200], node["failureSummary"][:300]) for rule in found
+                   if rule["impact"] in ("serious", "critical") for node in rule["nodes"]]
+        assert serious == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_fits_a_phone(browser, site, scheme):
+    """From a server under a sub-path, before and after loading, with nothing asked for before the click."""
+    asked = []
+    with visit(browser, f"{site}/{PAGE}", width=360, scheme=scheme) as page:
+        page.on("request", lambda request: asked.append(request.url))
+        assert page.locator(".pg-heat-table tbody tr").count() > 0 and page.locator(".pg-lens tbody tr").count() > 0
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        assert asked == []
+        read(page, PROMPT)
+        assert sum("weights-" in url for url in asked) > 5
+        press(page, "Trace")
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_browser_without_webassembly_computes_the_same(browser, built_book, page):
+    read(page, PROMPT)
+    shown = page.locator(".pg-next").inner_text()
+    context = browser.new_context()
+    other = context.new_page()
+    other.add_init_script("delete globalThis.WebAssembly")
+    other.goto((built_book / PAGE).as_uri())
+    read(other, PROMPT)
+    assert other.locator(".rwkv-playground").get_attribute("data-how") == "plain JavaScript"
+    assert other.locator(".pg-next").inner_text() == shown
+    context.close()

@@ -150,7 +150,7 @@
   function drawNext() {
     const { next, probabilities } = moment();
     const after = live() ? playground.reshape(probabilities, chosen.temperature, chosen.topP) : null;
-    const rows = next.map(([id, p, text]) => [
+    const rows = next.slice(0, 8).map(([id, p, text]) => [
       element("button", { type: "button", disabled: !live() || busy, title: live() ? "Go on with this token" : null, click: () => append(id) }, visible(text)),
       playground.bar(after ? after[id] : p, p), percent(after ? after[id] : p)]);
     const caption = `The likeliest tokens after “${visible(moment().text)}”`;
@@ -255,9 +255,11 @@
     }
     const mean = (logs) => logs.reduce((sum, log) => sum + Math.exp(log), 0) / logs.length;
     const grid = found.grid.map((row) => row.map(mean)), answer = visible(found.answer);
-    const best = grid.flatMap((row, t) => row.map((p, i) => [p, t, i])).sort((a, b) => b[0] - a[0])[0];
-    parts.traceWords.textContent = `The probability of “${answer}” is ${percent(Math.exp(found.clean))}. With noise on the starred tokens it is ${percent(mean(found.corrupted))}. ` +
-      `Most returns, to ${percent(best[0])}, when layer ${best[2] + 1} is put back at “${visible(run.moments[best[1]].text)}”.`;
+    const cells = grid.flatMap((row, t) => row.map((p, i) => ({ p, t, i })));
+    const between = cells.filter(({ t }) => t > chosen.subject[1] && t < grid.length - 1); // at the ends it is no news
+    const best = between.sort((a, b) => b.p - a.p)[0];
+    parts.traceWords.textContent = `The probability of “${answer}” is ${percent(Math.exp(found.clean))}. With noise on the starred tokens it is ${percent(mean(found.corrupted))}.` +
+      (best ? ` Between the subject and the last token, most returns when layer ${best.i + 1} is put back at “${visible(run.moments[best.t].text)}”: ${percent(best.p)}.` : "");
     const rows = grid.map((row, t) => [visible(run.moments[t].text) + (t >= chosen.subject[0] && t <= chosen.subject[1] ? " ★" : ""), row]);
     parts.traceMap.replaceChildren(playground.heatTable(`Probability of “${answer}” in percent, with one cell put back`, ["layer", ...grid[0].map((_, i) => `${i + 1}`)], rows));
   }
@@ -362,6 +364,7 @@
     delete playground.tokenizerData;
     model = playground.createModel(playground.openWeights(manifest, room.buffer), room.multiply);
     root.dataset.how = room.how;
+    Object.assign(playground, { model, tokenizer }); // for the curious, in the browser's console
     parts.read.textContent = "Read";
     parts.progress.hidden = true;
   }

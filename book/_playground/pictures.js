@@ -112,14 +112,14 @@
    */
   playground.drawChannel = function (place, history, tokens, at, label) {
     const moments = history.length, step = 1 / moments, narrow = place.clientWidth / moments < 26;
-    const { svg, x, y, height } = frame(place, 300, label, { bottom: 62 });
+    const { svg, x, y, height } = frame(place, 310, label, { top: 26, bottom: 62 });
     const values = history.flatMap(({ value, average }) => [value, average]);
     const [low, high] = [Math.min(...values, 0), Math.max(...values, 0)];
     const upper = (value) => 0.62 + 0.36 * ((value - low) / (high - low || 1));
     const most = Math.max(...history.map(({ sum }) => sum)) || 1;
     svg.append(element("svg:rect", { x: x(at * step), y: y(1), width: x(step) - x(0), height: y(0) - y(1), class: "pg-now" }));
     svg.append(line(x(0), y(upper(0)), x(1), y(upper(0)), "pg-grid"), line(x(0), y(0), x(1), y(0), "pg-axis"));
-    svg.append(words(x(0) - 6, y(upper(0)) + 4, "0", "end"), words(x(0), y(1) + 2, "value written ●, average held —", "start", "pg-name"));
+    svg.append(words(x(0) - 6, y(upper(0)) + 4, "0", "end"), words(x(0), y(1) - 10, "value written ●, average held —", "start", "pg-name"));
     svg.append(words(x(0), y(0.55) + 2, "weight left in memory, a color a token", "start", "pg-name"));
     const middle = (t) => x((t + 0.5) * step);
     svg.append(path(history.map(({ average }, t) => [middle(t), y(upper(average))]), { stroke: hue(0), "stroke-width": 2 }));
