@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BOOK := _build/html
 PORT ?= 8000
-JUPYTERLAB := jupyterlab==4.6.6
+FOLDER ?= book
 
 # Steps of RNN mode are many small tensor operations, which a second thread only slows down.
 export OMP_NUM_THREADS ?= 1
@@ -48,9 +48,11 @@ html:
 serve: book  ## show the book at http://localhost:8000 (PORT=... chooses another port)
 	$(BIN)/python -m http.server $(PORT) --bind localhost --directory $(BOOK)
 
-lab: install  ## open the chapters in JupyterLab, to run and change them
-	@$(BIN)/python -m pip install --quiet --constraint requirements.txt $(JUPYTERLAB)
-	$(BIN)/jupyter lab --notebook-dir book
+lab: install  ## open the chapters in JupyterLab, to run and change them (FOLDER=... opens another folder)
+	$(BIN)/jupyter lab --notebook-dir "$(FOLDER)"
+
+zip: book  ## pack the built book into one file that opens without a server: _build/rwkv-explained.zip
+	@$(BIN)/python book/_ext/pack.py $(BOOK) _build/rwkv-explained.zip
 
 publish-to:  ## write the address of the published book, REPOSITORY=https://... (`nowhere` takes it back)
 	@$(PYTHON) book/_ext/publish.py "$(REPOSITORY)"
@@ -61,6 +63,9 @@ hub-links:  ## links that open the published chapters on a JupyterHub with nbgit
 test: book  ## build the book, then check it and the package
 	@$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-colab: install  ## run every chapter alone, in a new environment with the newest packages, as Colab does
+	$(BIN)/python -m pytest -v -m "colab or not colab" -k empty_folder tests/test_anywhere.py
 
 train: install  ## train a small model: on a text with CORPUS=text.txt, else on the atlas alone, in a few minutes
 ifdef CORPUS
