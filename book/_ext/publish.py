@@ -162,7 +162,7 @@ def hub_links(hub: str, root: Path = ROOT) -> list[str]:
     folder = f"lab/tree/{address.rsplit('/', 1)[1]}/book"
     links = []
     for chapter in sorted((root / "book").glob("*.ipynb")):
-        query = {"repo": address, "branch": f"v{package_version(root)}", "urlpath": f"{folder}/{chapter.name}"}
+        query = {"repo": address, "urlpath": f"{folder}/{chapter.name}"}  # no tag: nbgitpuller updates branches only
         links.append(f"{hub.rstrip('/')}/hub/user-redirect/git-pull?{urlencode(query, quote_via=quote, safe='')}")
     return links
 
