@@ -1,0 +1,235 @@
+"""Sphinx extension: the package's docstrings and annotations, as they were written, for the page api.md.
+
+autodoc imports the package; what it would show of the annotations is what they became: `Float[Tensor, "*batch ..."]`
+where the code says `Embedding`. So signatures are taken from the source. Docstrings here are plain text: their stars,
+backquotes and indented examples are turned into reStructuredText, the names of the package and the titles of chapters
+become links, and what a comment says beside a field or a shape is told too.
+"""
+
+import ast
+import inspect
+import json
+import pkgutil
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from docutils.statemachine import StringList
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
+
+PACKAGE = "rwkv_explainer"
+FIRST = ("shapes", "model", "parallel", "generation", "checkpoints")  # in the order in which one reads them
+COMMENTED = re.compile(r"^ *(\w+)(?:: [^#]+?)?(?: = [^#]+?)?  # (.+)$")
+
+
+@cache
+def modules() -> dict[str, ModuleType]:
+    """Every module of the package, by name; of the exercises' checks their front alone, the rest tells the answers."""
+    package = import_module(PACKAGE)
+    names = [info.name for info in pkgutil.iter_modules(package.__path__, PACKAGE + ".")]
+    order = {f"{PACKAGE}.{name}": place for place, name in enumerate(FIRST)}
+    return {PACKAGE: package} | {name: import_module(name) for name in sorted(names, key=lambda n: (order.get(n, 99), n))}
+
+
+@cache
+def documented() -> dict[str, str]:
+    """What api.md has an entry for: each full name, and the short one that docstrings use for it."""
+    names = {}
+    for module in modules().values():
+        tree = ast.parse(inspect.getsource(module))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) and node.name[0] != "_":
+                names[f"{module.__name__}.{node.name}"] = node.name
+                methods = [part for part in getattr(node, "body", []) if isinstance(part, ast.FunctionDef)]
+                for method in methods if isinstance(node, ast.ClassDef) else ():
+                    if ast.get_docstring(method) and method.name[0] != "_":
+                        names[f"{module.__name__}.{node.name}.{method.name}"] = method.name
+    names |= {f"{PACKAGE}.shapes.{name}": name for name, _, _ in shapes()}
+    return names
+
+
+def shapes() -> list[tuple[str, str, str]]:
+    """The names in shapes.py: what each is, and what its comment says."""
+    source = inspect.getsource(modules()[PACKAGE + ".shapes"])
+    lines = source.splitlines()
+    return [
+        (node.targets[0].id, ast.unparse(node.value), lines[node.lineno - 1].partition("  # ")[2])
+        for node in ast.parse(source).body if isinstance(node, ast.Assign)
+    ]
+
+
+def full_name(short: str, near: str) -> str | None:
+    """The entry that a docstring means by a name: the nearest to the object it belongs to, else the only one."""
+    short = short.removesuffix("()").removeprefix("rwkv.").removeprefix(PACKAGE + ".")
+    while near:
+        if f"{near}.{short}" in documented():
+            return f"{near}.{short}"
+        near = near.rpartition(".")[0]
+    ends = [full for full in documented() if full.endswith("." + short)]
+    return ends[0] if len(ends) == 1 else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# signatures
+
+
+def written_signature(app: Sphinx, what: str, name: str, obj: object, options, signature, returns):
+    """The arguments and what is returned, word for word as in the source."""
+    if what not in ("function", "class", "exception", "method", "property"):
+        return signature, returns
+    try:
+        node = ast.parse(inspect.cleandoc("\n" + inspect.getsource(obj))).body[0]
+    except (OSError, TypeError, SyntaxError):
+        return signature, returns
+    if isinstance(node, ast.ClassDef):
+        inits = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+        if not inits:
+            return fields(node) if hasattr(obj, "__dataclass_fields__") else "", None
+        node = inits[0]
+    if what == "property":
+        return "", None
+    if node.args.args and node.args.args[0].arg in ("self", "cls") and what in ("class", "method", "exception"):
+        del node.args.args[0]
+    returned = ast.unparse(node.returns) if node.returns and node.name != "__init__" else None
+    return f"({ast.unparse(node.args)})", None if returned == "None" else returned
+
+
+def fields(node: ast.ClassDef) -> str:
+    """The arguments of a dataclass."""
+    parts = []
+    for part in node.body:
+        if isinstance(part, ast.AnnAssign):
+            kept = part.value if not isinstance(part.value, ast.Call) else None  # field(...) says how, not what
+            parts.append(ast.unparse(part.target) + ": " + ast.unparse(part.annotation)
+                         + (f" = {ast.unparse(kept)}" if kept else ""))
+    return f"({', '.join(parts)})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# docstrings
+
+
+def as_restructured(app: Sphinx, what: str, name: str, obj: object, options, lines: list[str]) -> None:
+    """Turn a docstring into reStructuredText, in place; napoleon reads its sections afterwards."""
+    titles = chapters(app.env)
+    if what == "module":  # autodoc takes the indentation of an example for the docstring's own
+        lines[:] = obj.__doc__.splitlines()
+    lines[:] = [line if is_example else marked_up(line, name, titles) for line, is_example in with_examples(lines)]
+    if what in ("class", "exception") and hasattr(obj, "__dataclass_fields__"):
+        told = [match for line in inspect.getsource(obj).splitlines() if (match := COMMENTED.match(line))]
+        told = [match for match in told if match[1] in obj.__dataclass_fields__]
+        lines += ["", "Attributes:"] * bool(told) + [f"    {m[1]}: {marked_up(m[2], name, titles)}" for m in told] + [""]
+    if what == "module" and name == PACKAGE + ".shapes":
+        lines.append("")
+        for short, annotation, comment in shapes():
+            lines += [f".. py:data:: {short}", f"   :type: {annotation}", "", f"   {marked_up(comment, name, titles)}", ""]
+
+
+def with_examples(lines: list[str]) -> Iterator[tuple[str, bool]]:
+    """Each line, and whether it is part of an indented example: those get the colons that make them one."""
+    example, before = False, ""
+    for n, line in enumerate(lines):
+        if line.strip() and not line.startswith(" "):
+            example = False
+        elif line.startswith("    ") and not example and n and not lines[n - 1].strip() and before[:1] not in ("", " "):
+            example = True
+            yield "::", True
+            yield "", True
+        yield line, example
+        before = line if line.strip() else before
+
+
+def marked_up(line: str, near: str, titles: dict[str, str]) -> str:
+    """One line: stars and bars as they are, code as code, names and titles as links."""
+    parts = re.split(r"`([^`]+)`", line)
+    for n, part in enumerate(parts):
+        if n % 2 == 0:
+            part = re.sub(r"(?<![\w\\])\*(\w[\w ]*)\*(?!\w)|([*|\\])", lambda m: m[0] if m[1] else "\\" + m[2], part)
+            part = re.sub(r"(?<=\w)_(?!\w)", r"\\_", part)
+            parts[n] = re.sub(r'"([^"]+)"', lambda m: f":doc:`{m[1]} </{titles[m[1]]}>`" if m[1] in titles else m[0], part)
+        else:
+            known = full_name(part, near) if re.fullmatch(r"[\w.]+(\(\))?", part) else None
+            parts[n] = f":py:obj:`{part} <{known}>`" if known and known != near else f"``{part}``"
+    return "".join(parts)
+
+
+@cache
+def title_of(path: Path) -> str:
+    """The title of a chapter: its first heading."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return next(line for line in "".join(cells[0]["source"]).splitlines() if line.startswith("# "))[2:].strip()
+
+
+def chapters(env: BuildEnvironment) -> dict[str, str]:
+    """The chapters' titles, and the names of their documents."""
+    paths = {name: Path(env.doc2path(name)) for name in env.found_docs}
+    return {title_of(path): name for name, path in paths.items() if path.suffix == ".ipynb"}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the page
+
+
+class PublicNames(Directive):
+    """A table of what `import rwkv_explainer as rwkv` offers, where the page says `{public-names}`."""
+
+    def run(self) -> list[nodes.Node]:
+        env = self.state.document.settings.env
+        for module in modules().values():
+            env.note_dependency(module.__file__)
+        lines = ["| name | what it is |", "|---|---|"]
+        for name, obj in sorted(public_names().items(), key=lambda item: item[0].lower()):
+            parts = inspect.getdoc(obj).partition("\n")[0].split("`")
+            summary = "`".join(part if n % 2 else part.replace("*", "\\*") for n, part in enumerate(parts))
+            lines.append(f"| {{py:obj}}`rwkv.{name} <{obj.__module__}.{name}>` | {summary} |")
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, source=__file__), self.content_offset, container)
+        return container.children
+
+
+class PackageModules(Directive):
+    """A section for each module, with all that has a docstring, where the page says `{package-modules}`."""
+
+    def run(self) -> list[nodes.Node]:
+        lines = []
+        for name in list(modules())[1:]:
+            lines += [f"## {name}", "", "```{eval-rst}", f".. automodule:: {name}", "   :members:",
+                      "   :member-order: bysource", "```", ""]
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, source=__file__), self.content_offset, container, match_titles=True)
+        return container.children
+
+
+def public_names() -> dict[str, object]:
+    """What the package itself offers, its modules aside."""
+    package = modules()[PACKAGE]
+    return {name: obj for name, obj in vars(package).items() if name[0] != "_" and not isinstance(obj, ModuleType)}
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Node) -> nodes.Node | None:
+    """A name in a signature: to its entry if the package has one, else, as it is Python's or a library's, no link."""
+    if node.get("refdomain") != "py" or node.get("reftype") not in ("class", "data"):
+        return None
+    context = ".".join(filter(None, (node.get("py:module"), node.get("py:class"))))
+    full = full_name(node["reftarget"], context) if not node["reftarget"].startswith("collections.") else None
+    entry = env.get_domain("py").objects.get(full) if full else None
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, full) if entry else contnode
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.napoleon")
+    app.add_directive("public-names", PublicNames)
+    app.add_directive("package-modules", PackageModules)
+    app.connect("autodoc-process-signature", written_signature)
+    app.connect("autodoc-process-docstring", as_restructured, priority=400)  # napoleon comes at 500
+    app.connect("missing-reference", resolve)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
