@@ -1,10 +1,13 @@
 // node tests/playground.cjs FOLDER plain|kernel: run the playground's scripts without a page.
 // Reads one JSON object from the standard input, {runs, traces, texts, normals}, and writes what came of each.
-const fs = require("fs"), path = require("path"), vm = require("vm");
+const fs = require("fs"),
+  path = require("path"),
+  vm = require("vm");
 const [folder, how] = process.argv.slice(2);
 const load = (name) => vm.runInThisContext(fs.readFileSync(path.join(folder, name), "utf8"), { filename: name });
 ["data.js", "kernel.js", "model.js", "experiments.js", "tokenizer.js"].forEach(load);
-const playground = globalThis.rwkvPlayground, manifest = playground.manifest;
+const playground = globalThis.rwkvPlayground,
+  manifest = playground.manifest;
 
 const room = playground.makeRoom(manifest, how === "kernel" ? playground.kernel : null);
 let filled = 0;
@@ -24,7 +27,11 @@ function run(tokens) {
   const logits = tokens.map((token) => Array.from(model.step(token, state)));
   const milliseconds = (performance.now() - start) / tokens.length;
   const buffers = ["attentionLastX", "mlpLastX", "average", "logNormalizer"];
-  return { logits, milliseconds, state: state.map((memory) => Object.fromEntries(buffers.map((name) => [name, Array.from(memory[name])]))) };
+  return {
+    logits,
+    milliseconds,
+    state: state.map((memory) => Object.fromEntries(buffers.map((name) => [name, Array.from(memory[name])]))),
+  };
 }
 
 (async () => {
@@ -39,7 +46,9 @@ function run(tokens) {
     texts: (job.texts ?? []).map((text) => tokenizer.encode(text).ids),
     pieces: (job.pieces ?? []).map((ids) => tokenizer.decode(ids, { skip_special_tokens: false })),
     normals: (job.normals ?? []).map(([seed, count]) => Array.from(playground.normals(seed, count))),
-    reshaped: (job.reshaped ?? []).map(([p, temperature, topP]) => Array.from(playground.reshape(p, temperature, topP))),
+    reshaped: (job.reshaped ?? []).map(([p, temperature, topP]) =>
+      Array.from(playground.reshape(p, temperature, topP)),
+    ),
   };
   process.stdout.write(JSON.stringify(result));
 })();

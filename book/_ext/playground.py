@@ -18,13 +18,16 @@ import base64
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from html import escape
 from pathlib import Path
 
+from execution_cache import fingerprint
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
@@ -46,24 +49,31 @@ logger = logging.getLogger(__name__)
 # the folder
 
 
+@cache
 def version() -> str:
     """A short name for everything that the playground is made of."""
-    digest = hashlib.sha256()
-    installed = [PACKAGES / ".package-lock.json"]
-    data = [BUNDLED / "SHA256SUMS", ROOT / "rwkv_explainer" / "data" / "atlas.toml"]
-    for path in sorted([Path(__file__), *SOURCES.glob("*"), *data]) + installed:
-        digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ''}\n".encode())
+    return short_hash(numbers_version(), Path(__file__), *sorted(SOURCES.glob("*")), PACKAGES / ".package-lock.json")
+
+
+@cache
+def numbers_version() -> str:
+    """The same for weights and examples alone, which take longer: the package, its model, and how it is asked."""
+    return short_hash(fingerprint(ROOT), Path(__file__).with_name("playground_numbers.py"))
+
+
+def short_hash(name: str, *files: Path) -> str:
+    digest = hashlib.sha256(name.encode())
+    for path in files:
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        digest.update(f"{path.name} {content}\n".encode())
     return digest.hexdigest()[:12]
 
 
 def make(folder: Path) -> None:
-    """Make all files of the playground in `folder`, unless they are there."""
+    """Make all files of the playground in `folder`, unless they are there. What takes long is kept beside it."""
     if (folder / "examples.html").exists():
         return
-    from playground_numbers import everything  # needs PyTorch, which takes seconds to load
-
-    logger.info(bold("playground: ") + "rounding the weights and working out the examples")
-    manifest, data, examples = everything()
+    manifest, data, examples = numbers(folder.parent / f"numbers-{numbers_version()}.pickle")
     parts = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
     whole = PACKAGES.is_dir()
     new = folder.with_name(folder.name + ".new")
@@ -84,6 +94,19 @@ def make(folder: Path) -> None:
     new.rename(folder)
 
 
+def numbers(kept: Path) -> tuple[dict, bytes, list[dict]]:
+    """What `playground_numbers.everything` gives, worked out once."""
+    if not kept.exists():
+        from playground_numbers import everything  # needs PyTorch, which takes seconds to load
+
+        logger.info(bold("playground: ") + "rounding the weights and working out the examples")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        new = kept.with_suffix(".new")
+        new.write_bytes(pickle.dumps(everything()))
+        new.rename(kept)
+    return pickle.loads(kept.read_bytes())
+
+
 def write(path: Path, name: str, value: object) -> None:
     """A classic script that hands over a value."""
     said = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -97,9 +120,13 @@ def tokenizer_script() -> str:
     code = (library / "dist" / "tokenizers.min.cjs").read_text(encoding="utf-8")
     data = json.dumps(json.loads((BUNDLED / "tokenizer.json").read_text(encoding="utf-8")), separators=(",", ":"))
     # Decoding must not tidy spaces up, or a token's text would depend on the one before it.
-    return (f"{licence}\n(function (playground) {{ const module = {{ exports: {{}} }}; let exports = module.exports;\n{code}\n"
-            "playground.makeTokenizer = (data) => new module.exports.Tokenizer(data, { clean_up_tokenization_spaces: false });\n"
-            f"playground.tokenizerData = {data};\n}})((globalThis.rwkvPlayground ??= {{}}));\n")
+    return f"""{licence}
+(function (playground) {{ const module = {{ exports: {{}} }}; let exports = module.exports;
+{code}
+playground.makeTokenizer = (data) => new module.exports.Tokenizer(data, {{ clean_up_tokenization_spaces: false }});
+playground.tokenizerData = {data};
+}})((globalThis.rwkvPlayground ??= {{}}));
+"""
 
 
 def assemble() -> bytes:
@@ -128,10 +155,10 @@ def examples_in_words(examples: list[dict]) -> str:
         layers = "".join(f'<tr><td>{i or "embedding"}</td><td>{visible(best[0][2])}</td><td>{best[0][1]:.1%}</td></tr>'
                          for i, best in enumerate(said["lens"]))
         parts.append(
-            f"<section><p><strong>{escape(example['text'])}</strong>{escape(written)}</p><table><thead><tr><th>next token</th>"
-            f"<th>probability</th></tr></thead><tbody>{rows}</tbody></table><details><summary>What each layer would have "
-            f"said</summary><table><thead><tr><th>after layer</th><th>likeliest</th><th>probability</th></tr></thead><tbody>"
-            f"{layers}</tbody></table></details></section>")
+            f"<section><p><strong>{escape(example['text'])}</strong>{escape(written)}</p>"
+            f"<table><thead><tr><th>next token</th><th>probability</th></tr></thead><tbody>{rows}</tbody></table>"
+            "<details><summary>What each layer would have said</summary><table><thead><tr><th>after layer</th>"
+            f"<th>likeliest</th><th>probability</th></tr></thead><tbody>{layers}</tbody></table></details></section>")
     return "\n".join(parts)
 
 
@@ -159,7 +186,7 @@ def panel(prefix: str, made: Path) -> str:
     # a classic script cannot ask where it lies once it runs later, so the folder is told
     return (f'<link rel="stylesheet" href="{prefix}playground.css{stamp}">'
             f'<div class="rwkv-playground" data-folder="{prefix}" data-stamp="{stamp}">'
-            f'<div class="rwkv-playground-words"><noscript><p>The playground needs scripts, and this browser runs none. '
+            '<div class="rwkv-playground-words"><noscript><p>The playground needs scripts, and this browser runs none. '
             "Here is what the model answered when this page was built.</p></noscript>\n"
             f'{(made / "examples.html").read_text(encoding="utf-8")}</div></div>{scripts}')
 
@@ -168,6 +195,11 @@ def made_in(app: Sphinx) -> Path:
     """The folder that holds this version's files, made if need be."""
     folder = Path(app.outdir).parent / ".playground" / version()
     make(folder)
+    for other in folder.parent.iterdir():  # what older versions left
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other)
+        elif other.is_file() and numbers_version() not in other.name:
+            other.unlink()
     return folder
 
 

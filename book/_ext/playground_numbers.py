@@ -32,7 +32,7 @@ TRACE = {"noise": 3.0, "samples": 3, "seed": 1}  # as the playground's own contr
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 numbers and a scale for each row of a matrix: the row's largest number becomes 127. (rows, columns), (rows,)"""
+    """int8 numbers and a scale a row of a matrix, whose largest number becomes 127: (rows, columns), (rows,)."""
     scales = weight.abs().amax(dim=1).float() / 127  # (rows,)
     numbers = (weight / scales.clamp(min=1e-30).to(weight)[:, None]).round()  # (rows, columns)
     return numbers.to(torch.int8), scales
@@ -84,7 +84,8 @@ def everything() -> tuple[dict, bytes, list[dict]]:
         examples = [work_out(model, tokenizer, *example) for example in EXAMPLES]
         scale = tracing.embedding_scale(model, tokenizer)
     tensors, data = pack(weights)
-    rates = torch.stack([block.attention.memory.log_decay for block in model.blocks]).exp().float()  # (layers, channels)
+    log_decays = [block.attention.memory.log_decay for block in model.blocks]
+    rates = torch.stack(log_decays).exp().float()  # (layers, channels)
     texts = [{"text": example["text"], "subject": "trace" in example} for example in examples]
     return {"sizes": vars(model.config), "tensors": tensors, "rates": encoded(rates), "noiseScale": scale,
             "trace": TRACE, "examples": texts}, data, examples

@@ -45,7 +45,8 @@
 
   /** A token drawn from probabilities, with a number from 0 to 1. */
   playground.draw = function (probabilities, random) {
-    let left = random, last = 0;
+    let left = random,
+      last = 0;
     for (let token = 0; token < probabilities.length; token++) {
       if (probabilities[token] > 0) last = token;
       left -= probabilities[token];
@@ -131,13 +132,16 @@
     const grid = tokens.map(() => Array.from({ length: layers }, () => []));
     const corrupted = [];
     for (let sample = 0; sample < noise.length; sample++) {
-      const spoiled = rows.map((row, t) => (t < subject[0] || t > subject[1]
-        ? row : row.map((value, c) => value + noise[sample][t - subject[0]][c])));
+      const spoiled = rows.map((row, t) =>
+        t < subject[0] || t > subject[1] ? row : row.map((value, c) => value + noise[sample][t - subject[0]][c]),
+      );
       const untouched = recording(model, spoiled);
       corrupted.push(score(untouched.streams.at(-1)[layers]));
       for (let t = 0; t < tokens.length; t++) {
         for (let i = 0; i < layers; i++) {
-          await progress?.((sample * tokens.length * layers + t * layers + i) / (noise.length * tokens.length * layers));
+          await progress?.(
+            (sample * tokens.length * layers + t * layers + i) / (noise.length * tokens.length * layers),
+          );
           grid[t][i].push(score(patchedRun(model, untouched, clean, t, i, restore)));
         }
       }
@@ -147,7 +151,9 @@
 
   /** A run over rows of the embedding table: for each token the stream before and after each block, and all states. */
   function recording(model, rows) {
-    const state = model.emptyState(), streams = [], states = [];
+    const state = model.emptyState(),
+      streams = [],
+      states = [];
     for (const row of rows) {
       const x = [model.normalizeEmbedding(row)];
       for (let i = 0; i < model.sizes.layers; i++) x.push(model.block(i, x[i], state[i]));
@@ -177,7 +183,10 @@
 
   /** What the cell itself leaves: the stream after it, and what its block then remembers. */
   function restored(model, untouched, clean, t, i, restore, memory) {
-    const [noisy, kept] = [untouched, clean].map((run) => ({ x: run.streams[t][i + 1], memory: { ...run.states[t][i] } }));
+    const [noisy, kept] = [untouched, clean].map((run) => ({
+      x: run.streams[t][i + 1],
+      memory: { ...run.states[t][i] },
+    }));
     if (restore === "both") return kept;
     if (restore === "activation") return { x: kept.x, memory: noisy.memory };
     if (restore === "state") return { x: noisy.x, memory: kept.memory };
@@ -188,8 +197,10 @@
       const middle = add(x, model.attention(`blocks.${i}.attention`, model.layerNorm(`blocks.${i}.ln1`, x), memories));
       return { x, middle };
     };
-    const own = half(untouched, memory), other = half(clean, cleanMemory);
-    const mlp = (x, memories) => model.gatedMLP(`blocks.${i}.gated_mlp`, model.layerNorm(`blocks.${i}.ln2`, x), memories);
+    const own = half(untouched, memory),
+      other = half(clean, cleanMemory);
+    const mlp = (x, memories) =>
+      model.gatedMLP(`blocks.${i}.gated_mlp`, model.layerNorm(`blocks.${i}.ln2`, x), memories);
     if (restore === "mlp") {
       mlp(own.middle, memory); // the memory is the noisy run's
       return { x: add(own.middle, mlp(other.middle, cleanMemory)), memory };

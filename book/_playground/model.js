@@ -41,21 +41,24 @@
       const gates = times(`${name}.receptance`, mix(`${name}.receptance_mixer`, x, memory.attentionLastX)).map(sigmoid);
       const average = readThenWrite(`${name}.memory`, keys, values, memory);
       memory.attentionLastX = x;
-      return times(`${name}.output`, average.map((read, c) => gates[c] * read));
+      const gated = average.map((read, c) => gates[c] * read);
+      return times(`${name}.output`, gated);
     }
 
     function readThenWrite(name, keys, values, memory) {
-      const gain = tensors[`${name}.log_gain`], decay = tensors[`${name}.log_decay`];
+      const gain = tensors[`${name}.log_gain`];
+      const decay = tensors[`${name}.log_decay`];
       const read = keys.map((key, c) => joined(memory, c, gain[c] + key, values[c]));
-      const faded = { average: memory.average, logNormalizer: memory.logNormalizer.map((log, c) => log - Math.exp(decay[c])) };
+      const logNormalizer = memory.logNormalizer.map((log, c) => log - Math.exp(decay[c]));
+      const faded = { average: memory.average, logNormalizer };
       memory.average = keys.map((key, c) => joined(faded, c, key, values[c]));
-      memory.logNormalizer = keys.map((key, c) => logAddExp(faded.logNormalizer[c], key));
+      memory.logNormalizer = keys.map((key, c) => logAddExp(logNormalizer[c], key));
       memory.wrote = { keys, values };
       return read;
     }
 
     function gatedMLP(name, x, memory) {
-      const latents = times(`${name}.key`, mix(`${name}.mlp_mixer`, x, memory.mlpLastX)).map((z) => Math.max(z, 0) ** 2);
+      const latents = times(`${name}.key`, mix(`${name}.mlp_mixer`, x, memory.mlpLastX)).map(squaredReLU);
       const gates = times(`${name}.receptance`, mix(`${name}.receptance_mixer`, x, memory.mlpLastX)).map(sigmoid);
       memory.mlpLastX = x;
       return times(`${name}.value`, latents).map((value, c) => gates[c] * value);
@@ -67,7 +70,8 @@
 
     /** A vector with mean 0 and variance 1, then scaled and shifted. */
     function layerNorm(name, x) {
-      const weight = tensors[`${name}.weight`], bias = tensors[`${name}.bias`];
+      const weight = tensors[`${name}.weight`],
+        bias = tensors[`${name}.bias`];
       const mean = sumOf(x) / x.length;
       const variance = sumOf(x.map((value) => (value - mean) ** 2)) / x.length;
       return x.map((value, c) => ((value - mean) / Math.sqrt(variance + 1e-5)) * weight[c] + bias[c]);
@@ -77,14 +81,29 @@
     function emptyState() {
       const zeros = () => new Float32Array(sizes.channels);
       return Array.from({ length: sizes.layers }, () => ({
-        attentionLastX: zeros(), mlpLastX: zeros(), average: zeros(), logNormalizer: zeros().fill(-Infinity),
+        attentionLastX: zeros(),
+        mlpLastX: zeros(),
+        average: zeros(),
+        logNormalizer: zeros().fill(-Infinity),
         wrote: { keys: zeros(), values: zeros() },
       }));
     }
 
     const tableRow = (token) => rowOf(tensors["embedding.embedding.weight"], token);
     const normalizeEmbedding = (row) => layerNorm("embedding.normalize_emb", row);
-    return { sizes, step, embed, unembed, block, attention, gatedMLP, layerNorm, emptyState, tableRow, normalizeEmbedding };
+    return {
+      sizes,
+      step,
+      embed,
+      unembed,
+      block,
+      attention,
+      gatedMLP,
+      layerNorm,
+      emptyState,
+      tableRow,
+      normalizeEmbedding,
+    };
   };
 
   /** The average over what is remembered in channel c and a value, with this logarithm of its weight. */
@@ -93,6 +112,7 @@
     return memory.average[c] + share * (value - memory.average[c]);
   }
 
+  const squaredReLU = (x) => Math.max(x, 0) ** 2;
   const sigmoid = (x) => 1 / (1 + Math.exp(-x));
   const plus = (x, y) => x.map((value, c) => value + y[c]);
   const sumOf = (x) => x.reduce((sum, value) => sum + value, 0);
@@ -118,7 +138,8 @@
     if (!whole) return { buffer: new ArrayBuffer(bytes), multiply: plainMultiply, how: "plain JavaScript" };
     const memory = new WebAssembly.Memory({ initial: Math.ceil((bytes + scratch) / 65536) });
     const run = new WebAssembly.Instance(new WebAssembly.Module(playground.fromBase64(kernel)), { rwkv: { memory } });
-    const start = bytes, result = bytes + 4 * Math.max(sizes.hidden, sizes.channels);
+    const start = bytes,
+      result = bytes + 4 * Math.max(sizes.hidden, sizes.channels);
     const multiply = ({ rows, columns, numbers, scales }, x) => {
       new Float32Array(memory.buffer, start, columns).set(x);
       run.exports.multiply(numbers.byteOffset, scales.byteOffset, start, result, rows, columns);
@@ -141,15 +162,22 @@
     const views = {};
     for (const { name, shape, offset, scales } of tensors) {
       const [rows, columns] = shape;
-      views[name] = shape.length === 1
-        ? new Float32Array(buffer, offset, rows)
-        : { rows, columns, numbers: new Int8Array(buffer, offset, rows * columns), scales: new Float32Array(buffer, scales, rows) };
+      views[name] =
+        shape.length === 1
+          ? new Float32Array(buffer, offset, rows)
+          : {
+              rows,
+              columns,
+              numbers: new Int8Array(buffer, offset, rows * columns),
+              scales: new Float32Array(buffer, scales, rows),
+            };
     }
     return { sizes, tensors: views };
   };
 
   playground.fromBase64 = function (text) {
-    const raw = atob(text), bytes = new Uint8Array(raw.length);
+    const raw = atob(text),
+      bytes = new Uint8Array(raw.length);
     for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
     return bytes;
   };

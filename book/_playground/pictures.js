@@ -3,7 +3,10 @@
 (function (playground) {
   "use strict";
 
-  const RAMPS = { light: ["#fcfbfd", "#dadaeb", "#9e9ac8", "#6a51a3", "#3f007d"], dark: ["#14181e", "#3b0f70", "#b5367a", "#fb8761", "#fcfdbf"] };
+  const RAMPS = {
+    light: ["#fcfbfd", "#dadaeb", "#9e9ac8", "#6a51a3", "#3f007d"],
+    dark: ["#14181e", "#3b0f70", "#b5367a", "#fb8761", "#fcfdbf"],
+  };
   const HUES = {
     light: ["#0072b2", "#d55e00", "#009e73", "#a3528a", "#8a6d00", "#4a90c2"],
     dark: ["#56b4e9", "#f0913f", "#2fc79b", "#e09bc8", "#f0e442", "#9fc9e8"],
@@ -26,14 +29,29 @@
   const element = playground.element;
 
   /** A token as it is shown: its spaces and line ends visible. */
-  playground.visible = (text) => text.replace(/^ | $/g, "·").replace(/ /g, "\u00a0").replace(/\n/g, "⏎").replace(/\t/g, "⇥");
+  playground.visible = (text) =>
+    text.replace(/^ | $/g, "·").replace(/ /g, "\u00a0").replace(/\n/g, "⏎").replace(/\t/g, "⇥");
 
-  playground.percent = (p) => (p >= 0.9995 ? "100 %" : p >= 0.0995 ? `${(100 * p).toFixed(0)} %` : p >= 0.001 ? `${(100 * p).toFixed(1)} %` : "< 0.1 %");
-  playground.short = (x) => (Math.abs(x) >= 1000 ? Math.round(x).toLocaleString("en") : Math.abs(x) >= 10 ? x.toFixed(0) : x.toFixed(Math.abs(x) >= 1 ? 1 : 2));
+  playground.percent = (p) =>
+    p >= 0.9995
+      ? "100 %"
+      : p >= 0.0995
+        ? `${(100 * p).toFixed(0)} %`
+        : p >= 0.001
+          ? `${(100 * p).toFixed(1)} %`
+          : "< 0.1 %";
+  playground.short = (x) =>
+    Math.abs(x) >= 1000
+      ? Math.round(x).toLocaleString("en")
+      : Math.abs(x) >= 10
+        ? x.toFixed(0)
+        : x.toFixed(Math.abs(x) >= 1 ? 1 : 2);
 
   /** The color between nothing (0) and all (1), as red, green, blue. */
   function heat(share) {
-    const ramp = RAMPS[playground.theme()], place = Math.min(Math.max(share, 0), 1) * (ramp.length - 1), i = Math.min(Math.floor(place), ramp.length - 2);
+    const ramp = RAMPS[playground.theme()],
+      place = Math.min(Math.max(share, 0), 1) * (ramp.length - 1),
+      i = Math.min(Math.floor(place), ramp.length - 2);
     const channels = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
     const [from, to] = [channels(ramp[i]), channels(ramp[i + 1])];
     return from.map((value, c) => Math.round(value + (place - i) * (to[c] - value)));
@@ -47,26 +65,57 @@
 
   /** A table: a header for each column, rows of text or elements; the first cell of a row is its header. */
   playground.table = (caption, columns, rows, style = "") =>
-    element("table", { class: `pg-table ${style}` },
+    element(
+      "table",
+      { class: `pg-table ${style}` },
       element("caption", {}, caption),
-      element("thead", {}, element("tr", {}, columns.map((name) => element("th", { scope: "col" }, name)))),
-      element("tbody", {}, rows.map(([first, ...rest]) =>
-        element("tr", {}, element("th", { scope: "row" }, first), rest.map((cell) => element("td", {}, cell))))));
+      element(
+        "thead",
+        {},
+        element(
+          "tr",
+          {},
+          columns.map((name) => element("th", { scope: "col" }, name)),
+        ),
+      ),
+      element(
+        "tbody",
+        {},
+        rows.map(([first, ...rest]) =>
+          element(
+            "tr",
+            {},
+            element("th", { scope: "row" }, first),
+            rest.map((cell) => element("td", {}, cell)),
+          ),
+        ),
+      ),
+    );
 
   /** A bar as long as a share, and a paler one behind it. */
   playground.bar = (share, behind = 0) =>
-    element("span", { class: "pg-bar", "aria-hidden": "true" },
+    element(
+      "span",
+      { class: "pg-bar", "aria-hidden": "true" },
       element("span", { class: "pg-bar-behind", style: `width:${100 * behind}%` }),
-      element("span", { class: "pg-bar-front", style: `width:${100 * share}%` }));
+      element("span", { class: "pg-bar-front", style: `width:${100 * share}%` }),
+    );
 
   /** A table whose cells are colored by their numbers, from 0 to 1. */
   playground.heatTable = function (caption, columns, rows) {
-    const made = playground.table(caption, columns, rows.map(([name, values]) => [name, ...values.map((value) => (100 * value).toFixed(0))]), "pg-heat-table");
-    made.querySelectorAll("tbody tr").forEach((row, r) => row.querySelectorAll("td").forEach((cell, c) => {
-      const color = heat(rows[r][1][c]);
-      cell.style.backgroundColor = `rgb(${color})`;
-      cell.style.color = inkOn(color);
-    }));
+    const made = playground.table(
+      caption,
+      columns,
+      rows.map(([name, values]) => [name, ...values.map((value) => (100 * value).toFixed(0))]),
+      "pg-heat-table",
+    );
+    made.querySelectorAll("tbody tr").forEach((row, r) =>
+      row.querySelectorAll("td").forEach((cell, c) => {
+        const color = heat(rows[r][1][c]);
+        cell.style.backgroundColor = `rgb(${color})`;
+        cell.style.color = inkOn(color);
+      }),
+    );
     return made;
   };
 
@@ -74,17 +123,25 @@
   playground.paintHeat = function (canvas, rows) {
     canvas.width = rows[0].length;
     canvas.height = rows.length;
-    const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
-    rows.forEach((row, y) => row.forEach((value, x) => {
-      image.data.set([...heat(Math.sqrt(value)), 255], 4 * (y * canvas.width + x));
-    }));
+    const context = canvas.getContext("2d"),
+      image = context.createImageData(canvas.width, canvas.height);
+    rows.forEach((row, y) =>
+      row.forEach((value, x) => {
+        image.data.set([...heat(Math.sqrt(value)), 255], 4 * (y * canvas.width + x));
+      }),
+    );
     context.putImageData(image, 0, 0);
   };
 
   /** What the colors of `paintHeat` mean. */
   playground.heatLegend = () =>
-    element("p", { class: "pg-legend" }, [0, 0.05, 0.2, 0.5, 1].map((share) =>
-      element("span", {}, element("i", { style: `background:rgb(${heat(Math.sqrt(share))})` }), `${100 * share} %`)));
+    element(
+      "p",
+      { class: "pg-legend" },
+      [0, 0.05, 0.2, 0.5, 1].map((share) =>
+        element("span", {}, element("i", { style: `background:rgb(${heat(Math.sqrt(share))})` }), `${100 * share} %`),
+      ),
+    );
 
   // -------------------------------------------------------------------------------------------------------------------
   // charts
@@ -92,37 +149,58 @@
   /** The frame of a chart: an SVG as wide as its place, and the scales of both axes. */
   function frame(place, height, label, { left = 40, right = 8, top = 10, bottom = 26 } = {}) {
     const width = Math.max(place.clientWidth, 240);
-    const svg = element("svg:svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
-      element("svg:title", {}, label));
-    const x = (share) => left + share * (width - left - right), y = (share) => height - bottom - share * (height - top - bottom);
+    const svg = element(
+      "svg:svg",
+      { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
+      element("svg:title", {}, label),
+    );
+    const x = (share) => left + share * (width - left - right),
+      y = (share) => height - bottom - share * (height - top - bottom);
     place.replaceChildren(svg);
     return { svg, x, y, width, height };
   }
 
   const line = (x1, y1, x2, y2, style) => element("svg:line", { x1, y1, x2, y2, class: style });
-  const words = (x, y, text, anchor = "middle", style = "") => element("svg:text", { x, y, "text-anchor": anchor, class: style }, text);
+  const words = (x, y, text, anchor = "middle", style = "") =>
+    element("svg:text", { x, y, "text-anchor": anchor, class: style }, text);
 
   /** A path through points; null lifts the pen. */
   const path = (points, attributes) =>
-    element("svg:path", { d: points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join(""), fill: "none", ...attributes });
+    element("svg:path", {
+      d: points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join(""),
+      fill: "none",
+      ...attributes,
+    });
 
   /**
    * One channel through time. Above: the value that each token wrote, and the average that the memory then held. Below:
    * the weight that each token has left, stacked, in its own color, so that one can be followed while it fades.
    */
   playground.drawChannel = function (place, history, tokens, at, label) {
-    const moments = history.length, step = 1 / moments, narrow = place.clientWidth / moments < 26;
+    const moments = history.length,
+      step = 1 / moments,
+      narrow = place.clientWidth / moments < 26;
     const { svg, x, y, height } = frame(place, 310, label, { top: 26, bottom: 62 });
     const values = history.flatMap(({ value, average }) => [value, average]);
     const [low, high] = [Math.min(...values, 0), Math.max(...values, 0)];
     const upper = (value) => 0.62 + 0.36 * ((value - low) / (high - low || 1));
     const most = Math.max(...history.map(({ sum }) => sum)) || 1;
-    svg.append(element("svg:rect", { x: x(at * step), y: y(1), width: x(step) - x(0), height: y(0) - y(1), class: "pg-now" }));
+    svg.append(
+      element("svg:rect", { x: x(at * step), y: y(1), width: x(step) - x(0), height: y(0) - y(1), class: "pg-now" }),
+    );
     svg.append(line(x(0), y(upper(0)), x(1), y(upper(0)), "pg-grid"), line(x(0), y(0), x(1), y(0), "pg-axis"));
-    svg.append(words(x(0) - 6, y(upper(0)) + 4, "0", "end"), words(x(0), y(1) - 10, "value written ●, average held —", "start", "pg-name"));
+    svg.append(
+      words(x(0) - 6, y(upper(0)) + 4, "0", "end"),
+      words(x(0), y(1) - 10, "value written ●, average held —", "start", "pg-name"),
+    );
     svg.append(words(x(0), y(0.55) + 2, "weight left in memory, a color a token", "start", "pg-name"));
     const middle = (t) => x((t + 0.5) * step);
-    svg.append(path(history.map(({ average }, t) => [middle(t), y(upper(average))]), { stroke: hue(0), "stroke-width": 2 }));
+    svg.append(
+      path(
+        history.map(({ average }, t) => [middle(t), y(upper(average))]),
+        { stroke: hue(0), "stroke-width": 2 },
+      ),
+    );
     history.forEach(({ value, weights }, t) => {
       svg.append(element("svg:circle", { cx: middle(t), cy: y(upper(value)), r: 3.5, fill: hue(1) }));
       let sum = 0;
@@ -130,13 +208,26 @@
         const [from, to] = [(0.5 * sum) / most, (0.5 * (sum + weight)) / most];
         sum += weight;
         if (y(from) - y(to) < 0.2) return;
-        svg.append(element("svg:rect", {
-          x: x(t * step) + 1, y: y(to), width: Math.max(x(step) - x(0) - 2, 1), height: y(from) - y(to), fill: hue(j), class: "pg-weight",
-        }));
+        svg.append(
+          element("svg:rect", {
+            x: x(t * step) + 1,
+            y: y(to),
+            width: Math.max(x(step) - x(0) - 2, 1),
+            height: y(from) - y(to),
+            fill: hue(j),
+            class: "pg-weight",
+          }),
+        );
       });
       if (!narrow || t === at || t % Math.ceil((26 * moments) / place.clientWidth) === 0) {
         const spot = `translate(${middle(t) + 3} ${height - 48}) rotate(-40)`;
-        svg.append(element("svg:text", { transform: spot, "text-anchor": "end", class: t === at ? "pg-strong" : "" }, playground.visible(tokens[t]).slice(0, 10)));
+        svg.append(
+          element(
+            "svg:text",
+            { transform: spot, "text-anchor": "end", class: t === at ? "pg-strong" : "" },
+            playground.visible(tokens[t]).slice(0, 10),
+          ),
+        );
       }
     });
   };
@@ -144,12 +235,23 @@
   /** Half-lives of all layers, each layer's channels in order; one layer and one channel stand out. */
   playground.drawDecays = function (place, halfLives, layer, rank, label) {
     const { svg, x, y, width } = frame(place, 240, label, { left: 48, bottom: 34 });
-    const low = Math.log10(0.1), high = Math.log10(10000), channels = halfLives[0].length;
+    const low = Math.log10(0.1),
+      high = Math.log10(10000),
+      channels = halfLives[0].length;
     const up = (tokens) => (Math.log10(Math.min(Math.max(tokens, 0.1), 10000)) - low) / (high - low);
     for (const tokens of [0.1, 1, 10, 100, 1000, 10000]) {
-      svg.append(line(x(0), y(up(tokens)), x(1), y(up(tokens)), "pg-grid"), words(x(0) - 6, y(up(tokens)) + 4, tokens.toLocaleString("en"), "end"));
+      svg.append(
+        line(x(0), y(up(tokens)), x(1), y(up(tokens)), "pg-grid"),
+        words(x(0) - 6, y(up(tokens)) + 4, tokens.toLocaleString("en"), "end"),
+      );
     }
-    svg.append(words(x(0.5), y(0) + 24, width < 420 ? "channels, quick to slow" : "the layer's channels, from quick to slow to forget"));
+    svg.append(
+      words(
+        x(0.5),
+        y(0) + 24,
+        width < 420 ? "channels, quick to slow" : "the layer's channels, from quick to slow to forget",
+      ),
+    );
     halfLives.forEach((lives, i) => {
       const points = Array.from(lives, (tokens, r) => [x(r / (channels - 1)), y(up(tokens))]);
       if (i !== layer) svg.append(path(points, { class: "pg-other" }));
