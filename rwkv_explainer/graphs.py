@@ -29,6 +29,8 @@ from torchview.computation_node.base_node import Node
 from torchview.recorder_tensor import RecorderTensor, creation_ops_wrapper, module_forward_wrapper
 from torchview.torchview import get_recorder_tensor
 
+from rwkv_explainer.palette import css_hues
+
 SVG = "http://www.w3.org/2000/svg"
 OUTLINES = {  # in Graphviz' words, for each kind of node
     "module": {"class": "module", "shape": "box", "fontname": "Arial bold"},
@@ -39,7 +41,7 @@ OUTLINES = {  # in Graphviz' words, for each kind of node
 SMALLEST = 0.75  # a graph that is wider than the page shrinks to this, and no further: then it scrolls in its own box
 
 # Text and lines take the page's own colour, and the hues are a thin wash over its ground: good on light and on dark.
-STYLE = """<style>
+STYLE = "<style>\n" + css_hues(".rwkv-graph", 2) + """
 .rwkv-graph { margin: 1rem 0; } .rwkv-graph > div { overflow-x: auto; }
 .rwkv-graph svg { display: block; background: none; font-family: Arial, Helvetica, "Liberation Sans", sans-serif; }
 .rwkv-graph text { font-size: 13px; fill: currentColor; } .rwkv-graph .node text + text { font-size: 11.5px; }
@@ -49,9 +51,9 @@ STYLE = """<style>
 .rwkv-graph .cluster path { stroke-opacity: .45; stroke-dasharray: 4 3; }
 .rwkv-graph .cluster text { font-size: 12px; paint-order: stroke; stroke-width: 4px; stroke-linejoin: round;
   stroke: var(--pst-color-background, var(--jp-layout-color0, transparent)); }
-.rwkv-graph .module path { fill: #4a8fc9; fill-opacity: .15; stroke: #4a8fc9; }
+.rwkv-graph .module path { fill: var(--rwkv-hue-1); fill-opacity: .15; stroke: var(--rwkv-hue-1); }
 .rwkv-graph .function path { stroke-opacity: .4; }
-.rwkv-graph .memory path { fill: #c9822b; fill-opacity: .15; stroke: #c9822b; }
+.rwkv-graph .memory path { fill: var(--rwkv-hue-2); fill-opacity: .15; stroke: var(--rwkv-hue-2); }
 .rwkv-graph summary { margin-top: .5rem; cursor: pointer; font-size: .9em; }
 .rwkv-graph pre { overflow-x: auto; font-size: .8em; }
 </style>"""

@@ -6,12 +6,16 @@ text is computed from the data, as the picture is.
 """
 
 import base64
+import functools
+import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 
 import matplotlib
+import matplotlib.font_manager
 import matplotlib.patches
 import matplotlib.ticker
 import torch
@@ -22,43 +26,41 @@ from matplotlib.image import AxesImage
 from tokenizers import Tokenizer
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Paper:
-    """What a figure is drawn on and with. The hues are told apart by colour-blind eyes too (after Okabe and Ito)."""
-
-    ink: str  # text and lines
-    faint: str  # grids and frames
-    hues: tuple[str, ...]  # for data, in this order
-    sequence: str  # the colour map from little to much
-    ground: str  # the page behind: figures are transparent, marks on the colour map may need it
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """As matplotlib wants them."""
-        return {
-            "font.size": 11, "axes.titlesize": 11, "axes.titlelocation": "left", "legend.frameon": False,
-            "text.color": self.ink, "axes.labelcolor": self.ink, "xtick.color": self.ink, "ytick.color": self.ink,
-            "axes.edgecolor": self.faint, "grid.color": self.faint, "axes.grid": True, "grid.linewidth": 0.6,
-            "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
-            "axes.prop_cycle": matplotlib.cycler(color=self.hues), "image.cmap": self.sequence,
-            "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
-            "svg.hashsalt": "rwkv", "lines.linewidth": 2,
-        }
+from rwkv_explainer.palette import DARK, LIGHT, Paper, on_dark
 
 
-LIGHT = Paper("#22272e", "#d4d8de", ("#0072b2", "#d55e00", "#009e73", "#a3528a", "#8a6d00", "#4a90c2"), "Purples", "#ffffff")
-DARK = Paper("#e3e6ea", "#4a505a", ("#56b4e9", "#f0913f", "#2fc79b", "#e09bc8", "#f0e442", "#9fc9e8"), "magma", "#14181e")
+def settings(paper: Paper) -> dict[str, object]:
+    """How matplotlib draws on this paper."""
+    return {
+        "font.size": 11, "axes.titlesize": 11, "axes.titlelocation": "left", "legend.frameon": False,
+        "font.family": ["DejaVu Sans", *more_fonts()],
+        "text.color": paper.ink, "axes.labelcolor": paper.ink, "xtick.color": paper.ink, "ytick.color": paper.ink,
+        "axes.edgecolor": paper.faint, "grid.color": paper.faint, "axes.grid": True, "grid.linewidth": 0.6,
+        "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.prop_cycle": matplotlib.cycler(color=paper.hues), "image.cmap": paper.sequence,
+        "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+        "svg.hashsalt": "rwkv", "lines.linewidth": 2,
+    }
 
-STYLE = """<style>
-.rwkv-figure { margin: 1rem 0; overflow-x: auto; }
-.rwkv-figure img { max-width: 100%; min-width: 28rem; height: auto; background: none; }
-.rwkv-figure .rwkv-dark { display: none; }
-html[data-theme="dark"] .rwkv-figure .rwkv-dark, [data-jp-theme-light="false"] .rwkv-figure .rwkv-dark,
-html[theme="dark"] .rwkv-figure .rwkv-dark { display: inline; }
-html[data-theme="dark"] .rwkv-figure .rwkv-light, [data-jp-theme-light="false"] .rwkv-figure .rwkv-light,
-html[theme="dark"] .rwkv-figure .rwkv-light { display: none; }
-</style>"""  # the page, JupyterLab and Colab each have their own word for dark; on a phone, a figure scrolls in its box
+
+@functools.cache
+def more_fonts() -> list[str]:
+    """Fonts for what DejaVu lacks, Chinese and Japanese signs, where the package that carries one is installed."""
+    found = importlib.util.find_spec("matplotlib_fontja")  # importing it would change matplotlib's settings
+    fonts = sorted(Path(found.origin).parent.rglob("*.ttf")) if found else []
+    for font in fonts:
+        matplotlib.font_manager.fontManager.addfont(font)
+    return [matplotlib.font_manager.FontProperties(fname=font).get_name() for font in fonts]
+
+
+# On a phone, a figure scrolls in its box, and its smallest text stays 9 pixels high.
+STYLE = f"""<style>
+.rwkv-figure {{ margin: 1rem 0; overflow-x: auto; }}
+.rwkv-figure img {{ max-width: 100%; min-width: 30rem; height: auto; background: none; }}
+.rwkv-figure .rwkv-dark {{ display: none; }}
+{on_dark(".rwkv-figure .rwkv-dark")} {{ display: inline; }}
+{on_dark(".rwkv-figure .rwkv-light")} {{ display: none; }}
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def draw(paint: Callable[[Figure, Paper], None], alt: str, size: tuple[float, fl
 
 def render(paint: Callable[[Figure, Paper], None], paper: Paper, size: tuple[float, float]) -> bytes:
     """One SVG of the figure, the same bytes whenever the data is the same."""
-    with matplotlib.rc_context(paper.settings):
+    with matplotlib.rc_context(settings(paper)):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure, paper)
         file = io.BytesIO()

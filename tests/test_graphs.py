@@ -170,8 +170,7 @@ def test_ids_are_unique_on_a_page_and_styles_stay_with_their_figures():
     ids = [element.get("id") for graph in graphs for element in figure_of(graph).iter() if element.get("id")]
     assert len(set(ids)) == len(ids) == 2 * len(graphs)
     selectors = re.split(r"\{.*?\}|,", STYLE.removeprefix("<style>").removesuffix("</style>"), flags=re.S)
-    assert all(selector.strip().startswith(".rwkv-graph ") or selector.strip() in ("", ".rwkv-graph")
-               for selector in selectors)
+    assert all(re.search(r"(^|\] )\.rwkv-graph( |$)", selector.strip()) for selector in selectors if selector.strip())
 
 
 def test_colours_come_from_the_page():
