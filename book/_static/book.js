@@ -1,2 +1,66 @@
-// What the theme leaves to do. Opened from a file, a page may not read another one: search then shows titles alone.
+// What the theme leaves to do.
+
+// Opened from a file, a page may not read another one: search then shows titles alone.
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
+// What scrolls sideways can be scrolled by keyboard, and is no stop on the way where it does not.
+function markScrollers() {
+  const boxes = ".rwkv-figure, .rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, .cell_output .text_html, "
+    + ".cell_output .text_markdown, div.math, .pst-scrollable-table-container";
+  for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
+    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+}
+
+// A graph's drawing opens large in a dialog, which Escape closes; plus and minus zoom, and the box scrolls.
+function offerZoom(figure) {
+  const drawing = figure.querySelector("svg");
+  const open = Object.assign(document.createElement("button"), { type: "button", className: "zoom-open", textContent: "⤢" });
+  open.title = "Enlarge the graph";
+  open.setAttribute("aria-label", `Enlarge: ${drawing.querySelector("title").textContent}`);
+  open.addEventListener("click", () => showLarge(drawing, figure));
+  figure.prepend(open);
+}
+
+function showLarge(drawing, figure) {
+  const dialog = Object.assign(document.createElement("dialog"), { className: "zoom rwkv-graph" });
+  const bar = Object.assign(document.createElement("form"), { method: "dialog" });
+  const pane = Object.assign(document.createElement("div"), { tabIndex: 0 });
+  const large = drawing.cloneNode(true);
+  for (const part of [large, ...large.querySelectorAll("[id]")]) part.removeAttribute("id");
+  large.removeAttribute("aria-labelledby");
+  const title = drawing.querySelector("title").textContent;
+  dialog.setAttribute("aria-label", title);
+  large.setAttribute("aria-label", title);
+  const natural = drawing.viewBox.baseVal.width;
+  let scale = Math.max(1, Math.min(2, 0.9 * innerWidth / natural));
+  const resize = factor => {
+    scale = Math.min(4, Math.max(0.25, scale * factor));
+    large.style.cssText = `width: ${natural * scale}px; min-width: 0; max-width: none; height: auto`;
+  };
+  for (const [sign, name, action] of [["−", "Smaller", () => resize(0.8)], ["+", "Larger", () => resize(1.25)], ["✕", "Close"]]) {
+    const button = Object.assign(document.createElement("button"), { textContent: sign, title: name });
+    button.type = action ? "button" : "submit";
+    button.setAttribute("aria-label", name);
+    if (action) button.addEventListener("click", action);
+    bar.append(button);
+  }
+  dialog.addEventListener("keydown", event => {
+    if (event.key === "+" || event.key === "=") resize(1.25);
+    if (event.key === "-") resize(0.8);
+  });
+  dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("close", () => { dialog.remove(); figure.querySelector(".zoom-open").focus(); });
+  resize(1);
+  pane.append(large);
+  dialog.append(bar, pane);
+  figure.append(dialog);
+  dialog.showModal();
+  pane.focus();
+}
+
+addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("article .rwkv-graph").forEach(offerZoom);
+  new ResizeObserver(markScrollers).observe(document.querySelector("article"));
+});
