@@ -1,0 +1,71 @@
+"""Answers to the exercises of chapter "Where RWKV went next"."""
+
+import math
+
+import torch
+from torch import exp
+
+
+def told_step_by_step(rate, times):
+    old, new = 1.0, 0.0
+    for _ in range(times):
+        old, new = old - rate * old, new - rate * new + rate
+    return [old, new]
+
+
+def whole_keys(rate, times):
+    old, new = 1.0, 0.0
+    for _ in range(times):
+        old, new = old - rate * old, new - rate * new + 1
+    return old, new
+
+
+def swapped_by_loops(i, j, size):
+    key = [0.0] * size
+    key[i], key[j] = -(0.5**0.5), 0.5**0.5
+    return key, torch.full((size,), 2.0)
+
+
+def unit(i, j, size, sign=-1.0):
+    key = torch.zeros(size, dtype=torch.float64)
+    key[i], key[j] = 1, sign
+    return key / key.norm()
+
+
+ANSWERS = {
+    "bit-by-bit": (
+        [told_step_by_step, lambda rate, times: (math.exp(times * math.log(1 - rate)), -math.expm1(times * math.log1p(-rate)))],
+        {
+            "old city comes first": lambda rate, times: (1 - (1 - rate) ** times, (1 - rate) ** times),
+            "share that is *removed*": lambda rate, times: (rate**times, 1 - rate**times),
+            "not the same amount": lambda rate, times: (1 - times * rate, times * rate),
+            "Nothing was removed": lambda rate, times: [1.0, times * rate],
+            "after it was told once": lambda rate, times: (1 - rate, rate),
+            "not whole": whole_keys,
+        },
+    ),
+    "as-eagle": (
+        [lambda key, value, log_decay: (key, value, (-log_decay.exp()).exp(), 0 * key, 1 + 0 * key),
+         lambda key, value, log_decay: [key.tolist(), value, exp(-exp(log_decay)), value, 0.0]],
+        {
+            "It still removes": lambda key, value, log_decay: (key, value, exp(-exp(log_decay)), key, 1.0),
+            "Nothing fades": lambda key, value, log_decay: (key, value, 1.0, key, 0.0),
+            "`log_decay` itself": lambda key, value, log_decay: (key, value, log_decay, key, 0.0),
+            "You passed the rate": lambda key, value, log_decay: (key, value, log_decay.exp(), key, 0.0),
+            "two exponentials": lambda key, value, log_decay: (key, value, exp(-log_decay), 0 * key, 0.0),
+            "as in RWKV-4": lambda key, value, log_decay: (key.exp(), value, exp(-exp(log_decay)), key, 0.0),
+            "rows are where": lambda key, value, log_decay: (value, key, exp(-exp(log_decay)), key, 0.0),
+        },
+    ),
+    "swap": (
+        [swapped_by_loops, lambda i, j, size: (unit(j, i, size), 2)],
+        {
+            "both stand at their average": lambda i, j, size: (unit(i, j, size), 1),
+            "a removal key has the length 1": lambda i, j, size: (2**0.5 * unit(i, j, size), 1),
+            "more is removed than you meant": lambda i, j, size: (2**0.5 * unit(i, j, size), 2),
+            "changed their sign": lambda i, j, size: (unit(i, j, size, 1.0), 2),
+            "The first row is gone": lambda i, j, size: (torch.eye(size)[i], 1),
+            "moved apart": lambda i, j, size: (unit(i, j, size), -2),
+        },
+    ),
+}
