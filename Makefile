@@ -15,7 +15,7 @@ FOLDER ?= book
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install book html serve lab publish-to hub-links zip test test-colab train clean
+.PHONY: help install book html serve lab publish-to hub-links zip test test-colab train bench booktimes clean
 
 help:  ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -73,6 +73,14 @@ ifdef CORPUS
 else
 	$(BIN)/python -m rwkv_explainer.training --out runs/atlas
 endif
+
+bench: install  ## measure the package beside `rwkv` and transformers, and write the book's page on it (a quarter of an hour)
+	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/field.py
+	$(BIN)/python benchmarks/report.py
+
+booktimes: install  ## measure how long the book takes from a clean checkout, for the same page (FOLDER_OF_RUN=... goes on)
+	$(BIN)/python benchmarks/book.py $(if $(FOLDER_OF_RUN),--folder $(FOLDER_OF_RUN)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+	$(BIN)/python benchmarks/report.py
 
 clean:  ## remove the built book and all executed chapters; .venv and runs stay
 	rm -rf _build

@@ -118,14 +118,12 @@ def generate(
         self.clear_buffers()
 
     def token_ids() -> Iterator[int]:
-        for token_id in context_ids or [END_OF_TEXT]:
-            probabilities = self(token_id)  # (vocabulary,)
-            if context_ids:
-                yield token_id
+        probabilities = self.read(context_ids or [END_OF_TEXT], last_only=True)  # (vocabulary,)
+        yield from context_ids
         for _ in range(N):
             token_id = int(sample(probabilities.cpu(), temperature, top_p, random))
             yield token_id
-            probabilities = self(token_id)  # (vocabulary,)
+            probabilities = self.read([token_id], last_only=True)  # (vocabulary,)
 
     pieces = []
     for text in whole_characters(token_ids(), self.tokenizer):

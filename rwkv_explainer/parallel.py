@@ -6,15 +6,17 @@ tokens had been fed one by one. It is differentiable: training runs through it.
 """
 
 import math
+from functools import partial
 from typing import no_type_check
 
 import torch
-from torch import Tensor, exp, sigmoid
+from torch import Tensor, exp, nn, sigmoid
 
 from rwkv_explainer.model import (
-    RWKVLM, AttentionBlock, GatedMLP, Mixer, RWKVBlock, StableWKVMemory, WKVMemory, at_least_float32, check_same_batch,
-    check_token,
+    RWKVLM, AttentionBlock, GatedMLP, Mixer, Piece, RWKVBlock, StableWKVMemory, Unembedding, WKVMemory,
+    at_least_float32, check_same_batch, check_token,
 )
+from rwkv_explainer.products import linear
 from rwkv_explainer.shapes import EmbeddingSequence, LogitSequence, TokenIds
 
 CHUNK = 32  # tokens that the memory handles in one matrix product
@@ -42,7 +44,8 @@ def read(self: RWKVLM, token_ids: TokenIds, last_only: bool = False) -> LogitSeq
         raise ValueError(f"token_ids: expected ids of shape (*batch, time) with at least one token, got {token_ids.dtype} "
                          f"of shape {tuple(token_ids.shape)}; step with model(token) to read one-hots")
     x = read_blocks(self, token_ids)  # (*batch, time, channels)
-    return self.unembedding(x[..., -1, :] if last_only else x)
+    x = x[..., -1, :] if last_only else x  # (*batch, channels) or (*batch, time, channels)
+    return unembed(self.unembedding, x)
 
 
 def read_logits(model: RWKVLM, token_ids: TokenIds) -> LogitSequence:
@@ -53,9 +56,33 @@ def read_logits(model: RWKVLM, token_ids: TokenIds) -> LogitSequence:
 def read_blocks(model: RWKVLM, token_ids: TokenIds) -> EmbeddingSequence:
     """Every token's vector after the last block: ids (*batch, time) to (*batch, time, channels)."""
     x = model.embedding(token_ids)  # (*batch, time, channels)
-    for block in model.blocks:
-        x = read_block(block, x)
+    for block in model.blocks if isinstance(model.blocks, nn.Sequential) else [model.blocks]:
+        x = read_piece(block, x)
     return x
+
+
+def unembed(piece: nn.Module, x: Tensor) -> Tensor:
+    """Probabilities at every moment: by an `Unembedding`, or by whatever a chapter has put in its place."""
+    if type(piece) is not Unembedding or watched(piece):
+        return piece(x)
+    return torch.softmax(linear(piece.unembedding, piece.normalize_unemb(x)), dim=-1)
+
+
+def watched(piece: nn.Module) -> bool:
+    """Whether hooks hang on a piece of the model; those on layers inside it, such as `nn.Linear`, are called anyway."""
+    return any(m._forward_hooks or m._forward_pre_hooks for m in piece.modules() if isinstance(m, Piece))
+
+
+def read_piece(piece: nn.Module, x: EmbeddingSequence) -> EmbeddingSequence:
+    """What stands among a model's blocks, at every moment: a block, or whatever a chapter has put in its place.
+
+    A piece with a memory of a kind that this module does not know, or with hooks on it, is stepped through.
+    """
+    if type(piece) is RWKVBlock and not watched(piece):
+        return read_block(piece, x)
+    if next(piece.buffers(), None) is None:  # it sees nothing but the moment
+        return piece(x)
+    return step_through(piece, x)
 
 
 def read_block(block: RWKVBlock, x: EmbeddingSequence) -> EmbeddingSequence:
@@ -66,97 +93,137 @@ def read_block(block: RWKVBlock, x: EmbeddingSequence) -> EmbeddingSequence:
 
 def read_gated_mlp(mlp: GatedMLP, x: EmbeddingSequence) -> EmbeddingSequence:
     """A `GatedMLP` at every moment of (*batch, time, channels)."""
-    latents = mlp.nonlinearity(mlp.key(mix(mlp.mlp_mixer, x)))  # (*batch, time, hidden)
-    gates = sigmoid(mlp.receptance(mix(mlp.receptance_mixer, x)))  # (*batch, time, channels)
-    return gates * mlp.value(latents)  # (*batch, time, channels)
+    mixed, mixed_for_gates = mix(x, mlp.mlp_mixer, mlp.receptance_mixer)  # (*batch, time, channels) each
+    latents = mlp.nonlinearity(linear(mlp.key, mixed))  # (*batch, time, hidden)
+    gates = sigmoid(linear(mlp.receptance, mixed_for_gates))  # (*batch, time, channels)
+    return gates * linear(mlp.value, latents)  # (*batch, time, channels)
 
 
 def read_attention(attention: AttentionBlock, x: EmbeddingSequence) -> EmbeddingSequence:
     """An `AttentionBlock` at every moment of (*batch, time, channels)."""
-    keys = attention.key(mix(attention.key_mixer, x))  # (*batch, time, channels)
-    values = attention.value(mix(attention.value_mixer, x))  # (*batch, time, channels)
-    gates = sigmoid(attention.receptance(mix(attention.receptance_mixer, x)))  # (*batch, time, channels)
-    return attention.output(gates * remember(attention.memory, keys, values))  # (*batch, time, channels)
+    mixers = attention.key_mixer, attention.value_mixer, attention.receptance_mixer
+    for_keys, for_values, for_gates = mix(x, *mixers)  # (*batch, time, channels) each
+    keys, values = linear(attention.key, for_keys), linear(attention.value, for_values)  # (*batch, time, channels) each
+    gates = sigmoid(linear(attention.receptance, for_gates))  # (*batch, time, channels)
+    return linear(attention.output, gates * remember(attention.memory, keys, values))  # (*batch, time, channels)
 
 
-def mix(mixer: Mixer, x: EmbeddingSequence) -> EmbeddingSequence:
-    """A `Mixer` at every moment: the previous input is the same sequence, shifted by one."""
-    check_same_batch(mixer.last_x, x[..., 0, :])
-    first = mixer.last_x.expand_as(x[..., 0, :])[..., None, :]  # (*batch, 1, channels)
-    previous = torch.cat([first, x[..., :-1, :]], dim=-2)  # (*batch, time, channels)
-    mixer.last_x = x[..., -1, :]
-    return torch.lerp(previous, x, mixer.weight)
+def mix(x: EmbeddingSequence, *mixers: Mixer) -> list[EmbeddingSequence]:
+    """What each `Mixer` makes of x at every moment: the previous input is the same sequence, shifted by one."""
+    mixed, shared = [], None
+    for mixer in mixers:
+        check_same_batch(mixer.last_x, x[..., 0, :])
+        if shared is None or mixer.last_x is not shared:  # as a rule, they all remember the same
+            shared = mixer.last_x
+            first = shared.expand_as(x[..., 0, :])[..., None, :]  # (*batch, 1, channels)
+            previous = torch.cat([first, x[..., :-1, :]], dim=-2)  # (*batch, time, channels)
+        mixed.append(torch.lerp(previous, x, mixer.weight))
+    for mixer, last in zip(mixers, [x[..., -1, :].clone()] * len(mixers)):  # of a view, all of x would be kept
+        mixer.last_x = last
+    return mixed
 
 
 def remember(memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequence) -> EmbeddingSequence:
-    """A `WKVMemory` at every moment: chunk by chunk, each channel's weights as one matrix.
+    """A `WKVMemory` at every moment: cut into chunks, each channel's weights in a chunk as one matrix.
 
-    Where the weights of a chunk are too far apart for this, the chunk is read token by token.
+    Where the weights in a chunk are too far apart for this, the chunk is read token by token.
     """
-    wide = at_least_float32(keys)
+    time = keys.shape[-2]
+    if time == 1:
+        return step_through(memory, keys, values)
+    whole = max(time - time % CHUNK, min(time, CHUNK))  # what makes whole chunks, or one that is shorter
     with torch.autocast(keys.device.type, enabled=False):  # sums over the past want more than half precision
-        weights, fading = decay_weights(memory, min(CHUNK, keys.shape[-2]), wide)
-        averages = []
-        for k, v in zip(keys.to(wide).split(CHUNK, dim=-2), values.to(wide).split(CHUNK, dim=-2)):
-            average = remember_chunk(memory, k, v, weights, fading)  # (*batch, t, channels)
-            averages.append(step_through(memory, k, v) if average is None else average)
-        return torch.cat(averages, dim=-2).to(keys.dtype)  # (*batch, time, channels)
+        parts = zip(keys.split([whole, time - whole], -2), values.split([whole, time - whole], -2))
+        averages = [remember_chunks(memory, k, v, min(CHUNK, k.shape[-2])) for k, v in parts if k.shape[-2]]
+    return torch.cat(averages, dim=-2) if len(averages) > 1 else averages[0]  # (*batch, time, channels)
 
 
-def remember_chunk(
-    memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequence, weights: Tensor, fading: Tensor
-) -> EmbeddingSequence | None:
-    """One chunk through one matrix product, or None, and nothing remembered, if some weights would vanish.
+def remember_chunks(
+    memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequence, t: int
+) -> EmbeddingSequence:
+    """Chunks of t tokens each, all of them at once. In each, what is remembered from before counts as one token more.
 
-    Weights above the square root of the dtype's largest number are divided by a common factor, which the average does
-    not notice: only so far that nothing overflows, for the smallest weights must not vanish either.
+    Weights are divided by a factor of their chunk, which the average does not notice, so that none overflows.
     """
-    k, v = by_channel(keys), by_channel(values)  # (channels, t, runs)
-    past, scale = open_state(memory, keys[..., 0, :])  # (channels, 1, 2 runs), (channels, 1, runs)
-    room = math.log(torch.finfo(k.dtype).max) / 2  # no key stands further than this above the factor's logarithm
-    top = torch.maximum(k.detach().amax(1, keepdim=True) - room, scale.detach())  # (channels, 1, runs)
-    lightest = (k.detach() - top).amin(dim=(1, 2)) + memory.log_gain.detach().clamp(max=0)  # (channels,)
-    if lightest.min() < math.log(torch.finfo(k.dtype).tiny) + 1:
-        return None
-    t = k.shape[1]
-    weight = exp(k - top)  # (channels, t, runs)
-    new = weights[:, : t + 1, :t] @ torch.cat([weight * v, weight], dim=-1)  # (channels, t + 1, 2 runs)
-    sums = new + fading[:, : t + 1] * (past * exp(scale - top).repeat(1, 1, 2))  # (channels, t + 1, 2 runs)
-    contents, normalizer = sums[:, :t].chunk(2, dim=-1)  # (channels, t, runs)
-    close_state(memory, sums[:, t:], top, keys[..., 0, :].shape)
-    return (contents / normalizer).permute(2, 1, 0).reshape(keys.shape)
+    k, v = by_channel(keys, t), by_channel(values, t)  # (channels, runs, chunks, t)
+    largest = math.log(torch.finfo(k.dtype).max)
+    lowest, highest = k.detach().aminmax(dim=-1)  # (channels, runs, chunks)
+    factor = highest - largest / 4  # (channels, runs, chunks), its logarithm: small weights must not vanish either
+    weight = exp(k - factor[..., None])  # (channels, runs, chunks, t)
+    new = torch.stack([weight * v, weight], dim=1)  # (channels, 2, runs, chunks, t)
+    weights, fading = decay_weights(memory, t, k.dtype)  # (channels, t + 1, t), (channels, t + 1, 1)
+    sums = (new.flatten(1, 3) @ weights[:, t, :, None]).view(new.shape[:-1])  # (channels, 2, runs, chunks)
+    average, log_normalizer = carry(memory, sums, factor, fading[:, t], keys[..., 0, :])  # (channels, runs, chunks + 1)
+    log_past = log_normalizer[..., :-1] - factor  # (channels, runs, chunks)
+    lightest = (lowest - factor).amin(dim=(1, 2)) + memory.log_gain.detach().clamp(max=0)  # (channels,)
+    if lightest.min() < 1 - largest or log_past.max() > largest - 10:  # too far apart
+        read = partial(remember_chunks, t=t) if len(factor[0, 0]) > 1 else step_through
+        return torch.cat([read(memory, k, v) for k, v in zip(keys.split(t, -2), values.split(t, -2))], dim=-2)
+    past = exp(log_past)  # (channels, runs, chunks)
+    past = torch.stack([past * average[..., :-1], past], dim=1)[..., None]  # (channels, 2, runs, chunks, 1)
+    everything = torch.cat([past, new], dim=-1).flatten(1, 3)  # (channels, 2 runs chunks, 1 + t)
+    reads = everything @ torch.cat([fading, weights], dim=-1)[:, :t].mT  # (channels, 2 runs chunks, t)
+    contents, normalizer = reads.view(new.shape).unbind(1)  # (channels, runs, chunks, t)
+    leave(memory, average[..., -1], log_normalizer[..., -1], keys[..., 0, :].shape)
+    return (contents / normalizer).permute(1, 2, 3, 0).reshape(keys.shape).to(keys.dtype)
 
 
-def step_through(memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequence) -> EmbeddingSequence:
-    """The same, token by token: slow, and right for any keys that the memory itself can take."""
-    return torch.stack([memory(k, v) for k, v in zip(keys.unbind(-2), values.unbind(-2))], dim=-2)
+def carry(
+    memory: WKVMemory, sums: Tensor, factor: Tensor, fading: Tensor, like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What is remembered before each chunk, and after the last one.
+
+    Args:
+        sums: each chunk's own contents and normalizer at its end, (channels, 2, runs, chunks).
+        factor: the logarithm of what they are divided by, (channels, runs, chunks).
+        fading: by how much a memory fades in a chunk, (channels, 1).
+        like: one moment, (*batch, channels).
+
+    Returns:
+        The averages, and the logarithms of the normalizers: (channels, runs, chunks + 1) each.
+    """
+    average, log_normalizer = enter(memory, like, factor.dtype)  # (channels, runs) each
+    averages, logs = [average], [log_normalizer]
+    for (contents, normalizer), log in zip((s.unbind(1) for s in sums.unbind(-1)), factor.unbind(-1)):
+        past = fading * exp(log_normalizer - log)  # (channels, runs)
+        contents, normalizer = contents + past * average, normalizer + past  # (channels, runs) each
+        average, log_normalizer = contents / normalizer, normalizer.log() + log  # (channels, runs) each
+        averages.append(average)
+        logs.append(log_normalizer)
+    return torch.stack(averages, dim=-1), torch.stack(logs, dim=-1)
 
 
-def open_state(memory: WKVMemory, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The memory's two sums, divided by a factor: (channels, 1, 2 runs), and the factor's logarithm: (channels, 1, runs)."""
+def step_through(piece: nn.Module, *sequences: EmbeddingSequence) -> EmbeddingSequence:
+    """Any piece at every moment, one after the other: slow, and right for all that the piece itself can take."""
+    return torch.stack([piece(*moment) for moment in zip(*(s.unbind(-2) for s in sequences))], dim=-2)
+
+
+def enter(memory: WKVMemory, like: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The memory's average, and its normalizer's logarithm: (channels, runs) each."""
     if isinstance(memory, StableWKVMemory):
         check_same_batch(memory.log_normalizer, like, empty=-math.inf)
-        state = memory.average, torch.ones_like(memory.average), memory.log_normalizer
+        state = memory.average, memory.log_normalizer
     else:
         check_same_batch(memory.contents, like)
-        state = memory.contents, memory.normalizer, torch.zeros_like(memory.contents)
-    contents, normalizer, scale = (by_channel(s.to(like.dtype).expand_as(like)[..., None, :]) for s in state)
-    return torch.cat([contents, normalizer], dim=-1), scale
+        empty = memory.normalizer == 0
+        state = memory.contents / memory.normalizer.masked_fill(empty, 1), memory.normalizer.log()
+    return tuple(part.to(dtype).expand_as(like).reshape(-1, like.shape[-1]).T for part in state)
 
 
-def close_state(memory: WKVMemory, sums: Tensor, scale: Tensor, shape: torch.Size) -> None:
-    """Put the two sums, divided by a factor with this logarithm, back into the memory."""
-    contents, normalizer = (s[:, 0].T.reshape(shape) for s in sums.chunk(2, dim=-1))  # (*batch, channels)
-    scale = scale[:, 0].T.reshape(shape)  # (*batch, channels)
+def leave(memory: WKVMemory, average: Tensor, log_normalizer: Tensor, shape: torch.Size) -> None:
+    """Put an average and a normalizer's logarithm, (channels, runs) each, back into the memory."""
+    average, log_normalizer = average.T.reshape(shape), log_normalizer.T.reshape(shape)  # (*batch, channels) each
     if isinstance(memory, StableWKVMemory):
-        memory.average, memory.log_normalizer = contents / normalizer, normalizer.log() + scale
+        memory.average, memory.log_normalizer = average, log_normalizer
     else:
-        memory.contents, memory.normalizer = contents * exp(scale), normalizer * exp(scale)
+        normalizer = exp(log_normalizer)  # (*batch, channels)
+        memory.contents, memory.normalizer = average * normalizer, normalizer
 
 
-def by_channel(x: Tensor) -> Tensor:
-    """(*batch, time, channels) to (channels, time, runs): one matrix a channel, for batched matrix products."""
-    return x.reshape(-1, *x.shape[-2:]).permute(2, 1, 0).contiguous()
+def by_channel(x: Tensor, t: int) -> Tensor:
+    """(*batch, time, channels) to (channels, runs, chunks, t), in no less than float32: a matrix for each channel."""
+    chunks = x.to(at_least_float32(x)).reshape(-1, x.shape[-2] // t, t, x.shape[-1])  # (runs, chunks, t, channels)
+    return chunks.permute(3, 0, 1, 2).contiguous()
 
 
 def decay_weights(memory: WKVMemory, t: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

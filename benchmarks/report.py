@@ -1,0 +1,253 @@
+"""The book's page on performance, made of what `field.py` and `book.py` measured.
+
+    python benchmarks/report.py
+
+Reads `benchmarks/results/*.json`; writes `book/performance.md` and its figure, for light and for dark pages. Whatever has
+not been measured yet is left out, and the page says so.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from rwkv_explainer.plots import Paper, Plot, draw
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMETERS_OF_A_BLOCK = 4 + 8 + 1  # matrices of channels x channels: attention, the MLP's two wide ones, its gates
+ROWS = {  # a row's task in the measurements, its name, its unit, whether more is better
+    "first token": ("time to first token", "s", False),
+    "decode": ("decode", "tokens/s", True),
+    "prefill 256": ("prefill of 256", "tokens/s", True),
+    "prefill 1024": ("prefill of 1,024", "tokens/s", True),
+    "load": ("load time", "s", False),
+    "peak memory": ("peak memory", "MB", False),
+}
+TARGETS = {  # ratios to the faster, or the smaller, of the other two
+    ("float32", "decode"): 1.2, ("float32", "prefill 1024"): 1.5, ("float32", "load"): 0.5, ("float32", "peak memory"): 0.8,
+    ("bfloat16", "decode"): 1.6,
+}
+OTHERS = ("rwkv", "transformers")
+Measured = dict[str, dict[str, list[float]]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# numbers
+
+
+def shown(task: str, values: list[float]) -> str:
+    """The median, in the row's unit."""
+    value = statistics.median(values)
+    if task == "peak memory":
+        return f"{value / 1e6:,.0f}"
+    rate = 1 / value if ROWS[task][2] else value
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}"
+
+
+def ratios(measured: Measured, task: str, ours: str, dtype: str) -> list[float]:
+    """Ours to the better of the others in this dtype, in every round; above 1 is more speed, below 1 less time or memory."""
+    others = [measured[f"{name} {dtype}"][task] for name in OTHERS if task in measured.get(f"{name} {dtype}", {})]
+    mine = measured.get(ours, {}).get(task)
+    if not others or not mine:
+        return []
+    pairs = zip(mine, map(min, zip(*others)))
+    return [best / own if ROWS[task][2] else own / best for own, best in pairs]
+
+
+def with_spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else ""
+
+
+def limits(data: dict, dtype: str) -> dict[str, float]:
+    """Tokens a second that this machine's memory and arithmetic allow."""
+    measured, sizes = data["measured"].get(f"limits {dtype}", {}), data["sizes"]
+    if not measured:
+        return {}
+    blocks = sizes["layers"] * PARAMETERS_OF_A_BLOCK * sizes["channels"] ** 2
+    head = sizes["vocabulary"] * sizes["channels"]
+    width = {"float32": 4, "bfloat16": 2}[dtype]
+    bandwidth, rate = (statistics.median(measured[task]) for task in ("bandwidth", "matrix rate"))
+    prefill = {f"prefill {n}": rate / (blocks + head / n) for n in (256, 1024)}
+    return {"decode": bandwidth / (width * (blocks + head)), **prefill}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tables
+
+
+def table_of(data: dict, dtype: str) -> list[str]:
+    """One dtype's table: everyone's medians, our ratio to the better of the others, the target, the machine's limit."""
+    measured, bounds = data["measured"], limits(data, dtype)
+    columns = [f"ours {dtype}", f"ours, compiled {dtype}", f"rwkv {dtype}", f"transformers {dtype}"]
+    columns = [column for column in columns if column in measured]
+    if dtype == "float32" and "ours float64" in measured:
+        columns.append("ours float64")
+    names = [column.removesuffix(f" {dtype}").replace("rwkv", "`rwkv`").replace("ours float64", "ours, float64") for column in columns]
+    lines = ["| | " + " | ".join(names) + " | ratio to the better other | target | limit |", "|---|" + "---:|" * (len(columns) + 3)]
+    for task, (name, unit, more) in ROWS.items():
+        cells = [shown(task, measured[column][task]) if task in measured[column] else "" for column in columns]
+        ratio = ratios(measured, task, f"ours {dtype}", dtype)
+        target = TARGETS.get((dtype, task))
+        wanted = f"{'≥' if more else '≤'} {target}" if target else ""
+        limit = f"{bounds[task]:,.0f}" if task in bounds else ""
+        lines.append(f"| {name}, {unit} | " + " | ".join(cells) + f" | {with_spread(ratio)} | {wanted} | {limit} |")
+    return lines
+
+
+def verdicts(data: dict) -> list[str]:
+    """A sentence for every target that was missed, and one for those reached."""
+    reached, missed = [], []
+    for (dtype, task), target in TARGETS.items():
+        best = {name: ratios(data["measured"], task, f"{name} {dtype}", dtype) for name in ("ours", "ours, compiled")}
+        best = {name: statistics.median(values) for name, values in best.items() if values}
+        if not best:
+            continue
+        more, label = ROWS[task][2], f"{ROWS[task][0]} in {dtype}"
+        ok = {name: value >= target if more else value <= target for name, value in best.items()}
+        words = ", ".join(f"{value:.2f}{' compiled' if 'compiled' in name else ''}" for name, value in best.items())
+        (reached if ok.get("ours") else missed).append(f"{label} ({words}, target {'≥' if more else '≤'} {target})")
+    return [f"- Reached: {'; '.join(reached) or 'none'}.", f"- Short: {'; '.join(missed) or 'none'}."]
+
+
+def in_words(data: dict) -> str:
+    m, sizes = data["machine"], data["sizes"]
+    return (f"Measured on {m['processor']} with {m['cores']} cores, {m['threads']} thread{'s' if m['threads'] > 1 else ''} each; "
+            f"Python {m['python']}, PyTorch {m['torch']}, rwkv {m['rwkv']}, transformers {m['transformers']}. The model: "
+            f"{sizes['layers']} × {sizes['channels']}, {sizes['vocabulary']:,} tokens, random numbers. Numbers are medians of "
+            f"{data['rounds']} rounds; ratios are medians of the rounds' own ratios, with the lowest and the highest.")
+
+
+def table_of_book(book: dict) -> list[str]:
+    """How long the book takes, and how heavy its pages are."""
+    s = book["stages"]
+    lines = ["| stage | seconds |", "|---|---:|"]
+    lines += [f"| {name} | {s[key]:,.0f} |" for key, name in (
+        ("install", "install, from a clean checkout"), ("execute", "execute all chapters"), ("render", "render all pages"),
+        ("rebuild", "build again after one chapter changed"),
+    ) if key in s]
+    if book.get("chapters"):
+        lines += ["", "| chapter | seconds to run | page, KB |", "|---|---:|---:|"]
+        lines += [f"| {c['title']} | {c['seconds']:,.1f} | {c['bytes'] / 1000:,.0f} |" for c in book["chapters"]]
+    return lines
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# figure
+
+
+def plot_ratios(data: dict) -> Plot:
+    """Speed beside the faster of the other two, where 1 is as fast, for decode and prefill."""
+    bars = []
+    for dtype in ("float32", "bfloat16"):
+        for task in ("decode", "prefill 256", "prefill 1024"):
+            for name in ("ours", "ours, compiled"):
+                values = ratios(data["measured"], task, f"{name} {dtype}", dtype)
+                if values and (name == "ours" or task == "decode"):
+                    bars.append((f"{ROWS[task][0]}, {dtype}{', compiled' if 'compiled' in name else ''}", values))
+
+    def paint(figure: Figure, paper: Paper) -> None:
+        axes = figure.subplots()
+        for y, (name, values) in enumerate(bars):
+            middle = statistics.median(values)
+            axes.barh(y, middle, color=paper.hues[0], height=0.6)
+            axes.plot([min(values), max(values)], [y, y], color=paper.ink, linewidth=1.5)
+        axes.axvline(1, color=paper.hues[1], linewidth=1.5)
+        axes.set_yticks(range(len(bars)), [name for name, _ in bars])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set(xlabel="speed, as a multiple of the faster of the other two", xlim=(0, None))
+
+    words = "; ".join(f"{name}: {statistics.median(values):.2f}" for name, values in bars)
+    return draw(paint, f"Bars of our speed as a multiple of the faster of the other two. {words}.", (7.2, 0.6 + 0.36 * len(bars)))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# page
+
+
+PAGE = """# Performance
+
+How fast is a package that is written to be read? We put it beside the two that others use: the architecture's own
+`rwkv`, and the RWKV in transformers. All three load the same random checkpoint in the shape of the 169M, live in
+processes of their own, and take turns, round by round, so that whatever else the machine does hits all alike.
+
+{machine}
+
+{figure}
+
+**Decode** writes token by token. Each token needs every matrix once, so the memory's pace is the limit: the bytes of all
+matrices over the bandwidth, measured in the same run as the time that one sum over 256 MB takes. **Prefill** reads a text
+at once; its limit is the multiply-adds over the rate of one large product, measured in the same run. These two measures are taken with plain
+PyTorch calls, so a row can come out a little above its limit. **Time to first token** is loading plus reading {prompt} tokens, in a process that has imported its
+libraries. **Peak memory** is the most that a process held while it loaded, read 1,024 tokens and wrote {decoded}, its
+libraries included.
+
+## float32
+
+{float32}
+
+## bfloat16
+
+{bfloat16}
+
+## What helped, and what did not
+
+{verdicts}
+
+{notes}
+
+## The book itself
+
+{book}
+
+`make bench` measures the models, `make booktimes` the book; both make this page.
+"""
+
+NOTES = """\
+- In float32, the processor spends nearly all its time in matrix products. PyTorch hands them to one library and has
+  another one on board, oneDNN; on the machine above it was the faster one for single vectors and for whole texts.
+  `products.py` takes it where no gradients are asked for.
+- The memory reads all chunks of a text in one batched product for each channel, each chunk scaled by its own largest
+  key. Only a small sum is carried from chunk to chunk.
+- Key, value and receptance have different inputs, since each has a mixer of its own. Joining their three products into
+  one would need the same input, or twice the arithmetic. We did not.
+- `products.compile_steps()` multiplies single vectors by code that `torch.compile` makes. It needs a C++ compiler and some
+  seconds at the first step; nothing in the book needs it. In bfloat16 it helps the most, because the library's product of
+  a matrix and one vector rearranges the whole matrix first.
+- Loading maps the file into memory and reads nothing until it is needed: so the first token pays for it."""
+
+
+def write_page(results: Path, book_folder: Path) -> None:
+    field, book = (json.loads(path.read_text()) if path.exists() else None for path in (results / "field.json", results / "book.json"))
+    not_yet = "*Not measured yet.*"
+    parts = {"book": "\n".join(table_of_book(book)) if book else not_yet, "notes": NOTES, "prompt": 32, "decoded": 16}
+    if field:
+        plot = plot_ratios(field)
+        for paper, svg in (("light", plot.light), ("dark", plot.dark)):
+            (book_folder / f"performance-{paper}.svg").write_bytes(svg)
+        parts["figure"] = "\n\n".join(
+            f"```{{image}} performance-{paper}.svg\n:class: only-{paper}\n:alt: {plot.alt}\n```" for paper in ("light", "dark")
+        )
+        parts |= {dtype: "\n".join(table_of(field, dtype)) for dtype in ("float32", "bfloat16")}
+        parts |= {"machine": in_words(field), "verdicts": "\n".join(verdicts(field) + failed(field))}
+    else:
+        parts |= dict.fromkeys(("figure", "verdicts"), "") | dict.fromkeys(("machine", "float32", "bfloat16"), not_yet)
+    (book_folder / "performance.md").write_text(PAGE.format(**parts), encoding="utf-8")
+
+
+def failed(data: dict) -> list[str]:
+    return [f"- {name} did not run: `{error}`" for name, error in data["failed"].items()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--book", type=Path, default=ROOT / "book", help="the folder that the page goes to")
+    args = parser.parse_args()
+    write_page(args.results, args.book)
+
+
+if __name__ == "__main__":
+    main()

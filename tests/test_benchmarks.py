@@ -1,0 +1,103 @@
+"""The benchmarks run, compare equals with equals, and end with a table."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+report = script("report")
+
+
+def times(decode, prefill=1.0):
+    """What `field.py` writes about one contestant, two rounds long."""
+    slow = {"load": [1.0, 3.0], "first token": [2.0, 2.0], "peak memory": [1e9, 1e9]}
+    return slow | {"decode": decode, "prefill 256": [prefill] * 2, "prefill 1024": [prefill] * 2}
+
+
+@pytest.fixture
+def measured():
+    return {
+        "machine": {"processor": "abacus", "cores": 2, "threads": 1, "python": "3", "torch": "2", "rwkv": "0", "transformers": "5"},
+        "sizes": {"layers": 12, "channels": 768, "vocabulary": 50277}, "rounds": 2, "failed": {"rwkv bfloat16": "KeyError: 'x'"},
+        "measured": {
+            "ours float32": times([0.01, 0.04]), "rwkv float32": times([0.03, 0.05]),
+            "transformers float32": times([0.02, 0.10]), "ours bfloat16": times([0.01, 0.01]),
+            "transformers bfloat16": times([0.03, 0.03]),
+            "limits float32": {"bandwidth": [522e8, 522e8], "matrix rate": [131e9, 131e9]},
+        },
+    }
+
+
+def test_a_quick_run_ends_with_a_table(tmp_path):
+    """All three, in processes of their own, on a small checkpoint: the run refuses to compare models that differ."""
+    names = ["ours float32", "ours float64", "rwkv float32", "transformers float32"]
+    command = [sys.executable, BENCHMARKS / "field.py", "--quick", "--rounds", "1", "--threads", "1", "--out", tmp_path / "field.json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, "--only", *names], env=environment, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    field = json.loads((tmp_path / "field.json").read_text())
+    assert field["failed"] == {}
+    for name in names:
+        assert field["measured"][name].keys() == report.ROWS.keys(), name
+        assert all(value > 0 for values in field["measured"][name].values() for value in values)
+    assert max(field["distance"].values()) < 1e-3
+    report.write_page(tmp_path, tmp_path)
+    page = (tmp_path / "performance.md").read_text()
+    for row, *_ in report.ROWS.values():
+        cells = re.search(rf"^\| {re.escape(row)}, .*$", page, re.MULTILINE)[0].strip("| ").split(" | ")
+        assert len(cells) >= 6 and all(re.match(r"[\d,.]+", cell) for cell in cells[1:6]), cells
+
+
+def test_ratios_are_taken_round_by_round_to_the_better_of_the_others(measured):
+    found = measured["measured"]
+    assert report.ratios(found, "decode", "ours float32", "float32") == pytest.approx([2.0, 1.25])
+    assert report.ratios(found, "load", "ours float32", "float32") == [1.0, 1.0]
+    assert report.ratios(found, "decode", "ours bfloat16", "bfloat16") == pytest.approx([3.0, 3.0])
+    assert report.ratios(found, "decode", "ours, compiled float32", "float32") == []
+
+
+def test_limits_are_those_of_the_matrices_that_a_token_passes(measured):
+    matrices = 12 * (4 * 768**2 + 2 * 768 * 3072 + 768**2)
+    limits = report.limits(measured, "float32")
+    assert limits["decode"] == pytest.approx(522e8 / (4 * (matrices + 50277 * 768)))
+    assert limits["prefill 1024"] == pytest.approx(131e9 / (matrices + 50277 * 768 / 1024))
+    assert report.limits(measured, "bfloat16") == {}
+
+
+def test_the_page_says_what_was_reached_what_was_not_and_what_did_not_run(measured, tmp_path):
+    (tmp_path / "field.json").write_text(json.dumps(measured))
+    (tmp_path / "book.json").write_text(json.dumps({
+        "stages": {"install": 61.0, "execute": 300.4, "render": 40.0, "rebuild": 50.0},
+        "chapters": [{"title": "Training", "seconds": 120.5, "bytes": 345678}],
+    }))
+    report.write_page(tmp_path, tmp_path)
+    page = (tmp_path / "performance.md").read_text()
+    assert re.search(r"Reached: decode in float32 \(1\.62.*decode in bfloat16 \(3\.00", page)
+    assert re.search(r"Short: prefill of 1,024 in float32 \(1\.00, target ≥ 1\.5\); load time", page)
+    assert "rwkv bfloat16 did not run: `KeyError: 'x'`" in page
+    assert "abacus" in page and "1.62 (1.25 to 2.00) | ≥ 1.2 | 100 |" in page
+    assert "| execute all chapters | 300 |" in page and "| Training | 120.5 | 346 |" in page
+    for paper in ("light", "dark"):
+        assert (tmp_path / f"performance-{paper}.svg").read_text().count("<svg") == 1
+        assert f"performance-{paper}.svg" in page
+
+
+def test_without_measurements_the_page_says_so(tmp_path):
+    report.write_page(tmp_path, tmp_path)
+    assert (tmp_path / "performance.md").read_text().count("*Not measured yet.*") == 4
