@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, exp, nn, sigmoid
 
 from rwkv_explainer.model import (
-    RWKVLM, AttentionBlock, GatedMLP, Mixer, Piece, RWKVBlock, StableWKVMemory, Unembedding, WKVMemory,
-    at_least_float32, check_same_batch, check_token,
+    RWKVLM, AttentionBlock, GatedMLP, Mixer, Piece, RWKVBlock, SquaredReLU, StableWKVMemory, Unembedding,
+    WKVMemory, at_least_float32, check_same_batch, check_token,
 )
 from rwkv_explainer.products import linear
 from rwkv_explainer.shapes import EmbeddingSequence, LogitSequence, TokenIds
@@ -94,9 +94,16 @@ def read_block(block: RWKVBlock, x: EmbeddingSequence) -> EmbeddingSequence:
 def read_gated_mlp(mlp: GatedMLP, x: EmbeddingSequence) -> EmbeddingSequence:
     """A `GatedMLP` at every moment of (*batch, time, channels)."""
     mixed, mixed_for_gates = mix(x, mlp.mlp_mixer, mlp.receptance_mixer)  # (*batch, time, channels) each
-    latents = mlp.nonlinearity(linear(mlp.key, mixed))  # (*batch, time, hidden)
+    latents = squared_relu(mlp.nonlinearity, linear(mlp.key, mixed))  # (*batch, time, hidden)
     gates = sigmoid(linear(mlp.receptance, mixed_for_gates))  # (*batch, time, channels)
     return gates * linear(mlp.value, latents)  # (*batch, time, channels)
+
+
+def squared_relu(piece: nn.Module, x: Tensor) -> Tensor:
+    """The nonlinearity, which is four times as wide as all else: in place, where nobody asks for x any more."""
+    if type(piece) is not SquaredReLU or piece._forward_hooks or piece._forward_pre_hooks or torch.is_grad_enabled():
+        return piece(x)
+    return x.relu_().square_()
 
 
 def read_attention(attention: AttentionBlock, x: EmbeddingSequence) -> EmbeddingSequence:
@@ -138,9 +145,7 @@ def remember(memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequen
     return torch.cat(averages, dim=-2) if len(averages) > 1 else averages[0]  # (*batch, time, channels)
 
 
-def remember_chunks(
-    memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequence, t: int
-) -> EmbeddingSequence:
+def remember_chunks(memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequence, t: int) -> EmbeddingSequence:
     """Chunks of t tokens each, all of them at once. In each, what is remembered from before counts as one token more.
 
     Weights are divided by a factor of their chunk, which the average does not notice, so that none overflows.
@@ -151,9 +156,9 @@ def remember_chunks(
     factor = highest - largest / 4  # (channels, runs, chunks), its logarithm: small weights must not vanish either
     weight = exp(k - factor[..., None])  # (channels, runs, chunks, t)
     new = torch.stack([weight * v, weight], dim=1)  # (channels, 2, runs, chunks, t)
-    weights, fading = decay_weights(memory, t, k.dtype)  # (channels, t + 1, t), (channels, t + 1, 1)
-    sums = (new.flatten(1, 3) @ weights[:, t, :, None]).view(new.shape[:-1])  # (channels, 2, runs, chunks)
-    average, log_normalizer = carry(memory, sums, factor, fading[:, t], keys[..., 0, :])  # (channels, runs, chunks + 1)
+    weights = decay_weights(memory, t, k.dtype)  # (channels, t + 1, 1 + t)
+    sums = (new.flatten(1, 3) @ weights[:, t, 1:, None]).view(new.shape[:-1])  # (channels, 2, runs, chunks)
+    average, log_normalizer = carry(memory, sums, factor, weights[:, t, :1], keys[..., 0, :])  # (channels, runs, chunks + 1)
     log_past = log_normalizer[..., :-1] - factor  # (channels, runs, chunks)
     lightest = (lowest - factor).amin(dim=(1, 2)) + memory.log_gain.detach().clamp(max=0)  # (channels,)
     if lightest.min() < 1 - largest or log_past.max() > largest - 10:  # too far apart
@@ -162,15 +167,13 @@ def remember_chunks(
     past = exp(log_past)  # (channels, runs, chunks)
     past = torch.stack([past * average[..., :-1], past], dim=1)[..., None]  # (channels, 2, runs, chunks, 1)
     everything = torch.cat([past, new], dim=-1).flatten(1, 3)  # (channels, 2 runs chunks, 1 + t)
-    reads = everything @ torch.cat([fading, weights], dim=-1)[:, :t].mT  # (channels, 2 runs chunks, t)
+    reads = everything @ weights[:, :t].mT  # (channels, 2 runs chunks, t)
     contents, normalizer = reads.view(new.shape).unbind(1)  # (channels, runs, chunks, t)
     leave(memory, average[..., -1], log_normalizer[..., -1], keys[..., 0, :].shape)
     return (contents / normalizer).permute(1, 2, 3, 0).reshape(keys.shape).to(keys.dtype)
 
 
-def carry(
-    memory: WKVMemory, sums: Tensor, factor: Tensor, fading: Tensor, like: Tensor
-) -> tuple[Tensor, Tensor]:
+def carry(memory: WKVMemory, sums: Tensor, factor: Tensor, fading: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """What is remembered before each chunk, and after the last one.
 
     Args:
@@ -226,15 +229,14 @@ def by_channel(x: Tensor, t: int) -> Tensor:
     return chunks.permute(3, 0, 1, 2).contiguous()
 
 
-def decay_weights(memory: WKVMemory, t: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """How much token j counts when token i reads, and how much the state before the chunk does, without the keys.
+def decay_weights(memory: WKVMemory, t: int, dtype: torch.dtype) -> Tensor:
+    """How much a reader of a chunk weighs what it reads, the keys left out: (channels, t + 1, 1 + t).
 
-    Returns:
-        weights: (channels, t + 1, t), row i for the reader, column j for what is read; row t is what comes after.
-        fading: (channels, t + 1, 1), the factor by which the state has faded when token i reads it.
+    Row i is for the reader of token i, row t for one who comes after the chunk. Column 0 is for all that was remembered
+    before, column 1 + j for token j. Down each diagonal the age is the same: rows are windows on one line of weights.
     """
-    rate = exp(memory.log_decay.to(dtype))[:, None, None]  # (channels, 1, 1)
-    i, j = torch.arange(t + 1, device=rate.device)[:, None], torch.arange(t, device=rate.device)  # (t + 1, 1), (t,)
-    past = torch.where(j < i, exp(-rate * (i - 1 - j).clamp(min=0)), 0)  # (channels, t + 1, t)
-    weights = torch.where(j == i, exp(memory.log_gain.to(dtype))[:, None, None], past)  # (channels, t + 1, t)
-    return weights, exp(-rate * i)
+    rate = exp(memory.log_decay.to(dtype))[:, None]  # (channels, 1)
+    fading = exp(-rate * torch.arange(t, -1, -1, device=rate.device))  # (channels, t + 1), from the oldest to the newest
+    now = exp(memory.log_gain.to(dtype))[:, None]  # (channels, 1)
+    line = torch.cat([fading, now, torch.zeros_like(fading[:, 2:])], dim=1)  # (channels, 2 t + 1); the future is nothing
+    return line.unfold(1, t + 1, 1).flip(1)  # (channels, t + 1, 1 + t)

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from rwkv_explainer import parallel
+from rwkv_explainer import atlas, parallel
+from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.model import RWKVLM, RWKVConfig, StableWKVMemory, WKVMemory
 
 CHANNELS = 4
@@ -120,3 +122,16 @@ def test_a_stabilized_model_is_the_same_model():
     model.restore(kept)
     with pytest.raises(ValueError, match="clear_buffers"):
         model(torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize("mode", ["stepped", "read"])
+def test_float32_stays_beside_float64_over_4096_tokens(mode):
+    """The bundled model on a text of real sentences: rounding does not add up, in either mode."""
+    random, tokenizer = np.random.default_rng(0), load_pretrained()[1]
+    ids = torch.tensor(tokenizer.encode(atlas.sample_text(random, 600)).ids)[:4096]
+    assert len(ids) == 4096
+    narrow, exact = (load_pretrained(dtype=dtype)[0] for dtype in (torch.float32, torch.float64))
+    for part in ids.split(256):
+        expected = exact.read(part)  # (256, vocabulary)
+        got = narrow.read(part) if mode == "read" else torch.stack([narrow(token) for token in part.tolist()])
+        assert (got.double() - expected).abs().max() < 1e-4
