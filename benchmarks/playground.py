@@ -36,7 +36,7 @@ READY = "document.querySelector('.rwkv-playground .pg-status').textContent.inclu
 
 
 def measure(browser, address: str, throttle: int, before: str) -> dict[str, float]:
-    """One page: seconds from the click to the first text read, median milliseconds a token, and bytes."""
+    """One page: seconds from the click to the first text read, milliseconds a token, and bytes."""
     context = browser.new_context()
     page = context.new_page()
     if before:
@@ -56,18 +56,19 @@ def measure(browser, address: str, throttle: int, before: str) -> dict[str, floa
     page.wait_for_function(READY, timeout=600_000)
     seconds = time.perf_counter() - start
     page.evaluate(STEPS, 10)  # let the engine compile what it will
-    milliseconds = statistics.median(page.evaluate(STEPS, 40))
+    times = page.evaluate(STEPS, 40)
     context.close()
-    return {"load": seconds, "token": milliseconds, "page": sizes[False], "model": sizes[True]}
+    tokens = {"token": statistics.median(times), "best": min(times)}
+    return tokens | {"load": seconds, "page": sizes[False], "model": sizes[True]}
 
 
 def table(found: dict[tuple[str, int], dict[str, float]]) -> str:
     """The figures as Markdown."""
-    columns = "arithmetic | processor slowed | ms a token | load the model, s | page, MB | model, MB"
-    lines = [f"| {columns} |", "|---" * 6 + "|"]
+    columns = "arithmetic | processor slowed | ms a token, median | fastest | load the model, s | page, MB | model, MB"
+    lines = [f"| {columns} |", "|---" * 7 + "|"]
     for (kind, throttle), figures in found.items():
-        lines.append(f"| {kind} | {throttle} × | {figures['token']:.1f} | {figures['load']:.1f} "
-                     f"| {figures['page'] / 1e6:.1f} | {figures['model'] / 1e6:.1f} |")
+        lines.append(f"| {kind} | {throttle} × | {figures['token']:.1f} | {figures['best']:.1f} "
+                     f"| {figures['load']:.1f} | {figures['page'] / 1e6:.1f} | {figures['model'] / 1e6:.1f} |")
     return "\n".join(lines)
 
 
@@ -85,8 +86,9 @@ def main() -> None:
         version = browser.version
         browser.close()
     words = (f"Chromium {version}, {platform.machine()}, {os.cpu_count()} cores, load average at the end "
-             f"{os.getloadavg()[0]:.0f}; served from the same machine; the median of 40 tokens. The page's bytes "
-             "include the theme's. Everything is counted as it lies on the disk, without compression.")
+             f"{os.getloadavg()[0]:.0f}; served from the same machine; of 40 tokens. Where the machine has other work "
+             "to do, the fastest is nearer to what it can do. The page's bytes include the theme's. Everything is counted "
+             "as it lies on the disk, without compression.")
     print(f"{table(found)}\n\n{words}")
     if args.write:
         (ROOT / "benchmarks" / "playground.md").write_text(f"{table(found)}\n\n{words}\n", encoding="utf-8")

@@ -234,7 +234,8 @@ def page(browser, built_book):
 
 
 def read(page, text: str) -> None:
-    """Type a text and have it read, by a model that is loaded if need be."""
+    """Type a text and have it read, by a model that is loaded if need be, however slow the machine is."""
+    page.set_default_timeout(300_000)
     page.get_by_label("Text", exact=True).fill(text)
     page.evaluate("document.querySelector('.rwkv-playground .pg-status').textContent = ''")
     page.locator(".rwkv-playground .pg-main").click()

@@ -86,7 +86,7 @@ def everything() -> tuple[dict, bytes, list[dict]]:
     tensors, data = pack(weights)
     log_decays = [block.attention.memory.log_decay for block in model.blocks]
     rates = torch.stack(log_decays).exp().float()  # (layers, channels)
-    texts = [{"text": example["text"], "subject": "trace" in example} for example in examples]
+    texts = [{"text": example["text"], "subject": example.get("trace", {}).get("subject")} for example in examples]
     return {"sizes": vars(model.config), "tensors": tensors, "rates": encoded(rates), "noiseScale": scale,
             "trace": TRACE, "examples": texts}, data, examples
 

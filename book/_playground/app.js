@@ -666,11 +666,7 @@
     const { made, trace } = await exampleRun(i);
     parts.text.value = made.text;
     if (model)
-      return readText(
-        made.moments.slice(made.prompt).map(({ token }) => token),
-        at,
-        trace?.subject,
-      );
+      return readText(made.moments.slice(made.prompt).map(({ token }) => token), at);
     show(made, at ?? made.prompt - 1, trace?.subject);
     if (trace)
       run.trace = {
@@ -776,7 +772,8 @@
         waited += performance.now() - before;
       }
       const each = (performance.now() - start - waited) / whole.length;
-      show(made, at ?? tokens.length - 1, subject);
+      const known = manifest.examples.find(({ text }) => text === made.text);
+      show(made, at ?? tokens.length - 1, subject ?? known?.subject);
       const cut = ids.length > MOST_TOKENS ? ` Only the first ${MOST_TOKENS} of ${ids.length} tokens were read.` : "";
       say(
         `Read ${whole.length} tokens in your browser, ${each.toFixed(each < 10 ? 1 : 0)} ms each, ` +
@@ -923,15 +920,8 @@
       return readText(...details);
     }
     await pickExample(Math.max(i, 0), i >= 0 ? at : undefined);
-    if (
-      text &&
-      (i < 0 ||
-        wrote.join() !==
-          run.moments
-            .slice(run.prompt)
-            .map(({ token }) => token)
-            .join())
-    ) {
+    const shown = run.moments.slice(run.prompt).map(({ token }) => token);
+    if (text && (i < 0 || (wrote.length && wrote.join() !== shown.join()))) {
       parts.text.value = text;
       say("This address asks for a text that has to be read by the model. Load it to see.");
       history.replaceState(null, "", `#${said}`);
