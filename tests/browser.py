@@ -29,6 +29,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
          "/Applications/Chromium.app/Contents/MacOS/Chromium")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost")
+PATIENCE = 180_000  # milliseconds that a step may take: machines stall
 # Equations are set and fonts are there, and then all that waits for its turn has had one.
 SETTLED = """async () => {
     await window.MathJax?.startup?.promise;
@@ -101,6 +102,7 @@ def visit(
         AssertionError: on leaving, naming every error in the console, every failed request and every one that left.
     """
     opened = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **context)
+    opened.set_default_timeout(PATIENCE)
     page = opened.new_page()
     wrong = listen(page, address.partition("?")[0].rpartition("/")[0])
     try:

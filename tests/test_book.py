@@ -15,6 +15,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from execution_cache import CHOSEN_MODEL, chosen_model, fingerprint
+from filelock import FileLock
 from jupyter_cache import get_cache
 
 import rwkv_explainer.model
@@ -29,7 +30,9 @@ def make_html(root: Path, **variables: str) -> str:
     """Build the book in `root` with the Python that runs this test, and return what the build said."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | variables
     command = ["make", "--no-print-directory", "html", f"VENV={sys.prefix}"]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    (root / "_build").mkdir(exist_ok=True)
+    with FileLock(root / "_build/.lock"):  # nobody copies a book that is being built
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -49,6 +49,7 @@ function showLarge(drawing, figure) {
   dialog.addEventListener("keydown", event => {
     if (event.key === "+" || event.key === "=") resize(1.25);
     if (event.key === "-") resize(0.8);
+    if (event.key === "Escape") dialog.close(); // the theme keeps this key from the browser
   });
   dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => { dialog.remove(); figure.querySelector(".zoom-open").focus(); });

@@ -1,0 +1,190 @@
+"""Every page of the built book in a real browser: it is quiet, whole, fits every window, and can be used by keyboard.
+
+`visit` fails a test whenever a page writes an error to the console, misses a file, or asks for anything from elsewhere.
+"""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+from browser import visit
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parents[1]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+ENTRIES = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+CHAPTERS = [name for name in ENTRIES if (ROOT / "book" / f"{name}.ipynb").exists()]
+PAGES = [TOC["root"], *ENTRIES, "genindex", "search"]
+HEAVIEST = 1_500_000  # bytes that a chapter may take besides the files that all pages share
+AXE_SKIPS = {"exclude": [["article svg"], ["mjx-container"]]}  # drawings and equations: thousands of tiny elements
+
+# What the page itself weighs, and what only it loads; the files that all pages share lie in _static.
+WEIGHTS = """() => Object.fromEntries([...performance.getEntriesByType("navigation"),
+    ...performance.getEntriesByType("resource")].filter(e => !e.name.includes("/_static/") && !e.name.startsWith("data:"))
+    .map(e => [e.name, e.decodedBodySize]))"""
+
+# Elements that reach beyond the window and do not lie in a box that scrolls or hides what is too wide.
+STICKING_OUT = """() => {
+    const clipped = e => e && e !== document.body &&
+        (getComputedStyle(e).overflowX !== "visible" || getComputedStyle(e).position === "fixed"
+         || clipped(e.parentElement));
+    return [...document.body.querySelectorAll("*")]
+        .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !clipped(e.parentElement) && !clipped(e))
+        .map(e => e.outerHTML.slice(0, 120)).slice(0, 3);
+}"""
+
+# The smallest text in a figure, as it stands on the page, in CSS pixels. Figures are pictures: their text is not.
+SMALLEST_TEXT = """() => [...document.querySelectorAll(".rwkv-graph svg")].flatMap(svg => {
+    const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+    return [...svg.querySelectorAll("text")].map(t => parseFloat(getComputedStyle(t).fontSize) * scale);
+}).concat([...document.querySelectorAll(".rwkv-figure img")].filter(i => i.offsetWidth).map(
+    i => 10 * 96 / 72 * i.offsetWidth / i.naturalWidth)).reduce((a, b) => Math.min(a, b), 99)"""
+
+
+def switch(page: Page, scheme: str, width: int) -> None:
+    """Resize the window, and choose light or dark as the button of that name does."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate("scheme => Object.assign(document.documentElement.dataset, {mode: scheme, theme: scheme})", scheme)
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == scheme
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_fits_every_window(browser, site, name, record_property):
+    """Phone, tablet and desk, light and dark: nothing is cut off, no text in a figure is too small, nothing too heavy."""
+    with visit(browser, f"{site}/{name}.html") as page:
+        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+        record_property("first paint", (name, paint))  # reported, never judged: machines differ
+        assert sum(page.evaluate(WEIGHTS).values()) <= HEAVIEST, page.evaluate(WEIGHTS)
+        for scheme, width in product(("light", "dark"), (1440, 768, 360)):
+            switch(page, scheme, width)
+            over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert (over, page.evaluate(STICKING_OUT)) == (0, []), f"{scheme}, {width} px"
+        assert page.evaluate(SMALLEST_TEXT) >= 9, "pixels, on a phone"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_accessible(browser, site, name):
+    """axe-core finds nothing serious: contrast, landmarks, names, roles, order. Its notes on lesser things may stay."""
+    told = []
+    with visit(browser, f"{site}/{name}.html") as page:
+        for scheme, width in (("light", 1440), ("dark", 360)):
+            switch(page, scheme, width)
+            page.wait_for_timeout(500)  # colours change gradually
+            found = Axe().run(page, AXE_SKIPS, {"resultTypes": ["violations"], "preload": False}).response["violations"]
+            told += [(scheme, width, f["id"], len(f["nodes"]), [node["html"][:160] for node in f["nodes"][:4]])
+                     for f in found if f["impact"] in ("serious", "critical")]
+    assert told == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_opens_from_a_file(browser, built_book, name):
+    """As by a double click, in a folder that was copied elsewhere: equations are set, pictures are there."""
+    with visit(browser, f"{built_book.as_uri()}/{name}.html") as page:
+        equations = page.locator("article .math").count()
+        assert page.locator("article .math mjx-container").count() >= equations
+        assert page.locator("mjx-merror").count() == 0
+        assert page.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).length") == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# by keyboard
+
+
+def focused(page: Page, what: str = "e => e.outerHTML.slice(0, 200)") -> str:
+    return page.evaluate(f"({what})(document.activeElement)")
+
+
+def tab_until(page: Page, selector: str, limit: int = 150) -> None:
+    """Press Tab until an element of this kind has the focus, and assert that it can then be seen."""
+    for _ in range(limit):
+        page.keyboard.press("Tab")
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            break
+    else:
+        pytest.fail(f"no {selector} within {limit} steps; the last was {focused(page)}")
+    page.wait_for_timeout(400)  # what appears does so in a third of a second
+    assert page.evaluate("document.activeElement.checkVisibility({opacityProperty: true, visibilityProperty: true})")
+
+
+def test_first_step_skips_to_the_text(browser, site):
+    with visit(browser, f"{site}/{CHAPTERS[0]}.html") as page:
+        page.keyboard.press("Tab")
+        assert "Skip to main content" in focused(page)
+        page.keyboard.press("Enter")
+        assert page.url.endswith("#main-content")
+        tab_until(page, "article a, article button, main button, main a", limit=1)
+
+
+def test_keyboard_reaches_everything(browser, site):
+    """Search, the list of chapters, the switch of colours, and the buttons that copy code."""
+    with visit(browser, f"{site}/{CHAPTERS[0]}.html", permissions=["clipboard-read", "clipboard-write"]) as page:
+        tab_until(page, ".search-button__button")
+        tab_until(page, f"nav a[href='{CHAPTERS[1]}.html']")
+        tab_until(page, ".theme-switch-button")
+        before = page.evaluate("document.documentElement.dataset.mode")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.documentElement.dataset.mode") != before
+        tab_until(page, "button.copybtn")
+        page.keyboard.press("Enter")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied.strip() and copied.strip() in page.locator("article .highlight pre").first.inner_text()
+
+
+def test_search_opens_by_keyboard(browser, site):
+    with visit(browser, f"{site}/{CHAPTERS[0]}.html") as page:
+        page.keyboard.press("Control+k")
+        page.keyboard.type("residual")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/search.html?q=residual*")
+        page.locator("#search-results a").first.wait_for()
+
+
+def test_graph_opens_large(browser, site, built_book):
+    """A button beside each drawing, by keyboard: it opens over the page, plus makes it larger, Escape closes it."""
+    name = next(c for c in CHAPTERS if 'class="rwkv-graph"' in (built_book / f"{c}.html").read_text("utf-8"))
+    with visit(browser, f"{site}/{name}.html", width=360) as page:
+        assert page.locator(".zoom-open").count() == page.locator("figure.rwkv-graph").count()
+        tab_until(page, ".zoom-open")
+        page.keyboard.press("Enter")
+        drawing = page.locator("dialog[open] svg")
+        before = drawing.bounding_box()["width"]
+        page.keyboard.press("+")
+        assert drawing.bounding_box()["width"] > before
+        page.keyboard.press("Escape")
+        page.locator("dialog.zoom").wait_for(state="detached")
+        assert "zoom-open" in focused(page)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# search
+
+
+def words_of_its_own(built_book: Path) -> dict[str, str]:
+    """For each chapter, a long word of its text that the fewest other chapters have."""
+    texts = {}
+    for chapter in CHAPTERS:
+        page = BeautifulSoup((built_book / f"{chapter}.html").read_text("utf-8"), "html.parser")
+        prose = " ".join(paragraph.get_text(" ") for paragraph in page.select("article p"))
+        texts[chapter] = set(re.findall(r"\b[a-z]{7,12}\b", prose))
+    return {
+        chapter: min(sorted(words), key=lambda word: sum(word in other for other in texts.values()))
+        for chapter, words in texts.items()
+    }
+
+
+@pytest.mark.parametrize("how", ["http", "file"])
+def test_search_finds_a_word_of_each_chapter(browser: Browser, site: str, built_book: Path, how: str):
+    book = site if how == "http" else built_book.as_uri()
+    missing = {}
+    with visit(browser, f"{book}/search.html") as page:
+        for chapter, word in words_of_its_own(built_book).items():
+            page.locator("#search-results").evaluate("(e, word) => { e.replaceChildren(); Search.performSearch(word) }", word)
+            page.locator("#search-results .search-summary").filter(has_text="page").wait_for()  # it counts at the end
+            found = page.locator("#search-results a").evaluate_all("links => links.map(a => a.getAttribute('href'))")
+            if not any(link.startswith(f"{chapter}.html") for link in found):
+                missing[chapter] = word, found
+    assert missing == {}
