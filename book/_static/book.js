@@ -63,5 +63,5 @@ function showLarge(drawing, figure) {
 
 addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article .rwkv-graph").forEach(offerZoom);
-  new ResizeObserver(markScrollers).observe(document.querySelector("article"));
+  new ResizeObserver(markScrollers).observe(document.body);
 });
