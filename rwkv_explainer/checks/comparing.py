@@ -37,7 +37,7 @@ def dict_difference(expected: dict, got: Any, name: str, tolerance: float, revea
     if not isinstance(got, dict):
         return f"{name} should be a dict, yours is {kind(got)}"
     if got.keys() != expected.keys():
-        return f"{name} should have the keys {list(expected)}, yours has {str(list(got)):.80}"
+        return f"{name} should have {len(expected)} keys such as {next(iter(expected))!r}, yours has {str(list(got)):.80}"
     found = (difference(value, got[key], f"`{key}`", tolerance, reveal) for key, value in expected.items())
     return next(filter(None, found), None)
 
