@@ -9,13 +9,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BOOK := _build/html
 PORT ?= 8000
+SEED ?= 0
 FOLDER ?= book
 
 # Steps of RNN mode are many small tensor operations, which a second thread only slows down.
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install book html serve lab publish-to hub-links zip test test-colab train bench booktimes clean
+.PHONY: help install book html serve lab publish-to hub-links zip student assignments test test-colab train bench booktimes clean
 
 help:  ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -53,6 +54,12 @@ lab: install  ## open the chapters in JupyterLab, to run and change them (FOLDER
 
 zip: book  ## pack the built book into one file that opens without a server: _build/rwkv-explained.zip
 	@$(BIN)/python book/_ext/pack.py $(BOOK) _build/rwkv-explained.zip
+
+student: install  ## chapters without solutions, in _build/student (SEED=7: other numbers; CHAPTERS=time-decay: this one)
+	$(BIN)/python book/_ext/editions.py student _build/student $(CHAPTERS) --seed $(SEED)
+
+assignments: install  ## an nbgrader course of the exercises, in _build/course (SEED and CHAPTERS as for student)
+	$(BIN)/python book/_ext/editions.py assignments _build/course $(CHAPTERS) --seed $(SEED)
 
 publish-to:  ## write the address of the published book, REPOSITORY=https://... (`nowhere` takes it back)
 	@$(PYTHON) book/_ext/publish.py "$(REPOSITORY)"

@@ -1,0 +1,111 @@
+"""The courses' editions: a student's notebook that stops kindly, and a course that the real nbgrader marks."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from editions import BOOK, assignment, chapters, essentials, nbgrader, solve, student_edition, write, write_course
+from exercises import BLANK, exercises_of, source
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+CHAPTER = "attention-and-memory"
+ALL = chapters([])
+
+
+@pytest.fixture(scope="module")
+def chapter() -> dict:
+    return ALL[CHAPTER]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_editions_hold_no_solution_and_all_exercises(name):
+    notebook = ALL[name]
+    targets = {exercise.target["id"]: [] for exercise in exercises_of(notebook) if exercise.target}
+    student, graded = student_edition(notebook, 3, targets), assignment(notebook, 3)
+    text = json.dumps(student)
+    assert "BEGIN SOLUTION" not in text and "<summary>Why</summary>" not in text
+    for edition in (student, graded):
+        assert "seed = 3" in json.dumps(edition) and "seed = 0" not in json.dumps(edition)
+        nbformat.validate(nbformat.from_dict(edition))
+    asked = [exercise for exercise in exercises_of(notebook) if exercise.answer]
+    assert [source(e.answer).count("stop=True") for e in exercises_of(student) if e.answer] == [1] * len(asked)
+    marks = {cell["metadata"]["nbgrader"]["grade_id"]: cell["metadata"]["nbgrader"]
+             for cell in graded["cells"] if "nbgrader" in cell["metadata"]}
+    assert {f"{e.name}-check": e.points for e in asked}.items() <= {n: m.get("points") for n, m in marks.items()}.items()
+    assert all(marks[e.name]["solution"] for e in asked)
+    assert "### BEGIN SOLUTION" in json.dumps(graded)
+
+
+def test_a_student_edition_runs_up_to_the_first_blank_and_says_so(chapter):
+    targets = solve(chapter, seed=1)
+    student = student_edition(chapter, 1, targets)
+    assert any("remembers longest" in json.dumps(cell.get("outputs", "")) for cell in student["cells"])
+    # the chapter's own cells run in the book's tests; here, what its exercises need
+    notebook = nbformat.from_dict(essentials(student))
+    first, second, *_ = [exercise for exercise in exercises_of(student) if exercise.answer]
+    with pytest.raises(CellExecutionError):
+        NotebookClient(notebook, kernel_name="python3").execute(cwd=str(BOOK))
+    ran = {cell.id: cell for cell in notebook.cells}
+    (error,) = [output for output in ran[first.name].outputs if output.output_type == "error"]
+    assert error.ename == "NotYet" and error.evalue.startswith("○ Still blank.")
+    assert error.traceback == [error.evalue]
+    assert ran["exercises-setup"].execution_count and not ran[second.name].execution_count
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A course of one chapter, as `make assignments` makes it."""
+    folder = tmp_path_factory.mktemp("course")
+    write_course(folder, [CHAPTER], seed=2)
+    return folder
+
+
+def released(course) -> dict:
+    return json.loads((course / "release" / CHAPTER / f"{CHAPTER}.ipynb").read_text(encoding="utf-8"))
+
+
+def test_what_is_released_has_blanks_in_place_of_solutions(course, chapter):
+    cells = {cell["metadata"]["nbgrader"]["grade_id"]: source(cell)
+             for cell in released(course)["cells"] if "nbgrader" in cell["metadata"]}
+    for exercise in exercises_of(chapter):
+        stub = source(exercise.answer).partition("\ncheck(")[0].rstrip()
+        assert cells[exercise.name] == stub and BLANK in stub
+
+
+def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
+    """All answers right: all points. None given: none. Some right, one wrong: theirs, and the wrong one's own words."""
+    solutions = {cell["metadata"]["nbgrader"]["grade_id"]: cell["source"]
+                 for cell in assignment(chapter, 2)["cells"] if cell["metadata"].get("nbgrader", {}).get("solution")}
+    points = {exercise.name: exercise.points for exercise in exercises_of(chapter)}
+    wrong = {"memory-step": solutions["memory-step"].replace("exp(log_gain + key)", "exp(key)")}
+    some = {name: solutions[name] for name in ("open-and-shut", "last-of-its-kind")}
+    for student, answers in (("perfect", solutions), ("empty", {}), ("half", some | wrong)):
+        submit(course, student, answers)
+    nbgrader(course, "autograde", CHAPTER)
+    nbgrader(course, "generate_feedback", CHAPTER)
+    nbgrader(course, "export", "--to", "grades.csv")
+    with (course / "grades.csv").open(encoding="utf-8") as file:
+        scores = {row["student_id"]: (float(row["score"]), float(row["max_score"])) for row in csv.DictReader(file)}
+    whole = sum(points.values())
+    assert scores == {"perfect": (whole, whole), "empty": (0, whole), "half": (sum(points[name] for name in some), whole)}
+    feedback = (course / "feedback" / "half" / CHAPTER / f"{CHAPTER}.html").read_text(encoding="utf-8")
+    assert "The current token joins the read without its gain." in feedback
+
+
+def submit(course, student: str, answers: dict[str, str]) -> None:
+    """Hand in the released notebook with these answers filled in."""
+    notebook = released(course)
+    for cell in notebook["cells"]:
+        name = cell["metadata"].get("nbgrader", {}).get("grade_id")
+        cell["source"] = answers.get(name, cell["source"])
+    write(notebook, course / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb")
+
+
+def test_the_command_names_a_chapter_that_is_not_there(tmp_path):
+    command = [sys.executable, str(BOOK / "_ext" / "editions.py"), "student", str(tmp_path), "no-such-chapter"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and "no such chapter: no-such-chapter" in done.stderr and CHAPTER in done.stderr
