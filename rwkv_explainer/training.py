@@ -48,7 +48,7 @@ class Recipe:
     rows: int = 8  # runs of text in a batch
     length: int = 256  # tokens in a row
     atlas_share: float = 0.15  # of the rows that are atlas sentences
-    steps: int = 5_000
+    steps: int = 6_000
     warmup: int = 100  # steps over which the learning rate rises
     cooldown: float = 0.3  # part of the steps, at the end, over which it falls to zero
     learning_rate: float = 3e-3
