@@ -38,7 +38,7 @@ OUTLINES = {  # in Graphviz' words, for each kind of node
     "memory": {"class": "memory", "shape": "cylinder"},
     "end": {"class": "end", "shape": "plaintext", "fontname": "Arial bold"},
 }
-SMALLEST = 0.75  # a graph that is wider than the page shrinks to this, and no further: then it scrolls in its own box
+SMALLEST = 0.8  # a graph that is wider than the page shrinks to this, and no further: then it scrolls in its own box
 
 # Text and lines take the page's own colour, and the hues are a thin wash over its ground: good on light and on dark.
 STYLE = "<style>\n" + css_hues(".rwkv-graph", 2) + """

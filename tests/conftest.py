@@ -65,3 +65,14 @@ def site(built_book) -> Iterator[str]:
     """The address of the built book behind a static web server, below a sub-path, as on many hosts."""
     with serve(built_book.parent) as address:
         yield f"{address}/a%20book"
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Report how soon pages showed something: a figure of this machine, which no test judges."""
+    kept = [value for report in terminalreporter.stats.get("passed", []) for key, value in report.user_properties
+            if key == "first paint" and value[1]]
+    if kept:
+        (first, soonest), (last, latest) = (choose(kept, key=lambda page: page[1]) for choose in (min, max))
+        terminalreporter.write_line(
+            f"First paint of {len(kept)} pages: from {soonest:.0f} ms ({first}) to {latest:.0f} ms ({last})."
+        )

@@ -37,12 +37,15 @@ STICKING_OUT = """() => {
         .map(e => e.outerHTML.slice(0, 120)).slice(0, 3);
 }"""
 
-# The smallest text in a figure, as it stands on the page, in CSS pixels. Figures are pictures: their text is not.
-SMALLEST_TEXT = """() => [...document.querySelectorAll(".rwkv-graph svg")].flatMap(svg => {
+# The smallest text in a figure, in CSS pixels as it stands on the page. Plots are pictures whose letters are outlines,
+# drawn at a hundredth of their size in points.
+SMALLEST_TEXT = """() => Math.min(99, ...[...document.querySelectorAll(".rwkv-graph svg")].flatMap(svg => {
     const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-    return [...svg.querySelectorAll("text")].map(t => parseFloat(getComputedStyle(t).fontSize) * scale);
-}).concat([...document.querySelectorAll(".rwkv-figure img")].filter(i => i.offsetWidth).map(
-    i => 10 * 96 / 72 * i.offsetWidth / i.naturalWidth)).reduce((a, b) => Math.min(a, b), 99)"""
+    return [...svg.querySelectorAll("text")].map(text => parseFloat(getComputedStyle(text).fontSize) * scale);
+}), ...[...document.querySelectorAll(".rwkv-figure img")].filter(plot => plot.offsetWidth).flatMap(plot => {
+    const scale = 96 / 72 * plot.offsetWidth / plot.naturalWidth;
+    return [...atob(plot.src.split(",")[1]).matchAll(/scale\\((0\\.\\d+) -/g)].map(found => 100 * found[1] * scale);
+}))"""
 
 
 def switch(page: Page, scheme: str, width: int) -> None:
