@@ -9,6 +9,10 @@
   if (!root || !manifest) return;
 
   const { layers, channels } = manifest.sizes;
+  const RESTING = manifest.whole
+    ? ""
+    : "This copy of the book was made without a connection to npm, from which the tokenizer comes, " +
+      "so only the examples are here.";
   const MOST_TOKENS = 400,
     MOST_TRACED = 48,
     ROWS = 16;
@@ -679,7 +683,7 @@
           trace.seed,
         ]),
       };
-    say("");
+    say(RESTING);
     changed();
   }
 
@@ -944,11 +948,6 @@
       changed();
     },
   );
-  if (!manifest.whole)
-    say(
-      "This copy of the book was made without a connection to npm, from which the tokenizer comes, " +
-        "so only the examples are here.",
-    );
   fromAddress();
   addEventListener("hashchange", () => !busy && fromAddress());
   new MutationObserver(() => run && changed()).observe(document.documentElement, {
