@@ -5,20 +5,30 @@
 A page has no kernel that could draw another picture. It shows the one that `draw` makes without arguments.
 """
 
+import inspect
 import os
 from collections.abc import Callable
 
-from ipywidgets import interactive
+from ipywidgets import HTML, VBox, interactive
 
 from rwkv_explainer.plots import Plot
 
 STILL = "RWKV_EXPLAINER_STILL"  # the environment variable that is set while the book is built
 
 
-class Sliders(interactive):
+class Sliders(VBox):
     """Sliders above the figure that they change. Without a running kernel, the figure that they began with."""
 
-    still: Plot
+    def __init__(self, draw: Callable[..., Plot], sliders: dict):
+        self.draw, self.sliders, self.still = draw, sliders, draw()
+        self.picture = HTML(self.still._repr_html_())  # an Output would make programs that run notebooks wait forever
+        super().__init__([*sliders.values(), self.picture])
+        for slider in sliders.values():
+            slider.observe(self.update, names="value")
+
+    def update(self, change: object) -> None:
+        """Draw the figure anew, as the sliders stand."""
+        self.picture.value = self.draw(**{name: slider.value for name, slider in self.sliders.items()})._repr_html_()
 
     def _repr_mimebundle_(self, **options) -> dict[str, object]:
         return super()._repr_mimebundle_(**options) | {"text/html": self.still._repr_html_()}
@@ -37,16 +47,15 @@ def slide(draw: Callable[..., Plot], **ranges: tuple) -> Plot | Sliders:
     Raises:
         ValueError: a default lies outside its range.
     """
-    still = draw()
     if os.environ.get(STILL):
-        return still
-    sliders = Sliders(draw, {"auto_display": True}, **ranges)
-    sliders.still = still
-    defaults = sliders.signature().parameters
-    for slider in sliders.kwargs_widgets:
+        return draw()
+    sliders = {}
+    for name, parameter in inspect.signature(draw).parameters.items():
+        slider = sliders[name] = interactive.widget_from_tuple(ranges[name])
+        slider.description = name
         slider.continuous_update = False  # a figure takes a moment: draw it when the slider is let go
-        start = defaults[slider.description].default
+        slider.value = start = parameter.default
         if slider.value != start:
             low, high = slider.min, slider.max
-            raise ValueError(f"The slider {slider.description} goes from {low} to {high}; it cannot begin at {start!r}.")
-    return sliders
+            raise ValueError(f"The slider {name} goes from {low} to {high}; it cannot begin at {start!r}.")
+    return Sliders(draw, sliders)

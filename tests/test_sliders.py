@@ -26,25 +26,26 @@ def figure(drawn):
 
 
 def test_sliders_begin_where_the_figure_does(figure):
-    rate, tokens = slide(figure, rate=(0.0, 2.0, 0.25), tokens=(1, 9)).kwargs_widgets
+    rate, tokens = slide(figure, rate=(0.0, 2.0, 0.25), tokens=(1, 9)).sliders.values()
     assert (rate.value, rate.min, rate.max, rate.step) == (0.5, 0.0, 2.0, 0.25)
     assert (tokens.value, tokens.min, tokens.max) == (3, 1, 9) and isinstance(tokens.value, int)
 
 
 def test_a_moved_slider_draws_anew(figure, drawn):
     sliders = slide(figure, rate=(0.0, 2.0, 0.25), tokens=(1, 9))
-    sliders.kwargs_widgets[0].value = 1.75
+    sliders.sliders["rate"].value = 1.75
     assert drawn[-1] == {"rate": 1.75, "tokens": 3}
-    assert sliders.result.alt == "rate 1.75, 3 tokens"
+    assert "rate 1.75, 3 tokens" in sliders.picture.value
 
 
 def test_a_slider_draws_when_it_is_let_go(figure):
-    assert not any(slider.continuous_update for slider in slide(figure, rate=(0.0, 2.0), tokens=(1, 9)).kwargs_widgets)
+    sliders = slide(figure, rate=(0.0, 2.0), tokens=(1, 9)).sliders
+    assert not any(slider.continuous_update for slider in sliders.values())
 
 
 def test_a_notebook_without_a_kernel_shows_the_first_figure(figure):
     sliders = slide(figure, rate=(0.0, 2.0), tokens=(1, 9))
-    sliders.kwargs_widgets[1].value = 9
+    sliders.sliders["tokens"].value = 9
     shown = sliders._repr_mimebundle_()
     assert WIDGET in shown and "rate 0.5, 3 tokens" in shown["text/html"]
 
