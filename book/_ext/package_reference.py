@@ -45,8 +45,10 @@ def documented() -> dict[str, str]:
     names = {}
     for module in modules().values():
         tree = ast.parse(inspect.getsource(module))
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) and node.name[0] != "_":
+        definitions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        for node in definitions:
+            offered = node.name in getattr(module, "__all__", [node.name]) and node.name[0] != "_"
+            if offered and ast.get_docstring(node):
                 names[f"{module.__name__}.{node.name}"] = node.name
                 methods = [part for part in getattr(node, "body", []) if isinstance(part, ast.FunctionDef)]
                 for method in methods if isinstance(node, ast.ClassDef) else ():
