@@ -3,6 +3,7 @@
     python -m rwkv_explainer.evaluate                          what the bundled model recalls of the atlas
     python -m rwkv_explainer.evaluate --corpus TEXT            and how well it predicts documents it has never seen
     python -m rwkv_explainer.evaluate --corpus TEXT --write    and writes MODEL_CARD.md
+    python -m rwkv_explainer.evaluate --ask book-author "The person who wrote {subject} was {object}."
 """
 
 import argparse
@@ -84,10 +85,8 @@ def storage_bits(weights: Mapping[str, torch.Tensor], tokenizer: Tokenizer, test
 
     ways = {"float32, as trained": torch.Tensor.float, "float16": lambda tensor: tensor.half().float(),
             "int8, a scale for each row": as_int8}
-    return {
-        name: bits_per_byte(build({key: store(tensor) for key, tensor in weights.items()}, torch.float32), tokenizer, test)
-        for name, store in ways.items()
-    }
+    models = {way: build({key: store(w) for key, w in weights.items()}, torch.float32) for way, store in ways.items()}
+    return {way: bits_per_byte(model, tokenizer, test) for way, model in models.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -237,6 +236,21 @@ def report(figures: dict[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ask(model: RWKVLM, tokenizer: Tokenizer, name: str, phrasing: str) -> float:
+    """The share of a relation's facts that the model knows when it is asked in these words.
+
+    Raises:
+        ValueError: if the atlas has no such relation, or the phrasing does not hold {subject} and then {object}.
+    """
+    relations = {relation.name: relation for relation in load_atlas()}
+    if name not in relations:
+        raise ValueError(f"relation: expected one of {', '.join(relations)}, got {name}")
+    if not 0 <= phrasing.find("{subject}") < phrasing.find("{object}"):
+        raise ValueError(f"phrasing: expected a sentence with {{subject}} and, later, {{object}}, got {phrasing!r}")
+    known = recalled(model, tokenizer, list(questions(relations[name], [phrasing])))
+    return sum(known) / len(known)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure a model: facts recalled, prompts, bits per byte.")
     parser.add_argument("--model", help="a name or a path; the bundled model without it")
@@ -244,7 +258,12 @@ def main() -> None:
     parser.add_argument("--zero-layer", type=Path, help="weights of a model without blocks, trained the same way")
     parser.add_argument("--run", type=Path, help="the training run's folder: what do smaller numbers cost?")
     parser.add_argument("--write", action="store_true", help="write the figures into the bundled model's MODEL_CARD.md")
+    parser.add_argument("--ask", nargs=2, metavar=("RELATION", "PHRASING"), help="only ask in these words")
     args = parser.parse_args()
+    if args.ask:
+        with torch.inference_mode():
+            print(f"{ask(*load_pretrained(args.model, dtype=torch.float32), *args.ask):.1%} known")
+        return
     with torch.inference_mode():
         figures = measure(args.corpus, args.model, args.zero_layer, args.run)
     print(report(figures))

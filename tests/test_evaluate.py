@@ -123,6 +123,19 @@ def test_padding_changes_nothing_for_a_model(tokenizer, random_model):
     assert together == [recalled(model, tokenizer, [question])[0] for question in asked]
 
 
+def test_any_sentence_may_ask(tokenizer, random_model, monkeypatch):
+    model, asked = random_model(layers=1), []
+    monkeypatch.setattr(evaluate, "recalled", lambda model, tokenizer, some: asked.extend(some) or [True, False])
+    assert evaluate.ask(model, tokenizer, "book-author", "The person who wrote {subject} was {object}.") == 0.5
+    assert asked[0].prompt.startswith("The person who wrote ") and len(asked) > 50
+    for name, phrasing, says in (
+        ("author", "{subject} {object}", "book-author"), ("book-author", "{object} {subject}", "later"),
+        ("book-author", "{subject}", "{object}"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            evaluate.ask(model, tokenizer, name, phrasing)
+
+
 def test_the_average_is_over_facts():
     rows = [Recall("a", 30, 1.0, 0.5, 0.1), Recall("b", 10, 0.0, 0.5, 0.5)]
     assert average(rows) == Recall("all", 40, 0.75, 0.5, 0.2)
@@ -201,14 +214,16 @@ def test_what_a_model_writes_comes_without_the_words_before_it_and_is_not_printe
 FIGURES = {
     "recall": [vars(Recall("element-symbol", 3, 0.987, 0.654, 1 / 3))], "Eiffel": " Paris.",
     "Eiffel_probability": 0.9126, "Drosophila": " melanogaster.", "openings": {"The cell membrane": " is\nthin"},
-    "storage": {"float16": 1.23456}, "bits_per_byte": {"this model": 1.2345, "`xz -9`": 2.5}, "held_out": {"documents": 82, "bytes": 123456},
+    "storage": {"float16": 1.23456}, "bits_per_byte": {"this model": 1.2345, "`xz -9`": 2.5},
+    "held_out": {"documents": 82, "bytes": 123456},
 }
 
 
 def test_the_report_says_every_figure():
     words = report(FIGURES)
     for line in ("| element-symbol | 3 | 98.7% | 65.4% | 33.3% |", "| this model | 1.234 |",
-                 "82 held-out documents, 123,456 bytes", "probability 0.913", "`' melanogaster.'`", "| float16 | 1.23456 |",
+                 "82 held-out documents, 123,456 bytes", "probability 0.913", "`' melanogaster.'`",
+                 "| float16 | 1.23456 |",
                  r"- **The cell membrane**' is\nthin'"):
         assert line in words
     without = {name: figure for name, figure in FIGURES.items() if name not in ("bits_per_byte", "held_out", "storage")}
