@@ -42,7 +42,8 @@ def test_the_pages_are_in_the_back_matter():
 def whole_names(column: int) -> list[str]:
     """One column of names, whole again; column 0 is ours, 2 upstream's, 3 transformers'."""
     begin = {0: 0, 2: 1, 3: 2}[column]
-    return [symbol_map.PLACES[place][begin] + row[column].strip("`") for place, rows in symbol_map.rows().items() for row in rows]
+    return [symbol_map.PLACES[place][begin] + row[column].strip("`")
+            for place, rows in symbol_map.rows().items() for row in rows]
 
 
 def test_the_symbol_map_has_every_key_of_a_real_checkpoint_and_no_other():
@@ -82,7 +83,8 @@ def test_every_chapter_of_the_symbol_map_is_a_chapter():
 
 def test_the_remembered_tensors_are_those_of_the_model(random_model):
     text = (BOOK / "symbol-map.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([\w.*]+)` \|.*\|.*\|.*\|", text.split("## What is remembered")[1].split("\n## ")[0], re.MULTILINE)
+    section = text.split("## What is remembered")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([\w.*]+)` \|.*\|.*\|.*\|", section, re.MULTILINE)
     plain = random_model().blocks[0].state_buffers()
     assert {re.sub(r"\w+_mixer", "*_mixer", name) for name in plain} == set(rows)
 

@@ -80,7 +80,8 @@ def running_text(doctree: nodes.document) -> list[nodes.Text]:
     """The texts of paragraphs that are the author's, not a cell's output."""
     return [
         text for paragraph in doctree.findall(nodes.paragraph) if not is_output(paragraph)
-        for text in paragraph.findall(nodes.Text) if not isinstance(text.parent, UNTOUCHED) and not inside(text, nodes.table)
+        for text in paragraph.findall(nodes.Text)
+        if not isinstance(text.parent, UNTOUCHED) and not inside(text, nodes.table)
     ]
 
 

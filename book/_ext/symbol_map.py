@@ -24,7 +24,8 @@ HEAD = ["here", "paper", "upstream checkpoint", "transformers", "shape", "chapte
 
 def place_of(ours: str) -> str:
     """The heading under which a tensor stands: the longest beginning that fits."""
-    return max((place for place, begins in PLACES.items() if ours.startswith(begins[0])), key=lambda p: len(PLACES[p][0]))
+    fitting = (place for place, begins in PLACES.items() if ours.startswith(begins[0]))
+    return max(fitting, key=lambda place: len(PLACES[place][0]))
 
 
 def chapter_of(ours: str) -> str:
@@ -51,7 +52,8 @@ def rows() -> dict[str, list[list[str]]]:
     tables: dict[str, list[list[str]]] = {place: [] for place in PLACES}
     for key in KEYS:
         place = place_of(key.ours)
-        names = [name.removeprefix(begin) for name, begin in zip((key.ours, key.upstream, key.converted), PLACES[place])]
+        whole = (key.ours, key.upstream, key.converted)
+        names = [name.removeprefix(begin) for name, begin in zip(whole, PLACES[place])]
         tables[place].append([
             f"`{names[0]}`", in_math(key.letter), f"`{names[1]}`", f"`{names[2]}`",
             f"({', '.join(key.stored)}{',' * (len(key.stored) == 1)})", chapter_of(key.ours),
@@ -75,7 +77,8 @@ def built_in(table: list[list[str]], documents: dict[str, str]) -> str:
     titles = [row[-1] for row in table]
     first = max(titles, key=titles.count)
     links = {title: f"{{doc}}`{documents[title]}`" if title in documents else f"*{title}*" for title in titles}
-    others = [f"{', '.join(row[0] for row in table if row[-1] == title)} in {links[title]}" for title in links if title != first]
+    of = {title: ", ".join(row[0] for row in table if row[-1] == title) for title in links}
+    others = [f"{of[title]} in {links[title]}" for title in links if title != first]
     return "; ".join([links[first], *others])
 
 
@@ -89,7 +92,8 @@ class SymbolMap(Directive):
         for module in (checkpoints, model):
             env.note_dependency(module.__file__)
         container = nodes.container()
-        self.state.nested_parse(StringList(markdown(chapters(env)).splitlines(), source=__file__), self.content_offset, container)
+        lines = StringList(markdown(chapters(env)).splitlines(), source=__file__)
+        self.state.nested_parse(lines, self.content_offset, container)
         return container.children
 
 
