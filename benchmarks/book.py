@@ -2,7 +2,7 @@
 
     python benchmarks/book.py                       clones the repository, as committed, and builds it there
     python benchmarks/book.py --quick               two short chapters alone, in the environment that runs this
-    python benchmarks/book.py --folder F            works in F and keeps it: stages that F has behind it are not repeated
+    python benchmarks/book.py --folder F            works in F and keeps it: stages that are behind it are not repeated
 
 Execution is what the first build takes longer than one that finds all chapters executed. Needs git and make.
 """
@@ -46,8 +46,9 @@ class Checkout:
         if name in self.stages:
             return
         start = time.perf_counter()
-        environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-        subprocess.run(command, cwd=self.repository, check=True, env=environment | {"PYTHONPATH": str(self.repository)})
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+        environment["PYTHONPATH"] = str(self.repository)
+        subprocess.run(command, cwd=self.repository, check=True, env=environment)
         self.stages[name] = time.perf_counter() - start
         self.notes.write_text(json.dumps(self.stages, indent=1))
         print(f"{name}: {self.stages[name]:.0f} s", flush=True)

@@ -62,7 +62,8 @@ def random_model(layers: int, channels: int, vocabulary: int):
     """A model whose numbers are random, of a size that keeps the keys within a few units."""
     from rwkv_explainer.model import RWKVLM, RWKVConfig
 
-    model, random = RWKVLM.from_config(RWKVConfig(vocabulary, channels, layers, 4 * channels)), torch.Generator().manual_seed(0)
+    model = RWKVLM.from_config(RWKVConfig(vocabulary, channels, layers, 4 * channels))
+    random = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
         if name.endswith("log_decay"):
             parameter.uniform_(-6, 0.7, generator=random)
@@ -248,7 +249,8 @@ class Process:
     def __init__(self, name: str, folder: Path, threads: int, vocabulary: int):
         context = multiprocessing.get_context("spawn")  # its memory is its own from the first byte
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=live, args=(theirs, ENTRIES[name], folder, threads, vocabulary), daemon=True)
+        args = theirs, ENTRIES[name], folder, threads, vocabulary
+        self.process = context.Process(target=live, args=args, daemon=True)
         self.process.start()
         theirs.close()
         self.answer()
@@ -274,7 +276,8 @@ class Record:
     def __init__(self, path: Path, args: argparse.Namespace, sizes: dict[str, int]):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.data = {"machine": machine(args.threads), "sizes": sizes, "rounds": args.rounds, "failed": {}, "measured": {}}
+        self.data = {"machine": machine(args.threads), "sizes": sizes, "rounds": args.rounds}
+        self.data |= {"failed": {}, "measured": {}}
 
     def add(self, name: str, task: str, value: float) -> None:
         self.data["measured"].setdefault(name, {}).setdefault(task, []).append(value)
@@ -287,9 +290,11 @@ def machine(threads: int) -> dict[str, str | int]:
     """What it was measured on and with."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    name = next(names, platform.processor())
     packages = {package: version(package) for package in ("torch", "rwkv", "transformers")}
-    return {"processor": name, "cores": os.cpu_count(), "threads": threads, "python": platform.python_version(), **packages}
+    counts = {"cores": os.cpu_count(), "threads": threads}
+    return {"processor": name, **counts, "python": platform.python_version(), **packages}
 
 
 def measure_starts(names: list[str], record: Record, start) -> list[str]:
@@ -348,7 +353,7 @@ def agreement(running: dict[str, Process], record: Record) -> None:
         distance = (theirs - logits["ours float64"]).abs().max().item()
         record.data.setdefault("distance", {})[name] = distance
         if distance > (0.5 if "bfloat16" in name else 1e-3):
-            raise SystemExit(f"{name}: logits differ from ours in float64 by {distance}: not the same model, no comparison")
+            raise SystemExit(f"{name}: logits differ from ours in float64 by {distance}: not the same model")
 
 
 def main() -> None:

@@ -158,7 +158,8 @@ def remember_chunks(memory: WKVMemory, keys: EmbeddingSequence, values: Embeddin
     new = torch.stack([weight * v, weight], dim=1)  # (channels, 2, runs, chunks, t)
     weights = decay_weights(memory, t, k.dtype)  # (channels, t + 1, 1 + t)
     sums = (new.flatten(1, 3) @ weights[:, t, 1:, None]).view(new.shape[:-1])  # (channels, 2, runs, chunks)
-    average, log_normalizer = carry(memory, sums, factor, weights[:, t, :1], keys[..., 0, :])  # (channels, runs, chunks + 1)
+    fading = weights[:, t, :1]  # (channels, 1)
+    average, log_normalizer = carry(memory, sums, factor, fading, keys[..., 0, :])  # (channels, runs, chunks + 1) each
     log_past = log_normalizer[..., :-1] - factor  # (channels, runs, chunks)
     lightest = (lowest - factor).amin(dim=(1, 2)) + memory.log_gain.detach().clamp(max=0)  # (channels,)
     if lightest.min() < 1 - largest or log_past.max() > largest - 10:  # too far apart
@@ -236,7 +237,7 @@ def decay_weights(memory: WKVMemory, t: int, dtype: torch.dtype) -> Tensor:
     before, column 1 + j for token j. Down each diagonal the age is the same: rows are windows on one line of weights.
     """
     rate = exp(memory.log_decay.to(dtype))[:, None]  # (channels, 1)
-    fading = exp(-rate * torch.arange(t, -1, -1, device=rate.device))  # (channels, t + 1), from the oldest to the newest
+    fading = exp(-rate * torch.arange(t, -1, -1, device=rate.device))  # (channels, t + 1), oldest first
     now = exp(memory.log_gain.to(dtype))[:, None]  # (channels, 1)
-    line = torch.cat([fading, now, torch.zeros_like(fading[:, 2:])], dim=1)  # (channels, 2 t + 1); the future is nothing
+    line = torch.cat([fading, now, torch.zeros_like(fading[:, 2:])], dim=1)  # (channels, 2 t + 1), no future
     return line.unfold(1, t + 1, 1).flip(1)  # (channels, t + 1, 1 + t)

@@ -43,5 +43,5 @@ def compile_steps() -> None:
 
 
 def matrix_vector(matrix: Tensor, vector: Tensor) -> Tensor:
-    """(out, in) and (in,) to (out,), as a sum over columns: compiled, it reads the matrix once, at memory's own pace."""
+    """(out, in) and (in,) to (out,), as a sum over columns: compiled, it reads the matrix once."""
     return (matrix * vector).sum(dim=-1)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rwkv_explainer import parallel
+from rwkv_explainer import parallel, products
 from rwkv_explainer.model import WKVMemory
 from rwkv_explainer.parallel import read_logits, remember
 
@@ -133,3 +133,47 @@ def test_large_keys_in_float32(length, chunk, seed, log_decay, largest):
         torch.testing.assert_close(state / unit, getattr(exact, buffer) / unit, rtol=0, atol=1e-3)
     for gradient in torch.autograd.grad(averages.sum(), memory.parameters(), materialize_grads=True):
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("blocks", [torch.nn.Identity(), torch.nn.Sequential(), torch.nn.Sequential(torch.nn.Tanh())])
+def test_placeholders_are_read_like_anything_else(random_model, blocks):
+    """Chapters put other pieces in a model's place for the blocks."""
+    model = random_model()
+    model.blocks, tokens = blocks, random_tokens(0, 2, 9)
+    assert_close(model.read(tokens), torch.stack([model(moment) for moment in tokens.unbind(-1)], dim=-2))
+
+
+PLACES = ["blocks.1", "blocks.0.attention.memory", "blocks.1.gated_mlp.nonlinearity", "unembedding"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("place", PLACES)
+def test_hooks_act_in_both_modes(random_model, place):
+    """A hook that replaces what a piece gives: reading does as stepping does, whatever shape the hook is called with."""
+    model, tokens = random_model(), random_tokens(0, 2, 9)
+    plain = model.read(tokens)
+    model.clear_buffers()
+    model.get_submodule(place).register_forward_hook(lambda module, inputs, output: output.sin())
+    stepped, state = torch.stack([model(moment) for moment in tokens.unbind(-1)], dim=-2), model.snapshot()
+    model.clear_buffers()
+    assert_close(model.read(tokens), stepped)
+    assert_close(model.snapshot(), state)
+    assert (stepped - plain).abs().max() > 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_gradients_other_libraries_give_the_same_products(dtype):
+    layer, x = torch.nn.Linear(24, 50, bias=False).to(dtype), torch.randn(3, 7, 24).to(dtype)
+    tolerance = 8 * torch.finfo(dtype).eps
+    for vectors in (x, x[0], x[0, 0], x[:1, :1]):
+        torch.testing.assert_close(products.linear(layer, vectors), layer(vectors), rtol=tolerance, atol=tolerance)
+        with patch.object(products, "compiled", products.matrix_vector):
+            torch.testing.assert_close(products.linear(layer, vectors), layer(vectors), rtol=tolerance, atol=tolerance)
+
+
+def test_without_a_compiler_compile_steps_says_so():
+    nothing = patch.object(products.shutil, "which", lambda name: None)
+    with nothing, pytest.raises(RuntimeError, match="C.. compiler.*found none"):
+        products.compile_steps()
+    assert products.compiled is None
