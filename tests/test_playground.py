@@ -4,6 +4,7 @@ import base64
 import json
 import random
 import re
+import shutil
 import subprocess
 import unicodedata
 from pathlib import Path
@@ -223,6 +224,19 @@ def test_page_without_scripts_has_the_examples(browser, built_book, numbers):
     assert "this browser runs none" in told
     for text, *_ in numbers.EXAMPLES:
         assert text in told
+
+
+def test_without_npm_the_examples_remain(browser, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(playground, "PACKAGES", tmp_path / "none")
+    shutil.copy(next(folder.parent.glob("numbers-*.pickle")), tmp_path)
+    playground.make(tmp_path / "playground")
+    assert not list((tmp_path / "playground").glob("weights-*"))
+    panel = playground.panel("playground/", tmp_path / "playground")
+    (tmp_path / "page.html").write_text(f"<!doctype html><html lang=en><meta charset=utf-8>{panel}", encoding="utf-8")
+    with visit(browser, (tmp_path / "page.html").as_uri()) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        assert "without a connection to npm" in page.evaluate(SAYS)
+        assert page.locator(".pg-main").is_disabled()
 
 
 @pytest.fixture(scope="module")
