@@ -7,6 +7,8 @@ import multiprocessing
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from argparse import Namespace
 from dataclasses import replace
@@ -26,6 +28,7 @@ from rwkv_explainer.training import (
     split_documents, train_tokenizer,
 )
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = Recipe(
     layers=2, channels=8, vocabulary=300, rows=4, length=12, steps=8, warmup=3, learning_rate=0.01, held_out=0.2,
     atlas_share=0.3,
@@ -318,27 +321,29 @@ def test_two_processes_give_what_one_gives(processes, corpus_path, tmp_path):
     torch.testing.assert_close(two, one, rtol=0, atol=1e-4)
 
 
-def test_killed_at_any_moment_and_resumed_it_ends_the_same(processes, corpus_path, tmp_path):
-    recipe, rng, kills = replace(TINY, steps=40), random.Random(0), 0
-    args = arguments(tmp_path / "killed", corpus_path, save_every=1)
-    checkpoint = args.out / "checkpoint.pt"
+def test_killed_ten_times_at_any_moment_and_resumed_it_ends_the_same(corpus_path, tmp_path):
+    """The command itself, with SIGKILL, and no matter what it is doing at that moment."""
+    def command(out: str, save_every: int) -> subprocess.Popen:
+        sizes = "--layers 2 --channels 8 --vocabulary 300 --rows 4 --length 12 --steps 400 --warmup 3 --held-out 0.2"
+        files = ["--out", tmp_path / out, "--corpus", corpus_path, "--save-every", str(save_every)]
+        return subprocess.Popen([sys.executable, "-m", "rwkv_explainer.training", *files, *sizes.split()], cwd=ROOT)
+
+    checkpoint, rng = tmp_path / "killed" / "checkpoint.pt", random.Random(0)
     saved = lambda: checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
-    for attempt in range(5):
-        before, process = saved(), processes.Process(target=training.work, args=(0, args, recipe))
-        process.start()
-        give_up = time.monotonic() + 120
-        while attempt and process.is_alive() and saved() == before:  # the first may die before it has saved anything
+    for kill in range(10):
+        before, process, give_up = saved(), command("killed", 1), time.monotonic() + 300
+        while saved() == before and process.poll() is None:  # it has to get on, or ten kills prove nothing
             assert time.monotonic() < give_up, "the run saves nothing"
             time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.03 if attempt else 0.5))
+        time.sleep(rng.uniform(0, 0.1))
         process.kill()
-        process.join()
-        kills += process.exitcode == -signal.SIGKILL
-    assert kills >= 3, "the run was over too soon to be killed"
-    resumed, expected = Run(args.out, recipe, corpus_path), Run(tmp_path / "undisturbed", recipe, corpus_path)
-    for run in (resumed, expected):
-        run.train(save_every=100, check_every=100)
-    assert_same(resumed, expected)
+        assert process.wait() == -signal.SIGKILL, f"kill {kill}: the run was over too soon to be killed"
+    for out in ("killed", "undisturbed"):
+        assert command(out, 100).wait() == 0
+    killed, undisturbed = (torch.load(tmp_path / out / "checkpoint.pt") for out in ("killed", "undisturbed"))
+    assert killed["step"] == undisturbed["step"] == 400
+    for part in ("model", "optimizer"):
+        torch.testing.assert_close(killed[part], undisturbed[part], rtol=0, atol=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
