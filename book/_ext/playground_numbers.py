@@ -15,6 +15,7 @@ from torch import Tensor
 from rwkv_explainer import tracing
 from rwkv_explainer.checkpoints import build, find_bundled, load_pretrained, read_weights
 from rwkv_explainer.model import RWKVLM
+from rwkv_explainer.palette import DARK, LIGHT
 
 EXAMPLES = (  # a prompt, what the causal trace hides in it, and how many tokens to write
     ("The Eiffel Tower is located in the city of", "The Eiffel Tower", 6),
@@ -88,7 +89,7 @@ def everything() -> tuple[dict, bytes, list[dict]]:
     rates = torch.stack(log_decays).exp().float()  # (layers, channels)
     texts = [{"text": example["text"], "subject": example.get("trace", {}).get("subject")} for example in examples]
     return {"sizes": vars(model.config), "tensors": tensors, "rates": encoded(rates), "noiseScale": scale,
-            "trace": TRACE, "examples": texts}, data, examples
+            "trace": TRACE, "examples": texts, "hues": {"light": LIGHT.hues, "dark": DARK.hues}}, data, examples
 
 
 # ---------------------------------------------------------------------------------------------------------------------

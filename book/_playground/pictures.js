@@ -3,18 +3,16 @@
 (function (playground) {
   "use strict";
 
+  // the color maps of the book's heat maps, Purples and magma, on the book's two papers
   const RAMPS = {
     light: ["#fcfbfd", "#dadaeb", "#9e9ac8", "#6a51a3", "#3f007d"],
     dark: ["#14181e", "#3b0f70", "#b5367a", "#fb8761", "#fcfdbf"],
   };
-  const HUES = {
-    light: ["#0072b2", "#d55e00", "#009e73", "#a3528a", "#8a6d00", "#4a90c2"],
-    dark: ["#56b4e9", "#f0913f", "#2fc79b", "#e09bc8", "#f0e442", "#9fc9e8"],
-  };
   const SVG = "http://www.w3.org/2000/svg";
 
   playground.theme = () => (document.documentElement.dataset.theme === "dark" ? "dark" : "light");
-  const hue = (i) => HUES[playground.theme()][i % 6];
+  const hues = () => playground.manifest.hues[playground.theme()];
+  const hue = (i) => hues()[i % hues().length];
 
   /** An element: attributes by name, functions as listeners, children as text or elements. */
   playground.element = function (tag, attributes = {}, ...children) {
