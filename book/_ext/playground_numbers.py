@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from rwkv_explainer import tracing
-from rwkv_explainer.checkpoints import build, find_bundled, load_pretrained, read_weights
+from rwkv_explainer.checkpoints import build, find_bundled, load_pretrained, quantize_rows, read_weights
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.palette import DARK, LIGHT
 
@@ -32,13 +32,6 @@ TRACE = {"noise": 3.0, "samples": 3, "seed": 1}  # as the playground's own contr
 # the weights
 
 
-def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 numbers and a scale a row of a matrix, whose largest number becomes 127: (rows, columns), (rows,)."""
-    scales = weight.abs().amax(dim=1).float() / 127  # (rows,)
-    numbers = (weight / scales.clamp(min=1e-30).to(weight)[:, None]).round()  # (rows, columns)
-    return numbers.to(torch.int8), scales
-
-
 def pack(weights: Mapping[str, Tensor]) -> tuple[list[dict], bytes]:
     """All tensors of a model in one run of bytes, and where each one starts: matrices as int8, vectors as float32."""
     places, parts, size = [], [], 0
@@ -53,7 +46,7 @@ def pack(weights: Mapping[str, Tensor]) -> tuple[list[dict], bytes]:
     for name, tensor in weights.items():
         place = {"name": name, "shape": list(tensor.shape)}
         if tensor.dim() == 2:
-            numbers, scales = quantize(tensor)
+            numbers, scales = quantize_rows(tensor)
             place |= {"offset": put(numbers), "scales": put(scales)}
         else:
             place |= {"offset": put(tensor.float())}
@@ -66,7 +59,7 @@ def quantized_model(weights: Mapping[str, Tensor], dtype: torch.dtype = torch.fl
     def as_stored(tensor: Tensor) -> Tensor:
         if tensor.dim() < 2:
             return tensor.float()
-        numbers, scales = quantize(tensor)
+        numbers, scales = quantize_rows(tensor)
         return numbers.double() * scales.double()[:, None]
 
     return build({name: as_stored(tensor) for name, tensor in weights.items()}, dtype)
