@@ -24,8 +24,8 @@ AXE_SKIPS = {"exclude": [["article svg"], ["mjx-container"]]}  # drawings and eq
 
 # What the page itself weighs, and what only it loads; the files that all pages share lie in _static.
 WEIGHTS = """() => Object.fromEntries([...performance.getEntriesByType("navigation"),
-    ...performance.getEntriesByType("resource")].filter(e => !e.name.includes("/_static/") && !e.name.startsWith("data:"))
-    .map(e => [e.name, e.decodedBodySize]))"""
+    ...performance.getEntriesByType("resource")]
+    .filter(e => !e.name.includes("/_static/") && !e.name.startsWith("data:")).map(e => [e.name, e.decodedBodySize]))"""
 
 # Elements that reach beyond the window and do not lie in a box that scrolls or hides what is too wide.
 STICKING_OUT = """() => {
@@ -57,7 +57,7 @@ def switch(page: Page, scheme: str, width: int) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page_fits_every_window(browser, site, name, record_property):
-    """Phone, tablet and desk, light and dark: nothing is cut off, no text in a figure is too small, nothing too heavy."""
+    """Phone, tablet and desk, light and dark: nothing is cut off, no text in a figure too small, no chapter too heavy."""
     with visit(browser, f"{site}/{name}.html") as page:
         paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
         record_property("first paint", (name, paint))  # reported, never judged: machines differ
@@ -202,7 +202,8 @@ def test_search_finds_a_word_of_each_chapter(browser: Browser, site: str, built_
     missing = {}
     with visit(browser, f"{book}/search.html") as page:
         for chapter, word in words_of_its_own(built_book).items():
-            page.locator("#search-results").evaluate("(e, word) => { e.replaceChildren(); Search.performSearch(word) }", word)
+            results = page.locator("#search-results")
+            results.evaluate("(e, word) => { e.replaceChildren(); Search.performSearch(word) }", word)
             page.locator("#search-results .search-summary").filter(has_text="page").wait_for()  # it counts at the end
             found = page.locator("#search-results a").evaluate_all("links => links.map(a => a.getAttribute('href'))")
             if not any(link.startswith(f"{chapter}.html") for link in found):

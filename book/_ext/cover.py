@@ -79,22 +79,24 @@ def picture(sentence: str) -> str:
     )
     first = int((last.cumsum(dim=1) > 0.5).float().argmax(dim=1).min())
     alt = (
-        f"A memory of layer {layer} of the bundled model after it has read “{sentence}”: {CHANNELS} channels, one a row, "
-        f"and {len(tokens)} tokens, one a column; the stronger a cell, the more of the channel's memory is that token. In "
-        f"the top row, where half of a weight is gone after {half_lives[0]:.2g} tokens, {last[0].max():.0%} is one token. "
-        f"In the bottom row, with {half_lives[-1]:,.0f} tokens to half, no token has more than {last[-1].max():.0%}; the row "
-        f"that reaches back furthest has half of its memory from the first {first + 1} tokens."
+        f"A memory of layer {layer} of the bundled model after it has read “{sentence}”: {CHANNELS} channels, one a "
+        f"row, and {len(tokens)} tokens, one a column; the stronger a cell, the more of the channel's memory is that "
+        f"token. In the top row, where half of a weight is gone after {half_lives[0]:.2g} tokens, {last[0].max():.0%} "
+        f"is one token. In the bottom row, with {half_lives[-1]:,.0f} tokens to half, no token has more than "
+        f"{last[-1].max():.0%}; the row that reaches back furthest has half of its memory from the first {first + 1} tokens."
     )
-    data = {"keys": [[round(k, 3) for k in row] for row in keys.tolist()], "rates": [float(f"{r:.4g}") for r in rates.tolist()]}
+    rounded = [[round(key, 3) for key in row] for row in keys.tolist()]
+    data = {"keys": rounded, "rates": [float(f"{rate:.4g}") for rate in rates.tolist()]}
     words = "".join(f'<span style="--at: {n}">{escape(token)}</span>' for n, token in enumerate(tokens))
     style, script = ((HERE / f"cover.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return (
         f'<style>{css_hues(".cover", 2)}{style}</style><figure class="cover" id="cover">'
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-labelledby="cover-alt"><title id="cover-alt">{escape(alt)}</title>'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-labelledby="cover-alt">'
+        f'<title id="cover-alt">{escape(alt)}</title>'
         f'<g transform="translate(1 1)">{cells}</g></svg>'
         f'<p class="cover-text" aria-hidden="true">{words}</p>'
-        f'<figcaption><button type="button" hidden></button>The memory of layer {layer}, reading: each row a channel, each '
-        f"column a token, as strong as its share of what the channel holds. Above, channels that forget fast; below, "
+        f'<figcaption><button type="button" hidden></button>The memory of layer {layer}, reading: each row a '
+        f"channel, each column a token, as strong as its share of what the channel holds. Above, channels that forget fast; below, "
         f"channels that keep.</figcaption>"
         f'<script type="application/json">{json.dumps(data)}</script></figure><script>{script}</script>'
     )

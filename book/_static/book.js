@@ -5,8 +5,8 @@ if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = f
 
 // What scrolls sideways can be scrolled by keyboard, and is no stop on the way where it does not.
 function markScrollers() {
-  const boxes = ".rwkv-figure, .rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, .cell_output .text_html, "
-    + ".cell_output .text_markdown, div.math, .pst-scrollable-table-container";
+  const boxes = ".rwkv-figure, .rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, "
+    + ".cell_output .text_html, .cell_output .text_markdown, div.math, .pst-scrollable-table-container";
   for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
@@ -16,7 +16,8 @@ function markScrollers() {
 // A graph's drawing opens large in a dialog, which Escape closes; plus and minus zoom, and the box scrolls.
 function offerZoom(figure) {
   const drawing = figure.querySelector("svg");
-  const open = Object.assign(document.createElement("button"), { type: "button", className: "zoom-open", textContent: "⤢" });
+  const open = Object.assign(document.createElement("button"), { type: "button", className: "zoom-open" });
+  open.textContent = "⤢";
   open.title = "Enlarge the graph";
   open.setAttribute("aria-label", `Enlarge: ${drawing.querySelector("title").textContent}`);
   open.addEventListener("click", () => showLarge(drawing, figure));
@@ -39,7 +40,8 @@ function showLarge(drawing, figure) {
     scale = Math.min(4, Math.max(0.25, scale * factor));
     large.style.cssText = `width: ${natural * scale}px; min-width: 0; max-width: none; height: auto`;
   };
-  for (const [sign, name, action] of [["−", "Smaller", () => resize(0.8)], ["+", "Larger", () => resize(1.25)], ["✕", "Close"]]) {
+  const controls = [["−", "Smaller", () => resize(0.8)], ["+", "Larger", () => resize(1.25)], ["✕", "Close"]];
+  for (const [sign, name, action] of controls) {
     const button = Object.assign(document.createElement("button"), { textContent: sign, title: name });
     button.type = action ? "button" : "submit";
     button.setAttribute("aria-label", name);
