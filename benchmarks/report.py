@@ -122,8 +122,8 @@ def in_words(data: dict) -> str:
     size = f"{sizes['layers']} × {sizes['channels']}, {sizes['vocabulary']:,} tokens"
     return (f"Measured on {m['processor']} with {m['cores']} cores, threads for each: {m['threads']}; Python "
             f"{m['python']}, PyTorch {m['torch']}, rwkv {m['rwkv']}, transformers {m['transformers']}. The model: "
-            f"{size}, random numbers. Rounds: {data['rounds']}. Numbers are medians over the rounds; ratios are medians of the "
-            "rounds' own ratios, with the lowest and the highest.")
+            f"{size}, random numbers. Rounds: {data['rounds']}. Numbers are medians over the rounds; ratios are "
+            "medians of the rounds' own ratios, with the lowest and the highest.")
 
 
 def table_of_book(book: dict) -> list[str]:
@@ -209,7 +209,11 @@ while it loaded, read 1,024 tokens and wrote {decoded}, its libraries included.
 
 {book}
 
-`make bench` measures the models, `make booktimes` the book; both make this page.
+## The playground
+
+{playground}
+
+`make bench` measures the models, `make booktimes` the book, `benchmarks/playground.py --write` the playground.
 """
 
 NOTES = """\
@@ -230,7 +234,9 @@ def write_page(results: Path, book_folder: Path) -> None:
     files = results / "field.json", results / "book.json"
     field, book = (json.loads(file.read_text()) if file.exists() else None for file in files)
     not_yet = "*Not measured yet.*"
-    parts = {"book": "\n".join(table_of_book(book)) if book else not_yet, "notes": NOTES, "prompt": 32, "decoded": 16}
+    playground = ROOT / "benchmarks" / "playground.md"
+    parts = {"playground": playground.read_text(encoding="utf-8").strip() if playground.exists() else not_yet}
+    parts |= {"book": "\n".join(table_of_book(book)) if book else not_yet, "notes": NOTES, "prompt": 32, "decoded": 16}
     if field:
         plot = plot_ratios(field)
         for paper, svg in (("light", plot.light), ("dark", plot.dark)):
