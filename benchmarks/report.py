@@ -209,6 +209,8 @@ while it loaded, read 1,024 tokens and wrote {decoded}, its libraries included.
 
 {book}
 
+Other work ran beside these, the tests of the book among it.
+
 ## The playground
 
 {playground}
