@@ -226,6 +226,14 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: no
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, full) if entry else contnode
 
 
+def plain_lines(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.Node | None) -> None:
+    """Sphinx writes a long signature's parameters as a definition list without terms; screen readers stumble over it."""
+    def lines(found: re.Match[str]) -> str:
+        return found[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+
+    context["body"] = re.sub(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>", lines, context.get("body", ""), flags=re.DOTALL)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
@@ -234,4 +242,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", written_signature)
     app.connect("autodoc-process-docstring", as_restructured, priority=400)  # napoleon comes at 500
     app.connect("missing-reference", resolve)
+    app.connect("html-page-context", plain_lines)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
