@@ -136,7 +136,7 @@ def table_of_book(book: dict) -> list[str]:
     if book.get("chapters"):
         lines += ["", "| chapter | seconds to run | page, KB |", "|---|---:|---:|"]
         lines += [f"| {c['title']} | {c['seconds']:,.1f} | {c['bytes'] / 1000:,.0f} |" for c in book["chapters"]]
-    return lines
+    return lines + (["", book["note"]] if "note" in book else [])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -208,8 +208,6 @@ while it loaded, read 1,024 tokens and wrote {decoded}, its libraries included.
 ## The book itself
 
 {book}
-
-Other work ran beside these, the tests of the book among it.
 
 ## The playground
 
