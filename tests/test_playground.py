@@ -15,6 +15,7 @@ import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from browser import visit
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from rwkv_explainer import tracing
 from rwkv_explainer.atlas import load_atlas, prompt
@@ -338,7 +339,10 @@ def test_every_control_does_something(page):
         before = page.evaluate(shown)
         act()
         idle(page)
-        assert page.evaluate(shown) != before, f"{name} changes nothing"
+        try:
+            page.wait_for_function(f"before => ({shown})() !== before", arg=before, timeout=60_000)
+        except PlaywrightTimeout:
+            pytest.fail(f"{name} changes nothing")
         pressed.add(name)
 
     button = lambda name: page.get_by_role("button", name=name, exact=True)

@@ -665,26 +665,26 @@
     return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
   }
 
-  async function pickExample(i, at) {
-    if (busy) return;
-    const { made, trace } = await exampleRun(i);
-    parts.text.value = made.text;
-    if (model)
-      return readText(made.moments.slice(made.prompt).map(({ token }) => token), at);
-    show(made, at ?? made.prompt - 1, trace?.subject);
-    if (trace)
-      run.trace = {
-        ...trace,
-        key: JSON.stringify([
-          made.moments.slice(0, made.prompt).map(({ token }) => token),
-          trace.subject,
-          trace.restore,
-          trace.samples,
-          trace.seed,
-        ]),
-      };
-    say(RESTING);
-    changed();
+  function pickExample(i, at) {
+    return during("read", async () => {
+      const { made, trace } = await exampleRun(i);
+      parts.text.value = made.text;
+      if (model)
+        return readNow(made.moments.slice(made.prompt).map(({ token }) => token), at);
+      show(made, at ?? made.prompt - 1, trace?.subject);
+      if (trace)
+        run.trace = {
+          ...trace,
+          key: JSON.stringify([
+            made.moments.slice(0, made.prompt).map(({ token }) => token),
+            trace.subject,
+            trace.restore,
+            trace.samples,
+            trace.seed,
+          ]),
+        };
+      say(RESTING);
+    });
   }
 
   function show(made, at, subject) {
@@ -745,7 +745,7 @@
     }
     busy = false;
     parts.progress.hidden = parts.traceProgress.hidden = true;
-    changed();
+    (run ? changed : enable)();
   }
 
   let breath = 0;
@@ -756,34 +756,34 @@
     if (performance.now() - breath > 30) breath = performance.now();
   }
 
+  const readText = (more, at, subject) => during("read", () => readNow(more, at, subject));
+
   /** Read the text, then the tokens that were written after it, if any. */
-  function readText(more, at, subject) {
-    return during("read", async () => {
-      await loadModel();
-      if (asked?.text === parts.text.value && more instanceof Event) [more, at, subject] = asked.details;
-      asked = null;
-      const ids = tokenizer.encode(parts.text.value).ids;
-      if (!ids.length) return say("Write a text first.");
-      const tokens = ids.slice(0, MOST_TOKENS),
-        made = { text: parts.text.value, prompt: tokens.length, moments: [] };
-      const whole = Array.isArray(more) ? [...tokens, ...more] : tokens;
-      const start = performance.now();
-      let waited = 0;
-      for (const token of whole) {
-        readToken(made, token);
-        const before = performance.now();
-        await breathe();
-        waited += performance.now() - before;
-      }
-      const each = (performance.now() - start - waited) / whole.length;
-      const known = manifest.examples.find(({ text }) => text === made.text);
-      show(made, at ?? tokens.length - 1, subject ?? known?.subject);
-      const cut = ids.length > MOST_TOKENS ? ` Only the first ${MOST_TOKENS} of ${ids.length} tokens were read.` : "";
-      say(
-        `Read ${whole.length} tokens in your browser, ${each.toFixed(each < 10 ? 1 : 0)} ms each, ` +
-          `with ${root.dataset.how}.${cut}`,
-      );
-    });
+  async function readNow(more, at, subject) {
+    await loadModel();
+    if (asked?.text === parts.text.value && more instanceof Event) [more, at, subject] = asked.details;
+    asked = null;
+    const ids = tokenizer.encode(parts.text.value).ids;
+    if (!ids.length) return say("Write a text first.");
+    const tokens = ids.slice(0, MOST_TOKENS),
+      made = { text: parts.text.value, prompt: tokens.length, moments: [] };
+    const whole = Array.isArray(more) ? [...tokens, ...more] : tokens;
+    const start = performance.now();
+    let waited = 0;
+    for (const token of whole) {
+      readToken(made, token);
+      const before = performance.now();
+      await breathe();
+      waited += performance.now() - before;
+    }
+    const each = (performance.now() - start - waited) / whole.length;
+    const known = manifest.examples.find(({ text }) => text === made.text);
+    show(made, at ?? tokens.length - 1, subject ?? known?.subject);
+    const cut = ids.length > MOST_TOKENS ? ` Only the first ${MOST_TOKENS} of ${ids.length} tokens were read.` : "";
+    say(
+      `Read ${whole.length} tokens in your browser, ${each.toFixed(each < 10 ? 1 : 0)} ms each, ` +
+        `with ${root.dataset.how}.${cut}`,
+    );
   }
 
   /** Forget what came after the chosen moment: writing goes on from there. */
