@@ -18,4 +18,5 @@ __version__ = "0.1.0"
 
 RWKVLM.generate = generate
 RWKVLM.read = read
-RWKVLM.tokenizer = None  # `load_pretrained` gives a model its tokenizer; set it yourself on a model of your own
+# `load_pretrained` gives a model its name and its tokenizer; set them yourself on a model of your own
+RWKVLM.name = RWKVLM.tokenizer = None

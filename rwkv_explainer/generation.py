@@ -3,6 +3,7 @@
 Chapter "Strings, tokens, probabilities".
 """
 
+import math
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -27,10 +28,10 @@ def reshape(probabilities: Distribution, temperature: float | int = 1.0, top_p: 
     Raises:
         ValueError: if `temperature` or `top_p` is out of range.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected a number above 0, got {temperature}; sample() takes 0 for the likeliest token")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p: expected a number above 0 and at most 1, got {top_p}; 1.0 keeps every token")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature: expected a number above 0, got {temperature}; sample() takes 0 for the "
+                         "likeliest token")
+    check_top_p(top_p)
     probabilities = torch.softmax(probabilities.log() / temperature, dim=-1)  # (*batch, vocabulary)
     if top_p < 1:
         ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)  # (*batch, vocabulary)
@@ -39,6 +40,12 @@ def reshape(probabilities: Distribution, temperature: float | int = 1.0, top_p: 
         probabilities = torch.zeros_like(kept).scatter(-1, order, kept)  # (*batch, vocabulary)
         probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)  # (*batch, vocabulary)
     return probabilities
+
+
+def check_top_p(top_p: float | int) -> None:
+    """Refuse what `reshape` could not cut off at."""
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p: expected a number above 0 and at most 1, got {top_p}; 1.0 keeps every token")
 
 
 def sample(
@@ -55,6 +62,7 @@ def sample(
     if not probabilities.isfinite().all():
         raise ValueError("probabilities: expected numbers from 0 to 1, got NaN or infinity; the model overflowed")
     if temperature == 0:
+        check_top_p(top_p)
         return probabilities.argmax(dim=-1)  # (*batch,)
     probabilities = reshape(probabilities, temperature, top_p)
     flat = probabilities.reshape(-1, probabilities.shape[-1])  # (runs, vocabulary)

@@ -225,7 +225,7 @@ def check_sha256_once(path: Path, expected: str) -> None:
 def in_words(size: int | float) -> str:
     """A number of bytes, for people: 4.2 GB, 13 kB."""
     for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
+        if size < 999.5:  # what rounds to 1000 has the next unit
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.1f} GB"

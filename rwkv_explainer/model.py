@@ -88,11 +88,12 @@ class Piece(nn.Module):
         """
         prefix = prefix or cls.place
         piece = cls.from_config(RWKVConfig(**sizes_of(weights)))
-        own = {name: weights.get(f"{prefix}.{name}".lstrip(".")) for name in piece.state_dict()}
+        whole = {name: f"{prefix}.{name}".lstrip(".") for name in piece.state_dict()}
+        own = {name: weights.get(whole[name]) for name in whole}
         for name, expected in piece.state_dict().items():
             if own[name] is None or own[name].shape != expected.shape:
                 got = "no such tensor" if own[name] is None else f"shape {tuple(own[name].shape)}"
-                raise ValueError(f"weights[{prefix + '.' + name!r}]: expected shape {tuple(expected.shape)}, got {got}; "
+                raise ValueError(f"weights[{whole[name]!r}]: expected shape {tuple(expected.shape)}, got {got}; "
                                  f"is {prefix!r} the place of a {cls.__name__}?")
         piece.load_state_dict(own, assign=True)
         piece.clear_buffers()

@@ -27,6 +27,10 @@ Grid = Float[Tensor, "tokens layers"]
 MOST_ROWS = 4096  # runs that step together; more are split, to bound the memory taken
 
 
+class UnknownAnswer(ValueError):
+    """The model goes on with something else than the answer that it was to be traced to."""
+
+
 @dataclass(frozen=True)
 class CausalTrace:
     """What came of a causal trace. Tokens count from 0, layers too."""
@@ -75,9 +79,11 @@ def causal_trace(
         progress: show a progress bar if it takes over two seconds.
 
     Raises:
-        ValueError: for an empty prompt, a subject that is not in it exactly once, or an answer that the model does not
-            give: it says what the model gives instead.
+        ValueError: for an empty prompt, a subject that is not in it exactly once, or no samples.
+        UnknownAnswer: for an answer that the model does not give; it says what the model gives instead.
     """
+    if samples < 1:
+        raise ValueError(f"samples: expected 1 or more draws of the noise, got {samples}")
     ids, tokens, span = find_subject(tokenizer, prompt, subject)
     answer_ids = check_answer(model, tokenizer, ids, answer)
     if first_token_only:
@@ -120,7 +126,7 @@ def causal_trace(
 @torch.no_grad()
 def sever_memory(model: RWKVLM, tokenizer: Tokenizer, prompt: str, answer: str | None = None) -> Grid:
     """The probability of the answer when one layer forgets everything right after one token: (tokens, layers)."""
-    ids = tokenizer.encode(prompt).ids
+    ids = check_prompt(tokenizer.encode(prompt).ids)
     answer_ids = check_answer(model, tokenizer, ids, answer)
     embedded = model.embedding(torch.tensor(ids))[None]  # (1, time, channels)
     empty = [piece.snapshot() for _, piece in halves_of(model)]  # check_answer left the buffers clear
@@ -132,11 +138,17 @@ def sever_memory(model: RWKVLM, tokenizer: Tokenizer, prompt: str, answer: str |
 # what the trace is asked
 
 
+def check_prompt(ids: list[int]) -> list[int]:
+    """The token ids of a prompt, if there are any."""
+    if not ids:
+        raise ValueError("prompt: expected some text, got none; give a sentence that the model should finish")
+    return ids
+
+
 def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[int], list[str], range]:
     """The prompt's token ids, their texts, and which of them spell the subject."""
     encoding = tokenizer.encode(prompt)
-    if not encoding.ids:
-        raise ValueError("prompt: expected some text, got none; give a sentence that the model should finish")
+    check_prompt(encoding.ids)
     count = prompt.count(subject) if subject else 0
     if count != 1:
         raise ValueError(f"subject: expected {subject!r} once in the prompt, found it {count} times in {prompt!r}; "
@@ -161,8 +173,9 @@ def check_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer
         logits = model.logits(said[-1])  # (vocabulary,)
     model.clear_buffers()
     if expected is not None and said != expected:
-        raise ValueError(f"answer: expected the model to go on with {answer!r}, but it says {tokenizer.decode(said)!r}; "
-                         "trace a fact that it knows, or spell the answer with its leading space")
+        raise UnknownAnswer(f"answer: expected the model to go on with {answer!r}, but it says "
+                            f"{tokenizer.decode(said)!r}; trace a fact that it knows, or spell the answer with its "
+                            "leading space")
     return said
 
 
@@ -347,16 +360,22 @@ def trace_facts(
 
     Of each relation (or of those named), the first `per_relation` facts that the model gets right, in the relation's
     first phrasing. NaN where a prompt has no token of a role.
+
+    Raises:
+        ValueError: if the atlas has no such relation, and for what `causal_trace` refuses.
     """
+    atlas = {relation.name: relation for relation in load_atlas()}
+    if unknown := set(relations or ()) - atlas.keys():
+        raise ValueError(f"relations: expected some of {', '.join(atlas)}, got {', '.join(sorted(unknown))}")
     found = []
-    for relation in tqdm([r for r in load_atlas() if relations is None or r.name in relations], disable=not progress):
+    for relation in tqdm([r for r in atlas.values() if relations is None or r.name in relations], disable=not progress):
         known = 0
         for fact in relation.facts:
             words, answer = prompt(relation.phrasings[0], fact)
             try:
                 subject = subject_in(relation.phrasings[0], fact)
                 trace = causal_trace(model, tokenizer, words, subject, answer, restore, samples=samples, progress=False)
-            except ValueError:  # the model does not know it
+            except UnknownAnswer:
                 continue
             found.append(by_role(trace, trace.probability - trace.corrupted_probability))
             known += 1

@@ -103,6 +103,7 @@ def test_no_sample_from_what_overflowed(broken, temperature):
 OUT_OF_RANGE = [
     ({"temperature": -1.0}, "temperature: expected a number above 0, got -1.0"),
     ({"temperature": float("nan")}, "temperature: .* got nan"),
+    ({"temperature": float("inf")}, "temperature: .* got inf"),
     ({"top_p": 0.0}, "top_p: expected a number above 0 and at most 1, got 0.0"),
     ({"top_p": 1.5}, "top_p: .* got 1.5"),
     ({"top_p": float("nan")}, "top_p: .* got nan"),
@@ -115,6 +116,11 @@ def test_what_is_out_of_range_is_refused(model, arguments, message):
         reshape(torch.tensor([0.5, 0.5]), **arguments)
     with pytest.raises(ValueError, match=message):
         model.generate("a", **arguments)
+
+
+def test_a_wrong_top_p_is_refused_at_temperature_zero_too(model):
+    with pytest.raises(ValueError, match="top_p: .* got 7"):
+        model.generate("a", temperature=0, top_p=7)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -368,6 +368,14 @@ def test_a_verified_file_is_hashed_again_only_when_it_changed(loopback, tmp_path
     assert_right(load_pretrained(NAME)[0])
 
 
+@pytest.mark.parametrize("size, words", [
+    (999, "999 bytes"), (1000, "1 kB"), (13_400, "13.4 kB"), (999_499, "999 kB"), (999_900, "1 MB"),
+    (999_900_000, "1.0 GB"), (4.24e9, "4.2 GB"),
+])
+def test_sizes_in_words(size, words):
+    assert hub.in_words(size) == words
+
+
 def test_without_the_client_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match="python -m pip install 'huggingface_hub"):

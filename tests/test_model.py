@@ -336,6 +336,7 @@ def test_what_a_model_has_once_knows_its_place(random_model, cls):
     (TokenEmbedding, "", {"embedding.embedding.weight": None}, r"'embedding.embedding.weight'\].*no such tensor"),
     (Unembedding, "", {"embedding.embedding.weight": torch.zeros(11)}, r"embedding.weight'\].*matrix.*\(11,\)"),
     (RWKVLM, "", {"blocks.0.gated_mlp.key.weight": None}, r"'blocks.0.gated_mlp.key.weight'\].*no such tensor"),
+    (RWKVLM, "", {"blocks.0.ln1.weight": None}, r"weights\['blocks.0.ln1.weight'\].*no such tensor"),
 ])
 def test_weights_that_do_not_fit(random_model, cls, prefix, spoil, message):
     weights = {**random_model(layers=2).state_dict(), **spoil}

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from rwkv_explainer.model import RWKVLM, RWKVConfig
-from rwkv_explainer.tracing import causal_trace, find_subject, halves_of, patch_of, record, sever_memory, sweep
+from rwkv_explainer.tracing import (
+    ROLES, UnknownAnswer, causal_trace, find_subject, halves_of, load_averages, patch_of, record, sever_memory, sweep,
+    trace_facts,
+)
 
 TIME, SUBJECT, LAYERS = 7, range(1, 4), 3
 
@@ -171,6 +174,31 @@ def test_splitting_the_batch_changes_nothing(model, monkeypatch):
 def test_what_it_refuses(model, prompt, subject, answer, words):
     with pytest.raises(ValueError, match=words):
         causal_trace(model, toy_tokenizer(), prompt, subject, answer)
+
+
+def test_a_prompt_without_text_cannot_be_severed(model):
+    with pytest.raises(ValueError, match="prompt: expected some text"):
+        sever_memory(model, toy_tokenizer(), "")
+
+
+def test_a_trace_needs_a_sample(model):
+    with pytest.raises(ValueError, match="samples: expected 1 or more draws of the noise, got 0"):
+        causal_trace(model, toy_tokenizer(), "a b c", "b", samples=0)
+
+
+def test_facts_that_the_model_does_not_know_are_left_out(model):
+    with pytest.raises(UnknownAnswer, match="but it says"):
+        causal_trace(model, toy_tokenizer(), "a b c", "b", "q r s t u v")
+    assert trace_facts(model, toy_tokenizer(), 1, relations=["element-symbol"]).shape == (0, len(ROLES), LAYERS)
+
+
+def test_a_mistaken_request_is_no_fact_unknown(model):
+    with pytest.raises(ValueError, match="relations: expected some of .*, got nonsense"):
+        trace_facts(model, toy_tokenizer(), 1, relations=["element-symbol", "nonsense"])
+
+
+def test_a_model_of_ones_own_has_no_averages(model):
+    assert load_averages(model) is None
 
 
 def test_the_subject_is_found_with_or_without_its_space():
