@@ -20,6 +20,7 @@ from rwkv_explainer.products import linear
 from rwkv_explainer.shapes import EmbeddingSequence, LogitSequence, TokenIds
 
 CHUNK = 32  # tokens that the memory handles in one matrix product
+SEGMENT = 512  # tokens that go through the blocks together, a whole number of chunks
 
 
 @no_type_check  # as at the model's own door, a wrong token is refused in words
@@ -54,7 +55,17 @@ def read_logits(model: RWKVLM, token_ids: TokenIds) -> LogitSequence:
 
 
 def read_blocks(model: RWKVLM, token_ids: TokenIds) -> EmbeddingSequence:
-    """Every token's vector after the last block: ids (*batch, time) to (*batch, time, channels)."""
+    """Every token's vector after the last block: ids (*batch, time) to (*batch, time, channels).
+
+    Where no gradients are asked for, a long text is read in segments, whose numbers stay in the processor's cache.
+    """
+    together = token_ids.shape[-1] if torch.is_grad_enabled() else SEGMENT
+    segments = [read_segment(model, ids) for ids in token_ids.split(together, dim=-1)]
+    return torch.cat(segments, dim=-2) if len(segments) > 1 else segments[0]  # (*batch, time, channels)
+
+
+def read_segment(model: RWKVLM, token_ids: TokenIds) -> EmbeddingSequence:
+    """What `read_blocks` says of these tokens, all of them at once."""
     x = model.embedding(token_ids)  # (*batch, time, channels)
     for block in model.blocks if isinstance(model.blocks, nn.Sequential) else [model.blocks]:
         x = read_piece(block, x)

@@ -43,13 +43,14 @@ def test_reading_is_stepping_across_whole_chunks(random_model):
     assert_close(model.snapshot(), state)
 
 
-@given(length=lengths, chunk=chunks, batch=batches, seed=seeds)
+@given(length=lengths, chunk=chunks, segment=chunks, batch=batches, seed=seeds)
 @some
-def test_reading_is_stepping(random_model, length, chunk, batch, seed):
+@torch.no_grad()
+def test_reading_is_stepping(random_model, length, chunk, segment, batch, seed):
     model, tokens = random_model(seed=seed), random_tokens(seed, *batch, length)
     stepped, state = step_through(model, tokens), model.snapshot()
     model.clear_buffers()
-    with patch.object(parallel, "CHUNK", chunk):
+    with patch.multiple(parallel, CHUNK=chunk, SEGMENT=segment):
         assert_close(read_logits(model, tokens), stepped)
     assert_close(model.snapshot(), state)
 
