@@ -9,6 +9,7 @@ import base64
 import functools
 import importlib.util
 import io
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -21,6 +22,7 @@ import matplotlib.ticker
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from tokenizers import Tokenizer
@@ -95,14 +97,32 @@ def render(paint: Callable[[Figure, Paper], None], paper: Paper, size: tuple[flo
     return file.getvalue()
 
 
-def legend_above(axes: Axes) -> None:
-    """A legend in a row above the axes, where it covers no data."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, handlelength=1.4, columnspacing=1.2)
+def title_above(figure: Figure, title: str) -> None:
+    """A title over the whole figure, which leaves the place right above the axes to a legend."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
 
 
-def whole_numbers(axes: Axes) -> None:
-    """Ticks at whole numbers only, for a horizontal axis that counts."""
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+def legend_above(axes: Axes, columns: int = 4) -> None:
+    """A legend above the axes, where it covers no data."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handlelength=1.4,
+                columnspacing=1.2)
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Ticks at whole numbers only, for an axis that counts."""
+    axis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+
+
+def color_layers(figure: Figure, axes: Axes, layers: int) -> list[tuple[float, ...]]:
+    """A color for each layer, from the first to the last, and a bar beside the axes that says which is which."""
+    colors = matplotlib.colormaps["viridis"](torch.linspace(0.25, 0.92, layers).numpy())
+    scale = matplotlib.cm.ScalarMappable(
+        matplotlib.colors.Normalize(0.5, layers + 0.5), matplotlib.colors.ListedColormap(colors)
+    )
+    bar = figure.colorbar(scale, ax=axes, label="layer")
+    bar.ax.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=8, integer=True))
+    bar.outline.set_visible(False)
+    return [tuple(color) for color in colors.tolist()]
 
 
 def label_tokens(axes: Axes, tokens: Sequence[str]) -> None:
@@ -127,9 +147,10 @@ def plot_fading(rates: Sequence[float], ages: int = 20) -> Plot:
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
         for rate, half_life in zip(rates, half_lives):
-            axes.plot(age, torch.exp(-rate * age), marker="o", markersize=3, label=f"rate {rate:g}: {half_life:.1f} tokens to half")
+            axes.plot(age, torch.exp(-rate * age), marker="o", markersize=3,
+                      label=f"rate {rate:g}: {half_life:.1f} tokens to half")
         axes.set(xlabel="tokens since it was written", ylabel="weight left", ylim=(-0.02, 1.05))
-        whole_numbers(axes)
+        whole_numbers(axes.xaxis)
         axes.legend()
 
     words = "; ".join(f"at rate {r:g} half of it is gone after {h:.1f} tokens" for r, h in zip(rates, half_lives))
@@ -137,7 +158,8 @@ def plot_fading(rates: Sequence[float], ages: int = 20) -> Plot:
 
 
 def plot_running_average(
-    values: Float[Tensor, " time"], weights: Float[Tensor, "time time"], averages: Float[Tensor, " time"], tokens: Sequence[str]
+    values: Float[Tensor, " time"], weights: Float[Tensor, "time time"], averages: Float[Tensor, " time"],
+    tokens: Sequence[str],
 ) -> Plot:
     """A memory of one channel at work: what was written, and the average that was read.
 
@@ -160,8 +182,8 @@ def plot_running_average(
         bottom = torch.zeros(len(values))
         for j in range(len(values)):
             hue = paper.hues[2] if j == top else paper.faint
-            lower.bar(range(len(values)), weights[:, j], bottom=bottom, width=0.8, color=hue, edgecolor=paper.ground, linewidth=0.8,
-                      label=f"share of {tokens[j].strip()}" if j == top else None)
+            lower.bar(range(len(values)), weights[:, j], bottom=bottom, width=0.8, color=hue, edgecolor=paper.ground,
+                      linewidth=0.8, label=f"share of {tokens[j].strip()}" if j == top else None)
             bottom = bottom + weights[:, j]
         lower.set(ylabel="shares", ylim=(0, 1))
         legend_above(lower)
@@ -169,9 +191,10 @@ def plot_running_average(
 
     return draw(
         paint,
-        f"Above, dots for the values that {len(values)} tokens wrote, and the line of the average read after each: it moves "
-        f"towards every new value and ends at {averages[-1]:.2f}. Below, a column for each moment, divided among the tokens "
-        f"by their share in the average: in the last one, token {top + 1} ({tokens[top]}) has the largest, {last[top]:.0%}.",
+        f"Above, dots for the values that {len(values)} tokens wrote, and the line of the average read after each: it "
+        f"moves towards every new value and ends at {averages[-1]:.2f}. Below, a column for each moment, divided among "
+        f"the tokens by their share in the average: in the last one, token {top + 1} ({tokens[top]}) has the largest, "
+        f"{last[top]:.0%}.",
         size=(6.4, 4.6),
     )
 
@@ -192,13 +215,14 @@ def plot_shares(
         for n, (name, share) in enumerate(shares.items()):
             axes.bar(torch.arange(len(tokens)) + (n - (len(shares) - 1) / 2) * width, share, width, label=name)
         axes.set(ylabel="share of what is read")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        title_above(figure, title)
         axes.grid(False, axis="x")
         label_tokens(axes, tokens)
         legend_above(axes)
 
     found = "; ".join(
-        f"{name} takes most from {tokens[int(share.argmax())].strip()} ({share.max():.0%}) and {share[-1]:.0%} from the last token"
+        f"{name} takes most from {tokens[int(share.argmax())].strip()} ({share.max():.0%}) and {share[-1]:.0%} from "
+        "the last token"
         for name, share in shares.items()
     )
     return draw(paint, f"Bars for the share that each of {len(tokens)} tokens has in what is read: {found}.")
@@ -219,15 +243,15 @@ def plot_answer_by_layer(probabilities: Float[Tensor, " layers"], untouched: flo
         axes.axhline(untouched, color=paper.hues[1], linestyle="--", label="nothing changed")
         axes.set(xlabel=f"layer with {change}", ylabel=f"probability of {answer.strip()}", ylim=(0, 1.05))
         axes.grid(False, axis="x")
-        whole_numbers(axes)
+        whole_numbers(axes.xaxis)
         legend_above(axes)
 
     low, high = int(probabilities.argmin()), int(probabilities.argmax())
     return draw(
         paint,
-        f"A bar for each of {len(probabilities)} layers, the probability of {answer.strip()} with {change}: of {untouched:.2f}, "
-        f"layer {low + 1} leaves least ({probabilities[low]:.2f}), layer {high + 1} most ({probabilities[high]:.2f}); "
-        f"half of the layers leave {probabilities.median():.2f} or less.",
+        f"A bar for each of {len(probabilities)} layers, the probability of {answer.strip()} with {change}: of "
+        f"{untouched:.2f}, layer {low + 1} leaves least ({probabilities[low]:.2f}), layer {high + 1} most "
+        f"({probabilities[high]:.2f}); half of the layers leave {probabilities.median():.2f} or less.",
     )
 
 
@@ -246,20 +270,16 @@ def plot_time_decays(decays: Float[Tensor, "layers channels"], title: str = "") 
 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        colors = matplotlib.colormaps["viridis"](torch.linspace(0.25, 0.92, layers).numpy())
-        for curve, color in zip(ordered, colors):
+        for curve, color in zip(ordered, color_layers(figure, axes, layers)):
             axes.plot(curve, color=color, linewidth=1.8)
         axes.set(xlabel="channel, sorted", ylabel="left after one token", ylim=(-0.02, 1.04), title=title)
-        scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.5, layers + 0.5), matplotlib.colors.ListedColormap(colors))
-        bar = figure.colorbar(scale, ax=axes, label="layer")
-        bar.ax.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=8, integer=True))
-        bar.outline.set_visible(False)
 
     first, last = decays[0].mean(), decays[-1].mean()
     return draw(
         paint,
-        f"{layers} falling curves, one a layer, of what is left of a weight after one token, channels sorted: from near "
-        f"{ordered.max():.2f} down to near {ordered.min():.2f}. The mean is {first:.2f} in the first layer and {last:.2f} in the last.",
+        f"{layers} falling curves, one a layer, of what is left of a weight after one token, channels sorted: from "
+        f"near {ordered.max():.2f} down to near {ordered.min():.2f}. The mean is {first:.2f} in the first layer and "
+        f"{last:.2f} in the last.",
     )
 
 
@@ -279,7 +299,7 @@ def plot_half_life_counts(half_lives: Float[Tensor, "layers channels"], bounds: 
         axes.grid(False)
         axes.invert_yaxis()
         axes.set(xlabel="share of the channels, by half-life in tokens", ylabel="layer", xlim=(0, 1))
-        axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        whole_numbers(axes.yaxis)
         legend_above(axes)
 
     local, lasting = shares[0], shares[-1]
@@ -318,15 +338,15 @@ def plot_causal_trace(
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="layer", title=title)
         axes.grid(False)
-        whole_numbers(axes)
+        whole_numbers(axes.xaxis)
         figure.colorbar(image, ax=axes, label=label).outline.set_visible(False)
 
     order = grid.flatten().argsort(descending=True)[:3].tolist()
     best = ", ".join(f"layer {i % layers + 1} at {names[i // layers]} ({grid.flatten()[i]:.2f})" for i in order)
     return draw(
         paint,
-        f"A heat map, {len(names)} tokens down, {layers} layers across, {label} from {grid.min():.2f} to {grid.max():.2f}. "
-        f"The strongest cells: {best}.",
+        f"A heat map, {len(names)} tokens down, {layers} layers across, {label} from {grid.min():.2f} to "
+        f"{grid.max():.2f}. The strongest cells: {best}.",
         size=(6.4, max(2.6, 0.3 * len(names) + 1.0)),
     )
 
@@ -340,16 +360,35 @@ BYTE_OF = {chr(byte): byte for byte in BYTES_ITSELF} | {
 }  # byte-level tokenizers write every byte as one printable character: most as themselves, the others from 256 on
 
 
-def token_name(token_id: int, tokenizer: Tokenizer) -> str:
-    """A token as figures write it: spaces as ·, line ends as ↵, parts of a character as bytes in hexadecimal."""
+def token_name(token_ids: int | Sequence[int], tokenizer: Tokenizer, space: str = "·") -> str:
+    """A token as figures write it, or several as one text.
+
+    Spaces become ·, or what `space` says, and line ends ↵. What is no whole character stands as bytes in hexadecimal.
+    """
+    token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
+    data = b"".join(token_bytes(token_id, tokenizer) for token_id in token_ids)
+    try:
+        return data.decode().translate({ord(" "): space, ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): "␍"})
+    except UnicodeDecodeError:
+        if len(token_ids) > 1:  # the others are no worse for it
+            return "".join(token_name(token_id, tokenizer, space) for token_id in token_ids)
+        return data.hex(" ").upper()
+
+
+def token_bytes(token_id: int, tokenizer: Tokenizer) -> bytes:
+    """What a token stands for in UTF-8; its number, such as #9000, where the tokenizer has none of that id."""
     token = tokenizer.id_to_token(token_id)
     if token is None:
-        return f"#{token_id}"
-    data = b"".join(bytes([BYTE_OF[c]]) if c in BYTE_OF else c.encode() for c in token)
-    try:
-        return data.decode().translate({ord(" "): "·", ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): "␍"})
-    except UnicodeDecodeError:
-        return data.hex(" ").upper()
+        return f"#{token_id}".encode()
+    return b"".join(bytes([BYTE_OF[c]]) if c in BYTE_OF else c.encode() for c in token)
+
+
+def namer(tokenizer: Tokenizer, space: str = "·") -> Callable[..., str]:
+    """A function that writes tokens as `token_name` does, one or several as a text, as code for a Markdown table."""
+    def name(*token_ids: int) -> str:
+        return "`" + token_name(token_ids, tokenizer, space).translate({ord("|"): "¦", ord("`"): "ˋ"}) + "`"
+
+    return name
 
 
 def in_digits(probability: float) -> str:
@@ -445,7 +484,7 @@ def plot_reshaped(
         panels[0].invert_yaxis()
         figure.get_layout_engine().set(wspace=0.08)
         figure.supxlabel("probability of being drawn", fontsize=11)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        title_above(figure, title)
 
     found = "; ".join(
         f"{name}, {names[0]} has {shape[top[0]]:.2f} and all others together {others[name]:.2f}, "
@@ -466,24 +505,20 @@ def plot_before_after(before: Float[Tensor, "layers channels"], after: Float[Ten
 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        colors = matplotlib.colormaps["viridis"](torch.linspace(0.25, 0.92, layers).numpy())
-        for x, y, color in zip(before, after, colors):
+        for x, y, color in zip(before, after, color_layers(figure, axes, layers)):
             axes.scatter(x, y, s=7, color=color, alpha=0.7, linewidths=0)
         axes.plot([low, high], [low, high], color=paper.ink, linewidth=1, linestyle="--")
         axes.set(xscale="log", yscale="log", xlabel="half-life before training, in tokens", ylabel="after, in tokens",
                  xlim=(low, high), ylim=(low, high))
-        axes.annotate("unchanged", (high, high), ha="right", va="top", xytext=(-28, -2), textcoords="offset points", fontsize=10)
-        scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.5, layers + 0.5), matplotlib.colors.ListedColormap(colors))
-        bar = figure.colorbar(scale, ax=axes, label="layer")
-        bar.ax.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(nbins=8, integer=True))
-        bar.outline.set_visible(False)
+        axes.annotate("unchanged", (high, high), ha="right", va="top", xytext=(-28, -2), textcoords="offset points",
+                      fontsize=10)
 
     change = (after / before).log2()
     return draw(
         paint,
-        f"A dot for each of {before.numel()} channels, its half-life before training across and after training up. The median "
-        f"change is a factor of {2 ** change.median():.2f}; {(change > 0).double().mean():.0%} lie above the diagonal, where "
-        f"nothing would have changed, and remember for longer than they began.",
+        f"A dot for each of {before.numel()} channels, its half-life before training across and after training up. The "
+        f"median change is a factor of {2 ** change.median():.2f}; {(change > 0).double().mean():.0%} lie above the "
+        f"diagonal, where nothing would have changed, and remember for longer than they began.",
         size=(6.4, 4.6),
     )
 
@@ -491,7 +526,7 @@ def plot_before_after(before: Float[Tensor, "layers channels"], after: Float[Ten
 def plot_noise(
     levels: Sequence[float], corrupted: Float[Tensor, " levels"], restored: Float[Tensor, " levels"], layer: int
 ) -> Plot:
-    """How hard the noise hits, and what restoring one layer between subject and answer brings back, by the noise's size."""
+    """How hard noise of each size hits, and what a layer restored between subject and answer brings back."""
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
         axes.plot(levels, restored, marker="o", label=f"layer {layer} restored between")
@@ -501,9 +536,9 @@ def plot_noise(
 
     return draw(
         paint,
-        f"Two lines over the size of the noise, from {levels[0]:g} to {levels[-1]:g} standard deviations. With nothing restored the "
-        f"log-probability of the answer goes from {corrupted[0]:.2f} to {corrupted[-1]:.2f}; with layer {layer} restored at the "
-        f"words between, from {restored[0]:.2f} to {restored[-1]:.2f}.",
+        f"Two lines over the size of the noise, from {levels[0]:g} to {levels[-1]:g} standard deviations. With nothing "
+        f"restored the log-probability of the answer goes from {corrupted[0]:.2f} to {corrupted[-1]:.2f}; with layer "
+        f"{layer} restored at the words between, from {restored[0]:.2f} to {restored[-1]:.2f}.",
     )
 
 
@@ -518,11 +553,12 @@ def plot_role_curves(
         axes = figure.subplots()
         for i in present:
             axes.plot(layer, mean[i], label=roles[i], color=paper.hues[i])
-            axes.fill_between(layer, mean[i] - error[i], mean[i] + error[i], color=paper.hues[i], alpha=0.18, linewidth=0)
+            low, high = mean[i] - error[i], mean[i] + error[i]
+            axes.fill_between(layer, low, high, color=paper.hues[i], alpha=0.18, linewidth=0)
         axes.set(xlabel="layer", ylabel="probability regained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        whole_numbers(axes)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+        title_above(figure, title)
+        whole_numbers(axes.xaxis)
+        legend_above(axes, columns=2)
 
     peaks = "; ".join(f"{roles[i]} {mean[i].max():.2f} in layer {int(mean[i].argmax()) + 1}" for i in present)
     return draw(
@@ -554,7 +590,7 @@ def plot_update_sizes(
         lower.bar(layers + 0.2, gated_mlp, 0.4, label="update of gated MLP")
         lower.set_xlabel("layer (0: the embedding)")
         lower.grid(False, axis="x")
-        whole_numbers(lower)
+        whole_numbers(lower.xaxis)
         for axes in (upper, lower):
             axes.set(ylabel="length", ylim=(0, None))
             legend_above(axes)
@@ -581,7 +617,7 @@ def plot_stopping_early(probabilities: Float[Tensor, "layers_and_one time"], upc
         image = axes.imshow(probabilities, vmin=0, vmax=1, origin="lower", aspect="auto")
         axes.set(xlabel="token to come", ylabel="stopped after layer (0: none)")
         axes.grid(False)
-        axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        whole_numbers(axes.yaxis)
         label_tokens(axes, upcoming)
         figure.colorbar(image, ax=axes, label="its probability")
 
@@ -615,6 +651,11 @@ def show_cells(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return image
+
+
+def ink_on(image: AxesImage, value: float) -> str:
+    """Black or white: what can be read on the shade that the image has for a value."""
+    return "#000000" if sum(image.cmap(image.norm(value))[:3]) > 1.5 else "#ffffff"
 
 
 def plot_similarities(cosines: Float[Tensor, "words words"], kinds: dict[str, Sequence[str]]) -> Plot:
@@ -663,10 +704,8 @@ def plot_transitions(
         axes.set(xlabel="next token", ylabel="token")
         for row, cells in enumerate(probabilities.tolist()):
             for column, p in enumerate(cells):
-                shade = image.cmap(image.norm(p))[:3]
-                hue = "#000000" if sum(shade) > 1.5 else "#ffffff"
                 if p >= 0.01:
-                    axes.text(column, row, f"{p:.2f}", ha="center", va="center", color=hue)
+                    axes.text(column, row, f"{p:.2f}", ha="center", va="center", color=ink_on(image, p))
 
     best = probabilities.max(dim=1)
     found = ", ".join(
@@ -675,8 +714,8 @@ def plot_transitions(
     )
     return draw(
         paint,
-        f"A table of shades, {len(tokens)} tokens by {len(followers)} followers, with the probability of each step. The "
-        f"likeliest in each row: {found}.",
+        f"A table of shades, {len(tokens)} tokens by {len(followers)} followers, with the probability of each step. "
+        f"The likeliest in each row: {found}.",
         size=(6.4, 1.3 + 0.42 * len(tokens)),
     )
 
@@ -700,7 +739,8 @@ def plot_parameter_shares(counts: dict[str, dict[str, int]]) -> Plot:
         for kind in kinds:
             shares = {name: counts[name][kind] / totals[name] for name in counts}
             bars = axes.barh(list(counts), list(shares.values()), left=list(left.values()), label=kind, height=0.6)
-            axes.bar_label(bars, [f"{share:.0%}" if share > 0.05 else "" for share in shares.values()], label_type="center", color=paper.ground)
+            labels = [f"{share:.0%}" if share > 0.05 else "" for share in shares.values()]
+            axes.bar_label(bars, labels, label_type="center", color=paper.ground)
             left = {name: left[name] + shares[name] for name in counts}
         axes.set_yticks(range(len(counts)), [f"{name}\n{total / 1e6:,.0f} million" for name, total in totals.items()])
         axes.invert_yaxis()
@@ -710,10 +750,12 @@ def plot_parameter_shares(counts: dict[str, dict[str, int]]) -> Plot:
         figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.2)
 
     found = "; ".join(
-        f"{name} has {totals[name] / 1e6:,.0f} million, " + ", ".join(f"{kind} {count / totals[name]:.1%}" for kind, count in own.items())
+        f"{name} has {totals[name] / 1e6:,.0f} million, "
+        + ", ".join(f"{kind} {count / totals[name]:.1%}" for kind, count in own.items())
         for name, own in counts.items()
     )
-    return draw(paint, f"Bars for {len(counts)} models, each divided by where its parameters are: {found}.", size=(6.4, 1.5 + 0.75 * len(counts)))
+    return draw(paint, f"Bars for {len(counts)} models, each divided by where its parameters are: {found}.",
+                size=(6.4, 1.5 + 0.75 * len(counts)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -745,7 +787,7 @@ def plot_spread_by_layer(values: dict[str, Float[Tensor, "layers n"]], quantity:
         right.tick_params(length=0)
         axes.set(xlabel="layer", ylabel=quantity)
         axes.grid(False, axis="x")
-        whole_numbers(axes)
+        whole_numbers(axes.xaxis)
         if len(spread) > 1:
             legend_above(axes)
 
@@ -765,7 +807,7 @@ def plot_nonlinearities(inputs: Float[Tensor, " n"], outputs: dict[str, Float[Te
     """
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        for (name, output), style in zip(outputs.items(), ("--", "-", "-.", ":")):
+        for (name, output), style in zip(outputs.items(), itertools.cycle(("--", "-", "-.", ":"))):
             axes.plot(inputs, output, style, label=name)
         axes.set(xlabel="in", ylabel="out")
         legend_above(axes)
@@ -785,8 +827,8 @@ def plot_excitement(latent: Float[Tensor, " time"], tokens: Sequence[str], named
         tokens: the text.
         named: how many of the highest places to call by name, with the token before.
     """
-    tops = latent.topk(named).indices.tolist()
-    names = {t: "".join(tokens[max(0, t - 1): t + 1]).replace("\n", "⏎").strip() for t in tops}
+    tops = latent.topk(min(named, len(latent))).indices.tolist()
+    names = {t: "".join(tokens[max(0, t - 1): t + 1]).replace("\n", "↵").strip() for t in tops}
 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
@@ -797,7 +839,7 @@ def plot_excitement(latent: Float[Tensor, " time"], tokens: Sequence[str], named
         axes.set(xlabel="place in the text, in tokens", ylabel="excitement", ylim=(0, 1.35 * latent.max().item() or 1))
         axes.margins(x=0.08)
         axes.grid(False, axis="x")
-        whole_numbers(axes)
+        whole_numbers(axes.xaxis)
 
     return draw(
         paint,
@@ -870,7 +912,7 @@ def plot_key_ranges(
         right.tick_params(length=0)
         axes.set(xlabel="layer", ylabel="exponent")
         axes.grid(False, axis="x")
-        whole_numbers(axes)
+        whole_numbers(axes.xaxis)
         legend_above(axes)
 
     top = ", ".join(f"{name} at {height:.1f}" for name, height in limits.items())
@@ -886,11 +928,11 @@ def plot_slow_average(reads: dict[str, Float[Tensor, " time"]], change: int) -> 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
         axes.plot(exact, color=paper.ink, linewidth=4, alpha=0.35, label=next(iter(reads)))
-        for (name, read), style in zip(list(reads.items())[1:], ("-", "-.", "--", ":")):
+        for (name, read), style in zip(list(reads.items())[1:], itertools.cycle(("-", "-.", "--", ":"))):
             axes.plot(read, style, linewidth=1.8, label=name)
         axes.axvline(change, color=paper.ink, linewidth=0.8, linestyle=":")
         axes.set(xlabel="token", ylabel="average read", ylim=(-0.03, 1.05))
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+        legend_above(axes, columns=2)
 
     found = ", ".join(f"{read[-1]:.2f} for {name}" for name, read in reads.items())
     return draw(paint, f"Lines that stay at 0 up to token {change}, where the values become 1, and then rise at "
@@ -1018,8 +1060,9 @@ def plot_loss_curve(
         losses: one a step, in nats per token.
         baselines: losses to compare with, by name.
         rates: the learning rate of every step, as a part of the highest.
-        window: how many steps the mean is taken over.
+        window: how many steps the mean is taken over; all of them if there are fewer.
     """
+    window = min(window, len(losses))
     smooth = torch.tensor(losses).unfold(0, window, 1).mean(dim=1)  # (steps - window + 1,)
 
     def paint(figure: Figure, paper: Paper) -> None:
@@ -1032,7 +1075,7 @@ def plot_loss_curve(
         upper.plot(range(1, len(losses) + 1), losses, color=paper.hues[0], linewidth=0.5, alpha=0.5)
         upper.plot(range(window, len(losses) + 1), smooth, color=paper.hues[0], linewidth=1.8)
         highest = max(baselines.values())
-        for hue, (name, loss) in zip(paper.hues[1:], baselines.items()):
+        for hue, (name, loss) in zip(itertools.cycle(paper.hues[1:]), baselines.items()):
             upper.axhline(loss, color=hue, linestyle="--", linewidth=1.4)
             side, by = ("bottom", 3) if loss == highest else ("top", -3)
             upper.annotate(f"{name} {loss:.2f}", (1, loss), (0, by), ("axes fraction", "data"), "offset points",
@@ -1059,7 +1102,7 @@ def plot_learned(steps: Sequence[int], curves: dict[str, Float[Tensor, " moments
     """Shares or probabilities, between 0 and 1, noted now and then in a training run."""
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        for marker, (name, curve) in zip("osD^v", curves.items()):
+        for marker, (name, curve) in zip(itertools.cycle("osD^v"), curves.items()):
             axes.plot(steps, curve, marker=marker, markersize=4, label=name)
         axes.set(xlabel="step", ylabel="share, or probability", ylim=(-0.02, 1.05), xlim=(0, steps[-1]))
         legend_above(axes)
@@ -1091,18 +1134,17 @@ def plot_tables(
         for axes, (title, table) in zip(panels, tables.items()):
             image = show_cells(axes, table, rows, columns)
             axes.set_title(title, fontsize=10)
-            for (row, column), number in zip(torch.cartesian_prod(*map(torch.arange, table.shape)).tolist(), table.flatten().tolist()):
-                shade = image.cmap(image.norm(number))[:3]
-                hue = "#000000" if sum(shade) > 1.5 else "#ffffff"
-                axes.text(column, row, f"{number:.2f}".rstrip("0").rstrip("."), ha="center", va="center", color=hue, fontsize=9)
+            for (row, column), number in zip(itertools.product(*map(range, table.shape)), table.flatten().tolist()):
+                axes.text(column, row, f"{number:.2f}".rstrip("0").rstrip("."), ha="center", va="center",
+                          color=ink_on(image, number), fontsize=9)
 
     def in_words(table: Tensor) -> str:
-        found = [f"{rows[row]} {columns[column]} {table[row, column]:.2f}" for row, column in (table > 0.005).nonzero().tolist()]
-        return ", ".join(found) or "nothing"
+        cells = (table > 0.005).nonzero().tolist()
+        return ", ".join(f"{rows[i]} {columns[j]} {table[i, j]:.2f}" for i, j in cells) or "nothing"
 
     said = "; ".join(f"{title}: {in_words(table)}" for title, table in tables.items())
-    return draw(paint, f"Tables with a row for each of {', '.join(rows)} and a column for each of {', '.join(columns)}, "
-                       f"one after the other. Cells above 0: {said}.", size=(6.4, 2.7))
+    return draw(paint, f"Tables with a row for each of {', '.join(rows)} and a column for each of "
+                       f"{', '.join(columns)}, one after the other. Cells above 0: {said}.", size=(6.4, 2.7))
 
 
 def plot_recall(pairs: Sequence[int], shares: dict[str, dict[str, Float[Tensor, " counts"]]], rows: int) -> Plot:
@@ -1114,8 +1156,9 @@ def plot_recall(pairs: Sequence[int], shares: dict[str, dict[str, Float[Tensor, 
         rows: the rows of the memory's table, marked by a line.
     """
     def paint(figure: Figure, paper: Paper) -> None:
-        for axes, (title, curves) in zip(figure.subplots(1, len(shares), sharey=True), shares.items()):
-            for (who, share), marker in zip(curves.items(), "os^v"):
+        panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
+        for axes, (title, curves) in zip(panels, shares.items()):
+            for (who, share), marker in zip(curves.items(), itertools.cycle("os^v")):
                 axes.plot(pairs, share, marker=marker, markersize=4, label=who)
             axes.axvline(rows, color=paper.ink, linewidth=1, linestyle=":", label="as many as rows")
             axes.set(xlabel="keys", title=title, ylim=(-0.02, 1.05))
@@ -1124,8 +1167,11 @@ def plot_recall(pairs: Sequence[int], shares: dict[str, dict[str, Float[Tensor, 
 
     at = max(n for n, count in enumerate(pairs) if count <= rows)
     found = "; ".join(
-        f"{title}: " + ", ".join(f"the memory that {who} is right in {share[0]:.0%} at {pairs[0]} keys, {share[at]:.0%} at "
-                                 f"{pairs[at]} and {share[-1]:.0%} at {pairs[-1]}" for who, share in curves.items())
+        f"{title}: " + ", ".join(
+            f"the memory that {who} is right in {share[0]:.0%} at {pairs[0]} keys, {share[at]:.0%} at {pairs[at]} and "
+            f"{share[-1]:.0%} at {pairs[-1]}" for who, share in curves.items()
+        )
         for title, curves in shares.items()
     )
-    return draw(paint, f"Curves of the share of right answers against the number of keys, in a table of {rows} rows. {found}.")
+    return draw(paint, f"Curves of the share of right answers against the number of keys, in a table of {rows} rows. "
+                       f"{found}.")

@@ -1,0 +1,79 @@
+"""Figures: the same bytes each time, words that are computed, and what readers try at the edges."""
+
+import pytest
+import torch
+
+from rwkv_explainer import load_pretrained, plots
+
+LOSSES, RATES = [3.0, 2.0, 1.0], [0.5, 1.0, 0.5]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_pretrained()[1]
+
+
+def test_a_figure_is_drawn_for_both_papers_and_the_same_each_time():
+    once, again = (plots.plot_fading([0.5, 2.0]) for _ in range(2))
+    assert once == again and once.light != once.dark
+    html = once._repr_html_()
+    assert html.count("<img") == 2 and html.count(f'alt="{once.alt}"') == 2
+
+
+def test_words_come_from_the_data():
+    assert "at rate 0.5 half of it is gone after 1.4 tokens" in plots.plot_fading([0.5]).alt
+    baselines = {"the half": 2.1, "nothing": 0.1}
+    assert "the half at 2.10, passed at step 3; nothing at 0.10, not reached" in \
+        plots.plot_loss_curve(LOSSES, baselines, RATES, window=2).alt
+
+
+def test_a_short_run_has_a_loss_curve():
+    assert "from 3.00 to 2.00" in plots.plot_loss_curve(LOSSES, {"even": 2.5}, RATES, window=20).alt
+
+
+def test_a_short_text_has_its_highest_places():
+    assert "A line for each of 2 tokens" in plots.plot_excitement(torch.tensor([1.0, 2.0]), ["a", "b"], named=5).alt
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_any_number_of_curves_is_drawn(count):
+    curve = torch.tensor([0.0, 0.3, 1.0])
+    curves = {f"curve {n}": curve * n / count for n in range(count)}
+    for plot in (
+        plots.plot_learned([1, 2, 3], curves), plots.plot_nonlinearities(curve, curves),
+        plots.plot_slow_average({"right": curve, **curves}, change=1),
+        plots.plot_recall([1, 2, 3], {"one panel": curves}, rows=2),
+    ):
+        assert drawn_texts(plot).issuperset(curves)
+
+
+def drawn_texts(plot: plots.Plot) -> set[str]:
+    """The texts in a picture, which matplotlib notes in comments beside their outlines."""
+    return {line.strip().removeprefix("<!-- ").removesuffix(" -->") for line in plot.light.decode().splitlines()
+            if line.strip().startswith("<!-- ")}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tokens' names
+
+
+def test_tokens_are_named_with_what_one_does_not_see(tokenizer):
+    june, = tokenizer.encode(" June").ids
+    assert plots.token_name(june, tokenizer) == "·June"
+    assert plots.token_name([june, june], tokenizer, space=" ") == " June June"
+    assert plots.token_name(tokenizer.token_to_id("Ċ"), tokenizer) == "↵"
+    assert plots.token_name(99_999, tokenizer) == "#99999"
+
+
+def test_parts_of_a_character_are_bytes_until_they_are_whole(tokenizer):
+    sign_of = {byte: sign for sign, byte in plots.BYTE_OF.items()}
+    parts = [tokenizer.token_to_id(sign_of[byte]) for byte in "ǿ".encode()]
+    assert [plots.token_name(part, tokenizer) for part in parts] == ["C7", "BF"]
+    assert plots.token_name(parts, tokenizer) == "ǿ"
+    assert plots.token_name([tokenizer.token_to_id("a"), parts[0]], tokenizer) == "aC7"
+
+
+def test_names_fit_a_markdown_table(tokenizer):
+    name = plots.namer(tokenizer)
+    bar, quote = tokenizer.token_to_id("|"), tokenizer.token_to_id("`")
+    assert name(bar) == "`¦`" and name(quote, bar) == "`ˋ¦`"
