@@ -9,7 +9,7 @@ import inspect
 import os
 from collections.abc import Callable
 
-from ipywidgets import HTML, VBox, interactive
+from ipywidgets import HTML, VBox, Widget, interactive
 
 from rwkv_explainer.plots import Plot
 
@@ -19,7 +19,7 @@ STILL = "RWKV_EXPLAINER_STILL"  # the environment variable that is set while the
 class Sliders(VBox):
     """Sliders above the figure that they change. Without a running kernel, the figure that they began with."""
 
-    def __init__(self, draw: Callable[..., Plot], sliders: dict):
+    def __init__(self, draw: Callable[..., Plot], sliders: dict[str, Widget]):
         self.draw, self.sliders, self.still = draw, sliders, draw()
         self.picture = HTML(self.still._repr_html_())  # an Output would make programs that run notebooks wait forever
         super().__init__([*sliders.values(), self.picture])
@@ -45,17 +45,25 @@ def slide(draw: Callable[..., Plot], **ranges: tuple) -> Plot | Sliders:
         sliders and figure, which a notebook shows by itself; the figure alone where the book is being built.
 
     Raises:
-        ValueError: a default lies outside its range.
+        ValueError: an argument has no range or no default, a range has no argument, or a default lies outside its range.
     """
+    starts = {name: parameter.default for name, parameter in inspect.signature(draw).parameters.items()}
+    if starts.keys() != ranges.keys() or inspect.Parameter.empty in starts.values():
+        raise ValueError(f"slide: expected arguments of {draw.__name__} with a default and a range each, got the "
+                         f"arguments {inspect.signature(draw)} and ranges for {', '.join(ranges) or 'none'}")
+    for name, start in starts.items():
+        low, high, *_ = ranges[name]
+        if not low <= start <= high:
+            raise ValueError(f"The slider {name} goes from {low} to {high}; it cannot begin at {start!r}.")
     if os.environ.get(STILL):
         return draw()
-    sliders = {}
-    for name, parameter in inspect.signature(draw).parameters.items():
-        slider = sliders[name] = interactive.widget_from_tuple(ranges[name])
-        slider.description = name
-        slider.continuous_update = False  # a figure takes a moment: draw it when the slider is let go
-        slider.value = start = parameter.default
-        if slider.value != start:
-            low, high = slider.min, slider.max
-            raise ValueError(f"The slider {name} goes from {low} to {high}; it cannot begin at {start!r}.")
-    return Sliders(draw, sliders)
+    return Sliders(draw, {name: make_slider(name, start, ranges[name]) for name, start in starts.items()})
+
+
+def make_slider(name: str, start: float | int, limits: tuple) -> Widget:
+    """One slider that begins at `start`, for whole numbers if its limits are."""
+    slider = interactive.widget_from_tuple(limits)
+    slider.description = name
+    slider.continuous_update = False  # a figure takes a moment: draw it when the slider is let go
+    slider.value = start
+    return slider

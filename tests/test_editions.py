@@ -40,6 +40,11 @@ def test_editions_hold_no_solution_and_all_exercises(name):
     assert "### BEGIN SOLUTION" in json.dumps(graded)
 
 
+def test_a_chapter_without_exercises_has_no_edition():
+    with pytest.raises(SystemExit, match=f"no chapter with exercises: playground; there are .*{CHAPTER}"):
+        chapters([CHAPTER, "playground"])
+
+
 def test_a_student_edition_runs_up_to_the_first_blank_and_says_so(chapter):
     targets = solve(chapter, seed=1)
     student = student_edition(chapter, 1, targets)
@@ -108,4 +113,4 @@ def submit(course, student: str, answers: dict[str, str]) -> None:
 def test_the_command_names_a_chapter_that_is_not_there(tmp_path):
     command = [sys.executable, str(BOOK / "_ext" / "editions.py"), "student", str(tmp_path), "no-such-chapter"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode and "no such chapter: no-such-chapter" in done.stderr and CHAPTER in done.stderr
+    assert done.returncode and "no chapter with exercises: no-such-chapter" in done.stderr and CHAPTER in done.stderr

@@ -56,6 +56,19 @@ def test_a_page_gets_the_figure_alone(figure, drawn, monkeypatch):
     assert drawn == [{"rate": 0.5, "tokens": 3}]
 
 
-def test_a_default_out_of_range_is_refused(figure):
+@pytest.mark.parametrize("still", ["", "1"])
+def test_a_default_out_of_range_is_refused_on_a_page_too(figure, monkeypatch, still):
+    monkeypatch.setenv(STILL, still)
     with pytest.raises(ValueError, match="rate goes from 1.0 to 2.0.*0.5"):
         slide(figure, rate=(1.0, 2.0), tokens=(1, 9))
+
+
+@pytest.mark.parametrize("ranges", [{"rate": (0.0, 2.0)}, {"rate": (0.0, 2.0), "tokens": (1, 9), "layers": (1, 2)}])
+def test_each_argument_has_a_range_and_each_range_an_argument(figure, ranges):
+    with pytest.raises(ValueError, match=r"expected arguments of draw .* got .*rate: float = 0.5.* ranges for rate"):
+        slide(figure, **ranges)
+
+
+def test_an_argument_without_a_default_is_refused(drawn):
+    with pytest.raises(ValueError, match=r"a default and a range each, got the arguments \(rate\)"):
+        slide(lambda rate: None, rate=(0.0, 2.0))

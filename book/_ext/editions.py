@@ -124,11 +124,11 @@ def cell_by_id(notebook: dict, name: str) -> dict:
 
 def chapters(names: list[str]) -> dict[str, dict]:
     """The chapters with exercises, by name; of these names, or all."""
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(BOOK.glob("*.ipynb"))}
+    every = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(BOOK.glob("*.ipynb"))}
+    found = {name: notebook for name, notebook in every.items() if any(e.answer for e in exercises_of(notebook))}
     if unknown := set(names) - found.keys():
-        raise SystemExit(f"no such chapter: {', '.join(sorted(unknown))}; there are {', '.join(found)}")
-    found = {name: notebook for name, notebook in found.items() if not names or name in names}
-    return {name: notebook for name, notebook in found.items() if any(e.answer for e in exercises_of(notebook))}
+        raise SystemExit(f"no chapter with exercises: {', '.join(sorted(unknown))}; there are {', '.join(found)}")
+    return {name: notebook for name, notebook in found.items() if not names or name in names}
 
 
 def write(notebook: dict, path: Path) -> None:
