@@ -27,7 +27,7 @@ from rwkv_explainer.checkpoints import build, load_pretrained, quantize_rows
 from rwkv_explainer.generation import END_OF_TEXT
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.parallel import read_logits
-from rwkv_explainer.training import Recipe, read_documents, split_documents
+from rwkv_explainer.training import Recipe, read_checkpoint, read_documents, split_documents
 
 OPENINGS = (
     "In the early nineteenth century,",
@@ -182,8 +182,23 @@ def goes_on(model: RWKVLM, words: str, tokens: int, **sampling: float | int) -> 
 # the command
 
 
+def split_corpus(corpus: Path) -> tuple[list[str], list[str]]:
+    """A text's documents, those to train on and those held out, as the default recipe splits them.
+
+    Raises:
+        ValueError: if the text cannot be read, or is too short for any of its documents to be held out.
+    """
+    share = Recipe().held_out
+    train, test = split_documents(read_documents(corpus), share)
+    if not test:
+        raise ValueError(f"{corpus}: expected documents that are held out, got none of {len(train)}; about one in "
+                         f"{1 / share:.0f} is, by its own hash: give a text with more documents")
+    return train, test
+
+
 def measure(corpus: Path | None, name: str | None, zero_layer: Path | None, run: Path | None) -> dict[str, object]:
     """Every figure of the card."""
+    train, test = split_corpus(corpus) if corpus else ([], [])
     started = time.perf_counter()
     model, tokenizer = load_pretrained(name, dtype=torch.float32)
     seconds = time.perf_counter() - started
@@ -200,15 +215,13 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None, run:
         "greedy_openings": {words: goes_on(model, words, 40, temperature=0.0) for words in OPENINGS},
     }
     if corpus:
-        train, test = split_documents(read_documents(corpus), Recipe().held_out)
         bits = {"this model": bits_per_byte(model, tokenizer, test)}
         if zero_layer:
             without_blocks, _ = load_pretrained(zero_layer, dtype=torch.float32)
             bits["a zero-layer model, trained the same way"] = bits_per_byte(without_blocks, tokenizer, test)
         figures["bits_per_byte"] = bits | baseline_bits(tokenizer, train, test)
         if run:
-            weights = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["model"]
-            figures["storage"] = storage_bits(weights, tokenizer, test)
+            figures["storage"] = storage_bits(read_checkpoint(run)["model"], tokenizer, test)
         figures["held_out"] = {"documents": len(test), "bytes": sum(len(document.encode()) for document in test)}
     return figures
 

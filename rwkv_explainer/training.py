@@ -57,6 +57,19 @@ class Recipe:
     held_out: float = 0.02  # part of the documents that training never sees
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, (low, high) in POSSIBLE.items():
+            if not low <= (value := getattr(self, name)) <= high:
+                wanted = f"{low} or more" if high == math.inf else f"{low} to {high}"
+                raise ValueError(f"{name}: expected {wanted}, got {value}")
+
+
+POSSIBLE = {  # the least and the most of it that can be trained with
+    "layers": (0, math.inf), "channels": (2, math.inf), "rows": (1, math.inf), "length": (1, math.inf),
+    "vocabulary": (257, 2**16),  # every byte and the end of text; what a corpus' uint16 holds
+    "steps": (1, math.inf), "warmup": (0, math.inf), "cooldown": (0, 1), "atlas_share": (0, 1), "held_out": (0, 1),
+    "seed": (0, math.inf),
+}
 
 ATLAS_ALONE = Recipe(  # for training without a text: small, and done in minutes
     layers=2, channels=96, vocabulary=1024, length=64, steps=2000, warmup=50, learning_rate=5e-3
@@ -68,12 +81,19 @@ ATLAS_ALONE = Recipe(  # for training without a text: small, and done in minutes
 
 
 def read_documents(path: Path | None) -> list[str]:
-    """The documents of a text file (.txt or .txt.xz), one empty line between them. No path: no documents."""
+    """The documents of a text file (.txt or .txt.xz), one empty line between them. No path: no documents.
+
+    Raises:
+        ValueError: if there is no such file, or it is not whole, or not text in UTF-8.
+    """
     if path is None:
         return []
-    opened = lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else open(path, encoding="utf-8")
-    with opened as file:
-        documents = [document.strip() for document in file.read().split("\n\n")]
+    opened = lzma.open if path.suffix == ".xz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as file:
+            documents = [document.strip() for document in file.read().split("\n\n")]
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a text file in UTF-8, or one packed as .xz, got: {error}") from error
     return [document for document in documents if document]
 
 
@@ -223,8 +243,8 @@ class Run:
             raise ValueError(f"workers: expected at most one a row, got {workers} for {recipe.rows} rows; name fewer")
         self.folder, self.recipe, self.rank, self.workers = folder, recipe, rank, workers
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        fast = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-        self.precision = torch.bfloat16 if fast else torch.float32
+        fast_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not in every PyTorch
+        self.precision = torch.bfloat16 if self.device.type == "cuda" or fast_cpu() else torch.float32
         self.tokenizer, self.corpus, self.held_out = prepare(folder, recipe, corpus_path)
         sizes = RWKVConfig(self.tokenizer.get_vocab_size(), recipe.channels, recipe.layers, 4 * recipe.channels)
         self.model = RWKVLM.from_config(sizes).float()
@@ -239,7 +259,7 @@ class Run:
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint; a run of another recipe is refused, but for its number of steps."""
-        saved = torch.load(self.folder / "checkpoint.pt", map_location=self.device, weights_only=True)
+        saved = read_checkpoint(self.folder, self.device)
         ours, theirs = asdict(self.recipe) | {"steps": 0}, saved["recipe"] | {"steps": 0}
         if ours != theirs:
             raise ValueError(f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
@@ -338,8 +358,11 @@ def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tok
     """Tokenizer, training corpus and held-out corpus: made once, then kept in the run's folder.
 
     Raises:
-        ValueError: if the folder holds the data of another text or recipe, or the text is shorter than a row.
+        ValueError: if the folder holds the data of another text or recipe, or the text is not there, cannot be read,
+            or is shorter than a row.
     """
+    if corpus_path and not corpus_path.is_file():
+        raise ValueError(f"corpus: expected a text file, there is none at {corpus_path}; paths start from {Path.cwd()}")
     folder.mkdir(parents=True, exist_ok=True)
     done = folder / "data.json"
     sha256 = hashlib.sha256(corpus_path.read_bytes()).hexdigest() if corpus_path else None
@@ -379,6 +402,11 @@ def write_whole(path: Path, text: str) -> None:
 # the result
 
 
+def read_checkpoint(folder: Path, device: torch.device = torch.device("cpu")) -> dict:
+    """A run's last checkpoint: its `step`, `recipe`, `model` and `optimizer`, as `Run.save` wrote them."""
+    return torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+
+
 def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
     """Write a run's model, tokenizer and card into `target`, in the form that `load_pretrained` reads.
 
@@ -387,7 +415,7 @@ def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
         note: what else the card should say of the training.
     """
     target.mkdir(parents=True, exist_ok=True)
-    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    saved = read_checkpoint(folder)
     model = RWKVLM.from_weights(saved["model"])
     write_weights(model, target / "model.safetensors")
     (target / "model.safetensors").chmod(0o644)  # for whoever installs the package, not for us alone
@@ -428,8 +456,7 @@ def read_data(name: str) -> str:
 
 def show(folder: Path) -> None:
     """Let a run's model go on with the book's running example, and print what it says."""
-    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    model = RWKVLM.from_weights(saved["model"]).stabilize()
+    model = RWKVLM.from_weights(read_checkpoint(folder)["model"]).stabilize()
     model.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     generate(model, "The Eiffel Tower is located in the city of", N=3, temperature=0.0)
 
@@ -447,22 +474,32 @@ def work(rank: int, args: argparse.Namespace, recipe: Recipe) -> None:
     Run(args.out, recipe, args.corpus, rank, args.workers).train(args.save_every, args.check_every)
 
 
+def at_least_one(text: str) -> int:
+    """A number on the command line that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, got {text!r}")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train a small RWKV-4 on a text and the atlas.")
     parser.add_argument("--corpus", type=Path, help="a text, .txt or .txt.xz; without it, the atlas alone")
     parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="its folder; a stopped run goes on")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share each batch")
+    parser.add_argument("--workers", type=at_least_one, default=1, help="processes that share each batch")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="write the trained model there, with its card")
     parser.add_argument("--note", default="", help="with --bundle: what else the card should say of the training")
-    parser.add_argument("--save-every", type=int, default=250, metavar="STEPS")
-    parser.add_argument("--check-every", type=int, default=250, metavar="STEPS")
+    parser.add_argument("--save-every", type=at_least_one, default=250, metavar="STEPS")
+    parser.add_argument("--check-every", type=at_least_one, default=250, metavar="STEPS")
     for field in fields(Recipe):
         default = f"default: {field.default}, or {getattr(ATLAS_ALONE, field.name)} without a corpus"
         parser.add_argument("--" + field.name.replace("_", "-"), type=field.type, help=default)
     args = parser.parse_args()
     given = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name)) is not None}
-    recipe = replace(Recipe() if args.corpus else ATLAS_ALONE, **given)
-    prepare(args.out, recipe, args.corpus)
+    try:
+        recipe = replace(Recipe() if args.corpus else ATLAS_ALONE, **given)
+        prepare(args.out, recipe, args.corpus)
+    except ValueError as error:
+        parser.error(str(error))
     (args.out / "meeting").unlink(missing_ok=True)
     if args.workers > 1:
         torch.multiprocessing.spawn(work, (args, recipe), nprocs=args.workers)

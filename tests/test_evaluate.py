@@ -219,6 +219,12 @@ FIGURES = {
 }
 
 
+def test_a_text_without_held_out_documents_is_refused(tmp_path):
+    (tmp_path / "one.txt").write_text("one document")
+    with pytest.raises(ValueError, match=r"one.txt: expected documents that are held out, got none of 1; about one in 50"):
+        evaluate.split_corpus(tmp_path / "one.txt")
+
+
 def test_the_report_says_every_figure():
     words = report(FIGURES)
     for line in ("| element-symbol | 3 | 98.7% | 65.4% | 33.3% |", "| this model | 1.234 |",

@@ -400,6 +400,42 @@ def test_a_text_shorter_than_a_row_is_refused(tmp_path):
         Run(tmp_path / "run", replace(TINY, held_out=0.0), tmp_path / "short.txt")
 
 
+@pytest.mark.parametrize("spoilt, message", [
+    ({"steps": 0}, "steps: expected 1 or more, got 0"),
+    ({"rows": 0}, "rows: expected 1 or more, got 0"),
+    ({"channels": 1}, "channels: expected 2 or more, got 1"),
+    ({"vocabulary": 70_000}, "vocabulary: expected 257 to 65536, got 70000"),
+    ({"atlas_share": 1.5}, "atlas_share: expected 0 to 1, got 1.5"),
+    ({"held_out": math.nan}, "held_out: expected 0 to 1, got nan"),
+])
+def test_a_recipe_that_nothing_can_come_of_is_refused(spoilt, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **spoilt)
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("latin.txt", "Käfer".encode("latin-1"), "latin.txt: expected a text file in UTF-8.*can't decode byte 0xe4"),
+    ("cut.txt.xz", lzma.compress(b"text " * 99)[:-9], "cut.txt.xz: expected a text file.*end-of-stream marker"),
+    ("not.txt.xz", b"text", "not.txt.xz: expected a text file.* got"),
+])
+def test_a_text_that_cannot_be_read_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path / "run", TINY, tmp_path / name)
+
+
+@pytest.mark.parametrize("mistake, message", [
+    (["--corpus", "none.txt"], "corpus: expected a text file, there is none at none.txt"),
+    (["--check-every", "0"], "--check-every: expected a whole number, 1 or more, got '0'"),
+    (["--steps", "0"], "steps: expected 1 or more, got 0"),
+])
+def test_the_command_refuses_in_a_line(tmp_path, monkeypatch, capsys, mistake, message):
+    monkeypatch.setattr("sys.argv", ["training", "--out", str(tmp_path / "run"), *mistake])
+    with pytest.raises(SystemExit):
+        training.main()
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_more_processes_than_rows_are_refused(tmp_path):
     with pytest.raises(ValueError, match="workers: expected at most one a row, got 5 for 4 rows"):
         Run(tmp_path, TINY, None, workers=5)
