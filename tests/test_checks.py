@@ -1,7 +1,12 @@
-"""The exercises' checks: each wrong answer gets its own words, right ones pass however written, and nothing breaks them."""
+"""The exercises' checks: each wrong answer gets its own words, right ones pass however written, nothing breaks them."""
 
+import builtins
+import ctypes
 import importlib
+import itertools
 import json
+import multiprocessing
+import os
 import pkgutil
 import random
 import sys
@@ -36,6 +41,12 @@ def answer_for(name: str, answer, seed: int):
     return answer(*exercise.cases_for(seed)[0]) if exercise.value else answer
 
 
+@pytest.fixture
+def threads(monkeypatch):
+    """A system on which answers run in threads; that is quicker, too."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # right and wrong answers
 
@@ -52,7 +63,7 @@ def test_right_answers_pass_however_they_are_written(name):
 
 
 @each_exercise
-def test_each_wrong_answer_fails_with_its_own_words(name):
+def test_each_wrong_answer_fails_with_its_own_words(name, threads):
     _, wrong = BANKS[name]
     said = {}
     for seed in SEEDS:
@@ -65,7 +76,7 @@ def test_each_wrong_answer_fails_with_its_own_words(name):
 
 
 @each_exercise
-def test_a_check_knows_at_least_five_mistakes_and_tells_them_apart(name):
+def test_a_check_knows_at_least_five_mistakes_and_tells_them_apart(name, threads):
     exercise = find(name)
     assert len(exercise.mistakes) >= 5
     for seed in SEEDS:
@@ -92,8 +103,80 @@ def test_an_unknown_name_is_refused_with_the_names_there_are():
 # whatever a learner passes
 
 
-ANYTHING = [None, 3.5, "seven", [], {}, object(), torch.zeros(0), [[1], [2, 3]], int, lambda *x: [None],
-            lambda *x: 1 / 0, lambda *x: "words", lambda *x: {1: 2}, lambda *x: object()]
+class Broken:
+    """Whatever is done with it raises."""
+
+    def __repr__(self):
+        raise RuntimeError("broken")
+
+    __str__ = __eq__ = __hash__ = __bool__ = __len__ = __iter__ = __format__ = __reduce__ = __repr__
+
+
+class BrokenTensor(torch.Tensor):
+    """A tensor that cannot be compared or shown."""
+
+    __repr__ = __str__ = __eq__ = __bool__ = __format__ = Broken.__repr__
+
+
+class BrokenError(Exception):
+    __str__ = Broken.__repr__
+
+
+def raises(*x):
+    raise BrokenError
+
+
+def deletes_its_name(*x):
+    del x
+    return x
+
+
+def deletes_what_all_use(*x):
+    del torch.softmax, torch.exp, torch.cat
+
+
+def yields(*x):
+    yield 1
+
+
+def calls_itself(*x):
+    return calls_itself(*x)
+
+
+def digs_deep(*x):
+    sys.setrecursionlimit(10**7)
+    return calls_itself(*x)
+
+
+def asks(*x):
+    return input("What is it? ")
+
+
+def leaves(*x):
+    sys.exit()
+
+
+def leaves_at_once(*x):
+    os._exit(0)
+
+
+def crashes(*x):
+    ctypes.string_at(0)
+
+
+def takes_all_memory(*x):
+    return [0] * 10**12
+
+
+ANYTHING = [
+    None, 3.5, "seven", [], {}, object(), torch.zeros(0), [[1], [2, 3]], int, torch.ones(10**7), Broken(), Broken,
+    BrokenTensor(torch.ones(2)), yields(), lambda *x: [None], lambda *x: 1 / 0, lambda *x: "words", lambda *x: {1: 2},
+    lambda *x: object(), lambda *x: Broken(), lambda *x: [Broken()], lambda *x: {"a": Broken()}, lambda *x: Broken,
+    lambda *x: BrokenTensor(torch.ones(2)), lambda *x: torch.ones(2).to_sparse(), lambda *x: torch.ones(2) * 1j,
+    lambda *x: torch.zeros(1).expand(10**12), lambda *x: torch.zeros(10**12), lambda *x: 10**400,
+    raises, deletes_its_name, deletes_what_all_use, yields, calls_itself, asks, leaves, leaves_at_once,
+    takes_all_memory,
+]
 
 
 @each_exercise
@@ -121,7 +204,7 @@ def test_an_error_is_shown_with_its_line():
     assert "NameError" in said and "return log_decay / nothing_of_that_name" in said
 
 
-def endless(log_decay):
+def endless(*x):
     while True:
         print("again")
 
@@ -129,7 +212,7 @@ def endless(log_decay):
 let_go = threading.Event()  # ends the stubborn loop, which would take half of the processor from all tests after it
 
 
-def stubborn(log_decay):
+def stubborn(*x):
     while not let_go.is_set():
         try:
             sum(range(1000))
@@ -137,33 +220,70 @@ def stubborn(log_decay):
             pass
 
 
-@pytest.mark.parametrize("answer", [endless, stubborn])
-def test_an_endless_loop_is_cut_off(answer):
+def endless_in_c(*x):
+    return sum(itertools.count())  # Python never gets to look whether time is up
+
+
+@each_exercise
+def test_an_endless_loop_is_cut_off_and_ends(name):
+    if not find(name).value:
+        for answer in (endless, stubborn, endless_in_c):
+            verdict = judge(replace(find(name), seconds=0.1), answer, 0)
+            assert "still running after 0.1 seconds and was cut off" in verdict.message
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("answer", [digs_deep, crashes])
+def test_what_would_end_python_ends_the_answer_alone(answer):
+    assert "brought all of Python to an end" in str(check("half-life", answer))
+
+
+def test_words_for_what_cannot_be_compared():
+    """A learner reads what came instead, and what to do about it."""
+    said = {answer: str(check("half-life", answer)) for answer in (yields, asks, leaves, takes_all_memory)}
+    assert "a generator (use `return`, not `yield`)" in said[yields]
+    assert "nobody who could type" in said[asks] and 'return input("What is it? ")' in said[asks]
+    assert "left by `exit`, at `sys.exit()`" in said[leaves]
+    assert "more memory than a check gives, at `return [0] * 10**12`" in said[takes_all_memory]
+    assert "a function (call it, with parentheses)" in str(check("half-life", lambda log_decay: log_decay.exp().log))
+
+
+def test_threads_do_the_same_where_processes_cannot_be_copied(threads):
+    assert check("half-life", find("half-life").reference)
+    assert "NameError" in str(check("half-life", lambda log_decay: nothing_of_that_name))  # noqa: F821
+    assert "left by `exit`" in str(check("half-life", leaves))
+    assert "nobody who could type" in str(check("half-life", asks))
+    assert "RecursionError" in str(check("half-life", calls_itself))
     let_go.clear()
     try:
-        verdict = judge(replace(find("half-life"), seconds=0.3), answer, 0)
+        for answer in (endless, stubborn):
+            assert "cut off" in judge(replace(find("half-life"), seconds=0.3), answer, 0).message
     finally:
         let_go.set()
-    assert "cut off" in verdict.message
 
 
-def test_nothing_that_an_answer_does_outlives_the_check(capsys):
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_nothing_that_an_answer_does_outlives_the_check(system, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "platform", system)
+
     def vandal(log_decay):
         print("noise")
         print("noise", file=sys.stderr)
         torch.manual_seed(1), np.random.seed(1), random.seed(1)
         torch.set_default_dtype(torch.float16)
         torch.set_grad_enabled(not torch.is_grad_enabled())
+        sys.setrecursionlimit(2000)
         log_decay.fill_(0)
         sys.exit("bye")
 
     def state():
         return (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(),
-                torch.get_default_dtype(), torch.is_grad_enabled(), sys.stdout)
+                torch.get_default_dtype(), torch.is_grad_enabled(), sys.getrecursionlimit(), sys.stdout, builtins.input)
 
     before = state()
-    assert "SystemExit" in str(check("half-life", vandal))
-    assert state() == before
+    assert "left by `exit`" in str(check("half-life", vandal))
+    for now, then in zip(state(), before, strict=True):
+        assert now == then
     assert capsys.readouterr() == ("", "")
 
 

@@ -1,8 +1,9 @@
 """Where two results differ first, in words: by kind, by shape, or by number."""
 
 import math
-from fractions import Fraction
+from dataclasses import dataclass
 from numbers import Real
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: boo
 
     Args:
         expected: a number, a bool, a string, a tensor, or a tuple, list or dict of these.
-        got: anything at all. Arrays and lists of numbers may stand for tensors, and a tensor of one number for it.
+        got: a result made `plain`. Lists of numbers may stand for tensors, and a tensor of one number for the number.
         name: what to call the result.
         tolerance: numbers are equal if they differ by no more than this, or by this part of the expected one.
         reveal: whether to say what was expected.
@@ -25,11 +26,13 @@ def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: boo
     if isinstance(expected, (tuple, list)):
         return row_difference(expected, got, name, tolerance, reveal)
     if isinstance(expected, (bool, str)):
-        got = got.item() if isinstance(got, (Tensor, np.generic)) and np.size(got) == 1 else got
+        got = got.item() if isinstance(got, Tensor) and got.numel() == 1 else got
         if type(got) is not type(expected):
             return f"{name} should be {kind(expected)}, yours is {kind(got)}"
         same = got == expected if isinstance(expected, bool) else got.strip() == expected.strip()
-        return None if same else f"{name} should be {expected!r}, yours is {got!r:.80}" if reveal else f"{name} is another"
+        if same:
+            return None
+        return f"{name} should be {expected!r}, yours is {got!r:.80}" if reveal else f"{name} is another"
     return number_difference(expected, got, name, tolerance, reveal)
 
 
@@ -37,13 +40,14 @@ def dict_difference(expected: dict, got: Any, name: str, tolerance: float, revea
     if not isinstance(got, dict):
         return f"{name} should be a dict, yours is {kind(got)}"
     if got.keys() != expected.keys():
-        return f"{name} should have {len(expected)} keys such as {next(iter(expected))!r}, yours has {str(list(got)):.80}"
+        first = next(iter(expected))
+        return f"{name} should have {len(expected)} keys such as {first!r}, yours has {str(list(got)):.80}"
     found = (difference(value, got[key], f"`{key}`", tolerance, reveal) for key, value in expected.items())
     return next(filter(None, found), None)
 
 
 def row_difference(expected: tuple | list, got: Any, name: str, tolerance: float, reveal: bool) -> str | None:
-    got = list(got) if isinstance(got, (Tensor, np.ndarray)) and np.ndim(got) else got
+    got = list(got) if isinstance(got, Tensor) and got.dim() else got
     if not isinstance(got, (tuple, list)):
         return f"{name} should be {len(expected)} things in a row, yours is {kind(got)}"
     if len(got) != len(expected):
@@ -74,11 +78,10 @@ def numbers(value: Any) -> Tensor | None:
     """A number, an array, or a nest of lists of numbers, as a float64 tensor; None if it is nothing of the kind."""
     try:
         if isinstance(value, Tensor):
-            value = value.detach().cpu()
-            return None if value.is_complex() else value.to(torch.float64)
-        if isinstance(value, Real) or isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-            return torch.as_tensor(float(value) if isinstance(value, (Fraction, int)) else value, dtype=torch.float64)
-        if isinstance(value, (list, tuple)) and value and len(value) < 10_000:
+            return value.to(torch.float64)
+        if isinstance(value, Real):
+            return torch.tensor(float(value), dtype=torch.float64)
+        if isinstance(value, (list, tuple)) and value:
             rows = [numbers(row) for row in value]
             return None if any(row is None for row in rows) else torch.stack(rows)
     except Exception:  # a nest of unequal lists, or of itself: whatever it is, it is no tensor
@@ -86,26 +89,47 @@ def numbers(value: Any) -> Tensor | None:
     return None
 
 
+@dataclass(frozen=True)
+class Strange:
+    """Stands for something that a check cannot compare."""
+
+    words: str  # what it is
+
+
 def plain(value: Any, depth: int = 4) -> Any:
-    """The same as numbers, strings, plain tensors, lists, tuples and dicts; what is none of these stays as it is."""
+    """The same as numbers, strings, tensors, lists and dicts alone: no code of the learner's is left in it."""
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
+        value = torch.as_tensor(np.array(value)) if value.shape else value.item()
     if isinstance(value, Tensor):
-        return value.detach().clone().as_subclass(Tensor)
-    if isinstance(value, (list, tuple)) and depth:
-        return [plain(part, depth - 1) for part in value[:10_000]]
+        if value.is_nested or value.layout != torch.strided or value.is_complex():
+            return Strange("a tensor of another sort")
+        small = value.numel() <= 1_000_000
+        return value.detach().as_subclass(Tensor).cpu().clone() if small else Strange(kind(value))
+    if isinstance(value, list | tuple) and depth:
+        return [plain(part, depth - 1) for part in value] if len(value) <= 1_000 else Strange(f"{len(value):,} things")
     if isinstance(value, dict) and depth:
-        return {key: plain(part, depth - 1) for key, part in value.items()}
-    return value
+        return {str(key): plain(part, depth - 1) for key, part in value.items()}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    return float(value) if isinstance(value, Real) else Strange(kind(value))
 
 
 def kind(value: Any) -> str:
     """What something is, in a learner's words."""
-    if value is None:
-        return "None"
+    if isinstance(value, Strange):
+        return value.words
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}" if value.dim() else "a number"
     if isinstance(value, Real) and not isinstance(value, bool):
         return "a number"
-    words = {bool: "True or False", str: "a string", dict: "a dict", list: "a list", tuple: "a tuple"}
+    if isinstance(value, type):
+        return "a class"
+    if isinstance(value, FunctionType | BuiltinFunctionType | MethodType):
+        return "a function (call it, with parentheses)"
+    words = {
+        type(None): "None", bool: "True or False", str: "a string", dict: "a dict", list: "a list", tuple: "a tuple",
+        np.ndarray: "an array", GeneratorType: "a generator (use `return`, not `yield`)",
+    }
     return words.get(type(value), f"a {type(value).__name__}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rwkv_explainer.checks.comparing import difference, kind, plain
-from rwkv_explainer.checks.running import TooLong, describe, run, undisturbed
+from rwkv_explainer.checks.running import Stopped, run, undisturbed
 
 Case = tuple  # what one run of an answer starts from
 
@@ -100,22 +100,21 @@ def judge(exercise: Exercise, answer: Any, seed: int) -> Verdict:
     if is_blank(answer):
         return Verdict("blank", "Replace the three dots by your answer, then run this cell again.")
     if not exercise.value and not callable(answer):
-        return Verdict("wrong", f"The check needs the function or class itself, by its name alone; this is {kind(answer)}.")
+        return Verdict("wrong", f"The check needs the function itself, by its name alone; this is {kind(answer)}.")
     with undisturbed():
         cases = exercise.cases_for(seed)
         expected = exercise.results(exercise.reference, cases)
         try:
-            got = [plain(answer)] if exercise.value else run(lambda: attempt(exercise, answer, cases), exercise.seconds)
-        except TooLong:
-            return Verdict("wrong", f"It was still running after {exercise.seconds:g} seconds and was cut off: "
-                                    "is there a loop that never ends?")
-        except BaseException as error:
-            return Verdict("wrong", f"It stopped with an error: {describe(error)}.")
+            got = run(lambda: attempt(exercise, answer, cases), exercise.seconds)
+        except Stopped as stopped:
+            return Verdict("wrong", str(stopped))
         return compare(exercise, cases, expected, got)
 
 
 def attempt(exercise: Exercise, answer: Any, cases: list[Case]) -> list[Any]:
     """What a learner's answer comes to in each case, as plain data: no code of the learner's is left to run."""
+    if exercise.value:
+        return [plain(answer)]
     return [plain(exercise.use(answer, *copy.deepcopy(case))) for case in cases]
 
 
@@ -126,8 +125,8 @@ def compare(exercise: Exercise, cases: list[Case], expected: list[Any], got: lis
         return Verdict("right", exercise.verified)
     if not exercise.value and all(result is None for result in got):
         return Verdict("wrong", "It returns nothing, `None`: is there a `return`?")
-    sentence = next((words for words, wrong in exercise.mistakes.items() if errs_alike(exercise, wrong, cases, got)), "")
-    return Verdict("wrong", sentence, f"First difference: {found}.")
+    alike = (words for words, wrong in exercise.mistakes.items() if errs_alike(exercise, wrong, cases, got))
+    return Verdict("wrong", next(alike, ""), f"First difference: {found}.")
 
 
 def first_difference(exercise: Exercise, expected: list[Any], got: list[Any]) -> str | None:
