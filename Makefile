@@ -38,12 +38,12 @@ endif
 	@touch $@
 
 book: install html  ## run the chapters that changed and build the book
-	@echo "The book is ready. Open file://$(CURDIR)/$(BOOK)/index.html, or run: make serve"
+	@echo "The book is ready. Open file://$(subst $() ,%20,$(CURDIR))/$(BOOK)/index.html, or run: make serve"
 
 # Sphinx says each warning once: after a failure, every page is read again, or the next build would pass in silence.
 html:
 	@rm -rf $(BOOK)/reports
-	@$(BIN)/jupyter-book build book --config _config.yml --toc $(CURDIR)/_toc.yml --path-output . -W -n --keep-going \
+	@$(BIN)/jupyter-book build book --config _config.yml --toc "$(CURDIR)/_toc.yml" --path-output . -W -n --keep-going \
 		|| { rm -rf _build/.doctrees; echo "The book did not build: see the warnings and errors above." >&2; exit 1; }
 
 serve: book  ## show the book at http://localhost:8000 (PORT=... chooses another port)
@@ -76,7 +76,7 @@ test-colab: install  ## run every chapter alone, in a new environment with the n
 
 train: install  ## train a small model: on a text with CORPUS=text.txt, else on the atlas alone, in a few minutes
 ifdef CORPUS
-	$(BIN)/python -m rwkv_explainer.training --corpus $(CORPUS) --workers 2
+	$(BIN)/python -m rwkv_explainer.training --corpus "$(CORPUS)" --workers 2
 else
 	$(BIN)/python -m rwkv_explainer.training --out runs/atlas
 endif
