@@ -203,21 +203,23 @@ def test_no_traceback_on_a_page(pages):
 
 @pytest.fixture
 def tiny_book(tmp_path: Path) -> Path:
-    """This book's machinery around one small chapter and one small package."""
+    """This book's machinery around one small chapter and one small package, in a folder whose name has a space."""
+    root = tmp_path / "a book"
+    root.mkdir()
     for name in ("Makefile", "_config.yml", "requirements.txt", "book/_ext", "book/_static", "book/references.bib"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
-    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters: [{file: chapter}]\n")
-    (tmp_path / "book" / "index.md").write_text("# Front\n")
+        (root / name).parent.mkdir(exist_ok=True)
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, root / name)
+    (root / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters: [{file: chapter}]\n")
+    (root / "book" / "index.md").write_text("# Front\n")
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": None, "outputs": [], "source": "6 * 7"}
     title = {"cell_type": "markdown", "id": "t", "metadata": {}, "source": "# Chapter"}
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     notebook = {"cells": [title, cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-    (tmp_path / "book" / "chapter.ipynb").write_text(json.dumps(notebook))
-    (tmp_path / "rwkv_explainer" / "bundled").mkdir(parents=True)
-    (tmp_path / "rwkv_explainer" / "model.py").write_text("x = 1\n")
-    (tmp_path / "rwkv_explainer" / "bundled" / "weights").write_bytes(b"\x00")
-    return tmp_path
+    (root / "book" / "chapter.ipynb").write_text(json.dumps(notebook))
+    (root / "rwkv_explainer" / "bundled").mkdir(parents=True)
+    (root / "rwkv_explainer" / "model.py").write_text("x = 1\n")
+    (root / "rwkv_explainer" / "bundled" / "weights").write_bytes(b"\x00")
+    return root
 
 
 @pytest.mark.parametrize("name", ["rwkv_explainer/model.py", "rwkv_explainer/bundled/weights", "requirements.txt",
@@ -234,7 +236,17 @@ def test_fingerprint_changes_with_the_chosen_model(tiny_book):
     model.write_bytes(b"1")
     names = [fingerprint(tiny_book), fingerprint(tiny_book, "other"), fingerprint(tiny_book, str(model))]
     model.write_bytes(b"12")
-    assert fingerprint(tiny_book, str(model)) not in names and len(set(names)) == 3
+    names.append(fingerprint(tiny_book, str(model)))
+    (tiny_book / "tokenizer.json").write_text("{}")  # load_pretrained takes the one beside the model
+    names.append(fingerprint(tiny_book, str(model)))
+    assert len(set(names)) == 5
+
+
+def test_the_chosen_model_may_lie_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(CHOSEN_MODEL, "~/model.pth")
+    (tmp_path / "model.pth").write_bytes(b"1")
+    assert chosen_model() == str((tmp_path / "model.pth").resolve())
 
 
 @pytest.mark.parametrize("name", ["book/chapter.ipynb", "rwkv_explainer/__pycache__/model.pyc", "rwkv_explainer/.swap"])

@@ -17,6 +17,7 @@ from sphinx.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOSEN_MODEL = "RWKV_EXPLAINER_MODEL"  # the environment variable that `load_pretrained` reads
+TOKENIZERS = "tokenizer.json", "20B_tokenizer.json"  # what it looks for beside a model's file
 STILL = "RWKV_EXPLAINER_STILL"  # the one that `sliders.py` reads: a page shows figures, without their sliders
 
 
@@ -25,15 +26,16 @@ def fingerprint(root: Path, model: str = "") -> str:
 
     Args:
         root: the repository.
-        model: the chosen model, a name or a path; of a file at that path, size and time of change count too.
+        model: the chosen model, a name or a path; of a file at that path, and of a tokenizer beside it, size and time
+            of change count too.
     """
     package = root / "rwkv_explainer"
     files = [path for path in package.rglob("*") if path.is_file() and not is_scratch(path.relative_to(package))]
     digest = hash_files(root, [root / "requirements.txt", *files])
     digest.update(f"model {model}\n".encode())
     if Path(model).is_file():
-        status = Path(model).stat()
-        digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+        for file in filter(Path.is_file, (Path(model), *(Path(model).with_name(name) for name in TOKENIZERS))):
+            digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -54,7 +56,8 @@ def is_scratch(path: Path) -> bool:
 def chosen_model() -> str:
     """The model that the chapters will load; a path made absolute, since they run in the folder book."""
     model = os.environ.get(CHOSEN_MODEL, "")
-    return str(Path(model).resolve()) if Path(model).is_file() else model
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.is_file() else model
 
 
 def configure(app: Sphinx, config: Config) -> None:
