@@ -17,6 +17,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -25,7 +26,8 @@ FORM = "#@title Solution\n"  # Colab folds a cell with a title
 # folded in JupyterLab, in Colab and on the page
 FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}
 TITLE = re.compile(
-    r"\*\*(?P<number>\d+)\. (?P<title>.+?)\*\* · difficulty (?P<difficulty>[●○]{3}) · importance (?P<importance>[●○]{3})"
+    r"\*\*(?P<number>\d+)\. (?P<title>.+?)\*\* · difficulty (?P<difficulty>[●○]{3}) · importance "
+    r"(?P<importance>[●○]{3})"
     r" · (?P<minutes>\d+) minutes\n"
 )
 
@@ -83,7 +85,8 @@ def to_directive(name: str, statement: str) -> str:
         for what in ("difficulty", "importance")
     )
     rating = f'<p class="exercise-rating">{dots} · <span>{head["minutes"]} minutes</span></p>'
-    return f"::::::{{exercise}} {head['title']}\n:label: {name}\n\n{rating}\n\n{statement[head.end():].strip()}\n::::::\n"
+    rest = statement[head.end():].strip()
+    return f"::::::{{exercise}} {head['title']}\n:label: {name}\n\n{rating}\n\n{rest}\n::::::\n"
 
 
 def rewrite(app: Sphinx, docname: str, text: list[str]) -> None:
@@ -96,6 +99,18 @@ def rewrite(app: Sphinx, docname: str, text: list[str]) -> None:
     text[0] = json.dumps(notebook)
 
 
+def clean(app: Sphinx, page: nodes.document) -> None:
+    """On the page a solution is called one, and stands without the marks that Colab and nbgrader read."""
+    for cell in page.findall(nodes.container):
+        if "tag_solution" in cell["classes"]:
+            cell["prompt_show"] = cell["prompt_hide"] = "Solution"
+            code = next(cell.findall(nodes.literal_block))
+            lines = [line for line in code.astext().splitlines() if line.strip() not in (FORM.strip(), BEGIN, END)]
+            code.rawsource = "\n".join(lines)  # what is highlighted
+            code[:] = [nodes.Text(code.rawsource)]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", rewrite)
+    app.connect("doctree-read", clean)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
