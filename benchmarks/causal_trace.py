@@ -3,8 +3,8 @@
     python benchmarks/causal_trace.py
 
 A random model of the 169M's blocks (12 x 768), 11 tokens, 10 samples of noise, both activation and state restored. The
-loop steps through all tokens for each cell, with the samples as its batch; once in RNN mode, once in time-parallel mode.
-A cell of the loop costs what any other does, so a part of the cells is timed, spread over tokens and layers, and the
+loop steps through all tokens for each cell, with the samples as its batch: once in RNN mode, once in time-parallel
+mode. A cell of the loop costs what any other does, so a part of the cells is timed, spread over tokens and layers, and the
 loop's time is that part's, scaled to all cells. Rounds are interleaved; what counts is the ratio within a round.
 """
 
@@ -90,8 +90,10 @@ def main() -> None:
             for (t, layer), result in zip(cells, results):
                 torch.testing.assert_close(grid[t, layer], result, rtol=1e-3, atol=1e-3)
             ratios[name].append(loop_seconds * whole / len(cells) / seconds)
-        print(f"round {round_number + 1}: sweep {seconds:.2f} s", {name: round(r[-1], 2) for name, r in ratios.items()}, flush=True)
-    print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, PyTorch {torch.__version__}\n")
+        latest = {name: round(found[-1], 2) for name, found in ratios.items()}
+        print(f"round {round_number + 1}: sweep {seconds:.2f} s", latest, flush=True)
+    print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+          f"PyTorch {torch.__version__}\n")
     print("| the plain loop's time over the sweep's | median | lowest | highest |\n|---|---|---|---|")
     for name, values in ratios.items():
         print(f"| {name} | {statistics.median(values):.1f} | {min(values):.1f} | {max(values):.1f} |")

@@ -143,9 +143,11 @@ class TokenEmbedding(Piece):
     def forward(self, token: TokenId | OneHot) -> Embedding:
         table = self.embedding.weight  # (vocabulary, channels)
         token = torch.as_tensor(token, device=table.device)
-        # a one-hot times the table picks the row at its 1, so an id may as well look that row up
-        row = token.to(table.dtype) @ table if token.is_floating_point() else self.embedding(token)  # (*batch, channels)
-        return self.normalize_emb(row)
+        if token.is_floating_point():  # a one-hot times the table picks the row at its 1,
+            row = token.to(table.dtype) @ table  # (*batch, channels)
+        else:  # so an id may as well look that row up
+            row = self.embedding(token)  # (*batch, channels)
+        return self.normalize_emb(row)  # (*batch, channels)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -306,7 +308,8 @@ def at_least_float32(x: Tensor) -> torch.dtype:
 class AttentionBlock(Piece):
     """Moves information across time: writes it to the memory, reads the memory, passes gates ("time mixing").
 
-    Equations 11 to 16 of the paper; chapter "Attention and memory". Forward: (*batch, channels) to an update of that shape.
+    Equations 11 to 16 of the paper; chapter "Attention and memory". Forward: (*batch, channels) to an update of that
+    shape.
     """
 
     def __init__(self, channels: int):

@@ -45,7 +45,7 @@ def slide(draw: Callable[..., Plot], **ranges: tuple) -> Plot | Sliders:
         sliders and figure, which a notebook shows by itself; the figure alone where the book is being built.
 
     Raises:
-        ValueError: an argument has no range or no default, a range has no argument, or a default lies outside its range.
+        ValueError: an argument has no range or no default, a range has no argument, or a default is outside its range.
     """
     starts = {name: parameter.default for name, parameter in inspect.signature(draw).parameters.items()}
     if starts.keys() != ranges.keys() or inspect.Parameter.empty in starts.values():

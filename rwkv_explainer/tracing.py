@@ -91,8 +91,8 @@ def causal_trace(
     table = model.embedding.embedding.weight  # (vocabulary, channels)
     rows = table[torch.tensor(ids)]  # (time, channels)
     random = torch.Generator().manual_seed(seed)
-    shape = (samples, len(span), table.shape[1])
-    hidden = torch.randn(shape, generator=random, dtype=torch.float64).to(table) * noise * embedding_scale(model, tokenizer)
+    hidden = torch.randn((samples, len(span), table.shape[1]), generator=random, dtype=torch.float64).to(table)
+    hidden = hidden * noise * embedding_scale(model, tokenizer)  # (samples, subject, channels)
     noisy = rows.repeat(samples, 1, 1)  # (samples, time, channels)
     noisy[:, span.start : span.stop] += hidden
     normalize = model.embedding.normalize_emb
@@ -182,7 +182,8 @@ def check_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer
 def embedding_scale(model: RWKVLM, tokenizer: Tokenizer) -> float:
     """The standard deviation of the embedding table's entries over the tokens of all atlas subjects."""
     subjects = [fact.subject for relation in load_atlas() for fact in relation.facts]
-    ids = sorted({i for encoding in tokenizer.encode_batch([f" {subject}" for subject in subjects]) for i in encoding.ids})
+    encodings = tokenizer.encode_batch([f" {subject}" for subject in subjects])
+    ids = sorted({i for encoding in encodings for i in encoding.ids})
     return model.embedding.embedding.weight[torch.tensor(ids)].std().item()
 
 
@@ -257,7 +258,7 @@ def sweep(
     model: RWKVLM, embedded: Float[Tensor, "samples time channels"], answer: Sequence[int], patch: Patch | None,
     progress: bool = False,
 ) -> Float[Tensor, "runs samples"]:
-    """The answer's log-probability in the run that nothing is done to, then in each cell's: token by token, layer by layer.
+    """The answer's log-probability in the run that nothing is done to, then in each cell's, by token and by layer.
 
     Runs are kept in groups: the untouched one, then the cells of each layer. A group's rows are runs of all samples.
     """
@@ -280,7 +281,7 @@ def sweep(
                 states[h][i + 1] = joined(states[h][i + 1], states[h][0])
             before = x[0]
             x[: layer + 2], states[h] = step(norm, piece, x[: layer + 2], states[h])
-            if begins and half <= patch.after:  # this layer's new cell has this half behind it: what is left of it there?
+            if begins and half <= patch.after:  # this layer's new cell has this half behind it: what is left of it?
                 left = repeated(patch.state(t, h), samples) if patch.state else states[h][0]
                 states[h][layer + 1] = joined(states[h][layer + 1], left)
             if begins and half == patch.after:
@@ -334,7 +335,9 @@ def joined(*states: State) -> State:
 # ---------------------------------------------------------------------------------------------------------------------
 # many facts at once, and the paper's own figure
 
-ROLES = ("first subject token", "middle subject tokens", "last subject token", "next token", "further tokens", "last token")
+ROLES = (
+    "first subject token", "middle subject tokens", "last subject token", "next token", "further tokens", "last token",
+)
 
 
 def by_role(trace: CausalTrace, grid: Tensor) -> Float[Tensor, "roles layers"]:

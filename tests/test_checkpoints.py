@@ -139,7 +139,8 @@ def test_writing_then_reading_keeps_every_number(random_model, tmp_path):
 
 
 def test_a_row_of_int8_is_off_by_half_a_step_at_most():
-    matrix = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1.0, 50.0, 0.0, 7.0])[:, None]
+    sizes = torch.tensor([1e-3, 1.0, 50.0, 0.0, 7.0])
+    matrix = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) * sizes[:, None]
     numbers, scales = quantize_rows(matrix)
     assert numbers.dtype == torch.int8 and scales.shape == (5,)
     assert ((numbers * scales[:, None] - matrix).abs() <= scales[:, None] * 0.5001).all()

@@ -35,7 +35,8 @@ def test_editions_hold_no_solution_and_all_exercises(name):
     assert [source(e.answer).count("stop=True") for e in exercises_of(student) if e.answer] == [1] * len(asked)
     marks = {cell["metadata"]["nbgrader"]["grade_id"]: cell["metadata"]["nbgrader"]
              for cell in graded["cells"] if "nbgrader" in cell["metadata"]}
-    assert {f"{e.name}-check": e.points for e in asked}.items() <= {n: m.get("points") for n, m in marks.items()}.items()
+    points = {name: mark.get("points") for name, mark in marks.items()}
+    assert {f"{e.name}-check": e.points for e in asked}.items() <= points.items()
     assert all(marks[e.name]["solution"] for e in asked)
     assert "### BEGIN SOLUTION" in json.dumps(graded)
 
@@ -96,7 +97,8 @@ def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
     with (course / "grades.csv").open(encoding="utf-8") as file:
         scores = {row["student_id"]: (float(row["score"]), float(row["max_score"])) for row in csv.DictReader(file)}
     whole = sum(points.values())
-    assert scores == {"perfect": (whole, whole), "empty": (0, whole), "half": (sum(points[name] for name in some), whole)}
+    half = sum(points[name] for name in some)
+    assert scores == {"perfect": (whole, whole), "empty": (0, whole), "half": (half, whole)}
     feedback = (course / "feedback" / "half" / CHAPTER / f"{CHAPTER}.html").read_text(encoding="utf-8")
     assert "The current token joins the read without its gain." in feedback
 

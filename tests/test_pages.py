@@ -22,7 +22,7 @@ PAGES = [TOC["root"], *ENTRIES, "genindex", "search"]
 HEAVIEST = 1_500_000  # bytes that a chapter may take besides the files that all pages share
 AXE_SKIPS = {"exclude": [["article svg"], ["mjx-container"]]}  # drawings and equations: thousands of tiny elements
 
-# What the page itself weighs, and what only it loads: neither _static's files nor the search index, which all pages share.
+# What the page itself weighs, and what only it loads: neither _static's files nor the search index, which pages share.
 WEIGHTS = """() => Object.fromEntries([...performance.getEntriesByType("navigation"),
     ...performance.getEntriesByType("resource")]
     .filter(e => !/\\/_static\\/|searchindex|^data:/.test(e.name)).map(e => [e.name, e.decodedBodySize]))"""
@@ -57,7 +57,7 @@ def switch(page: Page, scheme: str, width: int) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page_fits_every_window(browser, site, name, record_property):
-    """Phone, tablet and desk, light and dark: nothing is cut off, no text in a figure too small, no chapter too heavy."""
+    """Phone, tablet and desk, light and dark: nothing cut off, no text in a figure too small, no chapter too heavy."""
     with visit(browser, f"{site}/{name}.html") as page:
         paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
         record_property("first paint", (name, paint))  # reported, never judged: machines differ

@@ -150,7 +150,7 @@ PLACES = ["blocks.1", "blocks.0.attention.memory", "blocks.1.gated_mlp.nonlinear
 @torch.no_grad()
 @pytest.mark.parametrize("place", PLACES)
 def test_hooks_act_in_both_modes(random_model, place):
-    """A hook that replaces what a piece gives: reading does as stepping does, whatever shape the hook is called with."""
+    """A hook that replaces what a piece gives: reading does as stepping does, whatever shape the hook is given."""
     model, tokens = random_model(), random_tokens(0, 2, 9)
     plain = model.read(tokens)
     model.clear_buffers()

@@ -83,7 +83,8 @@ def picture(sentence: str) -> str:
         f"row, and {len(tokens)} tokens, one a column; the stronger a cell, the more of the channel's memory is that "
         f"token. In the top row, where half of a weight is gone after {half_lives[0]:.2g} tokens, {last[0].max():.0%} "
         f"is one token. In the bottom row, with {half_lives[-1]:,.0f} tokens to half, no token has more than "
-        f"{last[-1].max():.0%}; the row that reaches back furthest has half of its memory from the first {first + 1} tokens."
+        f"{last[-1].max():.0%}; the row that reaches back furthest has half of its memory from the first {first + 1} "
+        "tokens."
     )
     rounded = [[round(key, 3) for key in row] for row in keys.tolist()]
     data = {"keys": rounded, "rates": [float(f"{rate:.4g}") for rate in rates.tolist()]}
@@ -96,8 +97,8 @@ def picture(sentence: str) -> str:
         f'<g transform="translate(1 1)">{cells}</g></svg>'
         f'<p class="cover-text" aria-hidden="true">{words}</p>'
         f'<figcaption><button type="button" hidden></button>The memory of layer {layer}, reading: each row a '
-        f"channel, each column a token, as strong as its share of what the channel holds. Above, channels that forget fast; below, "
-        f"channels that keep.</figcaption>"
+        "channel, each column a token, as strong as its share of what the channel holds. Above, channels that forget "
+        "fast; below, channels that keep.</figcaption>"
         f'<script type="application/json">{json.dumps(data)}</script></figure><script>{script}</script>'
     )
 

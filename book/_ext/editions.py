@@ -1,7 +1,7 @@
 """The courses' editions of the chapters, made of the same cells as the book.
 
     python book/_ext/editions.py student FOLDER        chapters without solutions
-    python book/_ext/editions.py assignments FOLDER    an nbgrader course, with each chapter's exercises as an assignment
+    python book/_ext/editions.py assignments FOLDER    an nbgrader course, each chapter's exercises as an assignment
 
 `make student` and `make assignments` call them. How an exercise stands in a chapter: exercises.py.
 """
@@ -151,7 +151,8 @@ def write_course(folder: Path, names: list[str], seed: int) -> None:
     for name, chapter in chapters(names).items():
         write(assignment(chapter, seed), folder / "source" / name / f"{name}.ipynb")
         nbgrader(folder, "generate_assignment", name, "--force")
-    print(f"The course is in {folder}: hand out release/, put what comes back into submitted/STUDENT/CHAPTER/, then run "
+    print(f"The course is in {folder}: hand out release/, put what comes back into submitted/STUDENT/CHAPTER/, then "
+          "run "
           "nbgrader autograde CHAPTER and nbgrader generate_feedback CHAPTER there")
 
 

@@ -26,9 +26,8 @@ FORM = "#@title Solution\n"  # Colab folds a cell with a title
 # folded in JupyterLab, in Colab and on the page
 FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}
 TITLE = re.compile(
-    r"\*\*(?P<number>\d+)\. (?P<title>.+?)\*\* · difficulty (?P<difficulty>[●○]{3}) · importance "
-    r"(?P<importance>[●○]{3})"
-    r" · (?P<minutes>\d+) minutes\n"
+    r"\*\*(?P<number>\d+)\. (?P<title>.+?)\*\* · difficulty (?P<difficulty>[●○]{3})"
+    r" · importance (?P<importance>[●○]{3}) · (?P<minutes>\d+) minutes\n"
 )
 
 

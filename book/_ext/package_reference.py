@@ -34,9 +34,10 @@ COMMENTED = re.compile(r"^ *(\w+)(?:: [^#]+?)?(?: = [^#]+?)?  # (.+)$")
 def modules() -> dict[str, ModuleType]:
     """Every module of the package, by name; of the exercises' checks their front alone, the rest tells the answers."""
     package = import_module(PACKAGE)
-    names = [info.name for info in pkgutil.iter_modules(package.__path__, PACKAGE + ".")]
     order = {f"{PACKAGE}.{name}": place for place, name in enumerate(FIRST)}
-    return {PACKAGE: package} | {name: import_module(name) for name in sorted(names, key=lambda n: (order.get(n, 99), n))}
+    names = [info.name for info in pkgutil.iter_modules(package.__path__, PACKAGE + ".")]
+    names.sort(key=lambda name: (order.get(name, len(order)), name))
+    return {PACKAGE: package} | {name: import_module(name) for name in names}
 
 
 @cache
@@ -125,14 +126,18 @@ def as_restructured(app: Sphinx, what: str, name: str, obj: object, options, lin
     if what == "module":  # autodoc takes the indentation of an example for the docstring's own
         lines[:] = obj.__doc__.splitlines()
     lines[:] = [line if is_example else marked_up(line, name, titles) for line, is_example in with_examples(lines)]
+    for n in [n for n, line in enumerate(lines) if line == "Returns:"]:  # napoleon takes all before a colon for a type
+        lines[n + 1] = lines[n + 1].replace("    ", "    : ", 1)
     if what in ("class", "exception") and hasattr(obj, "__dataclass_fields__"):
         told = [match for line in inspect.getsource(obj).splitlines() if (match := COMMENTED.match(line))]
         told = [match for match in told if match[1] in obj.__dataclass_fields__]
-        lines += ["", "Attributes:"] * bool(told) + [f"    {m[1]}: {marked_up(m[2], name, titles)}" for m in told] + [""]
+        lines += ["", "Attributes:"] * bool(told)
+        lines += [f"    {match[1]}: {marked_up(match[2], name, titles)}" for match in told] + [""]
     if what == "module" and name == PACKAGE + ".shapes":
         lines.append("")
         for short, annotation, comment in shapes():
-            lines += [f".. py:data:: {short}", f"   :type: {annotation}", "", f"   {marked_up(comment, name, titles)}", ""]
+            words = marked_up(comment, name, titles)
+            lines += [f".. py:data:: {short}", f"   :type: {annotation}", "", f"   {words}", ""]
 
 
 def with_examples(lines: list[str]) -> Iterator[tuple[str, bool]]:
@@ -156,7 +161,8 @@ def marked_up(line: str, near: str, titles: dict[str, str]) -> str:
         if n % 2 == 0:
             part = re.sub(r"(?<![\w\\])\*(\w[\w ]*)\*(?!\w)|([*|\\])", lambda m: m[0] if m[1] else "\\" + m[2], part)
             part = re.sub(r"(?<=\w)_(?!\w)", r"\\_", part)
-            parts[n] = re.sub(r'"([^"]+)"', lambda m: f":doc:`{m[1]} </{titles[m[1]]}>`" if m[1] in titles else m[0], part)
+            link = lambda m: f":doc:`{m[1]} </{titles[m[1]]}>`" if m[1] in titles else m[0]
+            parts[n] = re.sub(r'"([^"]+)"', link, part)
         else:
             known = full_name(part, near) if re.fullmatch(r"[\w.]+(\(\))?", part) else None
             parts[n] = f":py:obj:`{part} <{known}>`" if known and known != near else f"``{part}``"
@@ -223,11 +229,13 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: no
     context = ".".join(filter(None, (node.get("py:module"), node.get("py:class"))))
     full = full_name(node["reftarget"], context) if not node["reftarget"].startswith("collections.") else None
     entry = env.get_domain("py").objects.get(full) if full else None
-    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, full) if entry else contnode
+    if not entry:
+        return contnode
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, full)
 
 
 def plain_lines(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.Node | None) -> None:
-    """Sphinx writes a long signature's parameters as a definition list without terms; screen readers stumble over it."""
+    """Sphinx writes a long signature's parameters as a definition list without terms; screen readers stumble there."""
     def lines(found: re.Match[str]) -> str:
         return found[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
 
