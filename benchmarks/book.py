@@ -72,7 +72,7 @@ class Checkout:
         path.write_text(json.dumps(notebook), encoding="utf-8")
 
     def chapters(self) -> list[dict[str, str | float | int]]:
-        """Each chapter's title, seconds to run, and the bytes of its page with the images that it shows."""
+        """The chapters in their order: title, seconds to run, and the bytes of the page with the images that it shows."""
         from jupyter_cache import get_cache
 
         html, found = self.repository / "_build" / "html", {}
@@ -86,7 +86,8 @@ class Checkout:
                     title = re.search(r"<title>(.*?)\s*(?:—|&#8212;|</title>)", text, re.DOTALL)[1]
                     title = re.sub(r"^[\d. ]+", "", title)
                     found[page.name] = {"title": title, "seconds": record.data["execution_seconds"], "bytes": size}
-        return sorted(found.values(), key=lambda chapter: chapter["title"])
+        order = re.findall(r"(?:root|file): (\S+)", (self.repository / "_toc.yml").read_text())
+        return [found[f"{name}.html"] for name in order if f"{name}.html" in found]
 
 
 def measure(folder: Path, quick: bool, install: list[str]) -> dict:

@@ -287,13 +287,13 @@ class Record:
 
 
 def machine(threads: int) -> dict[str, str | int]:
-    """What it was measured on and with."""
+    """What it was measured on and with, and how much else went on there."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     name = next(names, platform.processor())
     packages = {package: version(package) for package in ("torch", "rwkv", "transformers")}
-    counts = {"cores": os.cpu_count(), "threads": threads}
+    counts = {"cores": os.cpu_count(), "threads": threads, "load": os.getloadavg()[0]}
     return {"processor": name, **counts, "python": platform.python_version(), **packages}
 
 
