@@ -182,6 +182,14 @@ def test_signatures_are_as_written():
     assert "Float[Tensor, '*batch {self.channels}']" in shape
 
 
+def test_what_a_function_returns_is_told_in_one_piece():
+    """Signatures have the types; a sentence with a colon is not one."""
+    built = page("api")
+    assert "Return type" not in built.get_text()
+    read = built.find(id="rwkv_explainer.parallel.read").find_parent("dl").get_text()
+    assert "Returns:\nProbabilities for the token after each one: (*batch, time, vocabulary), or" in read
+
+
 def test_docstrings_lead_to_chapters():
     links = {link["href"] for link in page("api").select("article section a[href$='.html']")}
     assert {f"{TITLES[title]}.html" for title in ("Attention and memory", "The gated MLP", "Time decay")} <= links
