@@ -30,7 +30,7 @@ BANKS = {
     for module in pkgutil.iter_modules(wrong_answers.__path__)
     for name, answers in importlib.import_module(f"wrong_answers.{module.name}").ANSWERS.items()
 }
-CHAPTERS = [path for path in sorted((ROOT / "book").glob("*.ipynb")) if exercises_of(json.loads(path.read_text("utf-8")))]
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))  # each has exercises
 each_exercise = pytest.mark.parametrize("name", sorted(exercises()))
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 
@@ -65,6 +65,7 @@ def test_right_answers_pass_however_they_are_written(name):
 @each_exercise
 def test_each_wrong_answer_fails_with_its_own_words(name, threads):
     _, wrong = BANKS[name]
+    assert len(wrong) >= 5
     said = {}
     for seed in SEEDS:
         for words, answer in wrong.items():

@@ -39,7 +39,7 @@ OPEN_AND_SHUT = Exercise(
     verified="With a high gain only the present counts, with a very low one only the past, its older token for half. "
              "The first token has no past: its own weight cancels, whatever the gain.",
     mistakes={
-        "The two gains are swapped: the gain multiplies the weight of the *current* token, so a high one drowns the past.":
+        "The two gains are swapped: one multiplies the weight of the *current* token, and a high one drowns the past.":
             lambda values: [open_and_shut(values)[i] for i in (1, 0, 2, 3)],
         "With an empty memory the current token is all there is. A tiny weight over the same tiny weight is still 1.":
             lambda values: [*open_and_shut(values)[:3], 0],
@@ -84,7 +84,7 @@ HALF_LIFE = Exercise(
             lambda log_decay: math.log(2) / exp(-log_decay),
         "You divided by the factor that is left after one token; divide by the rate, which is in its exponent.":
             lambda log_decay: math.log(2) / exp(-exp(log_decay)),
-        "That is when weights would be half if they lost the same *amount* with each token; they keep the same *share*.":
+        "That is when a weight would be half if it lost the same *amount* with each token; it keeps the same *share*.":
             lambda log_decay: 0.5 / exp(log_decay),
         "The size is right, but a half-life is not negative: log ½ and −rate both are, so divide one by the other.":
             lambda log_decay: math.log(0.5) / exp(log_decay),

@@ -130,6 +130,8 @@ WHO_WROTE = Exercise(
             lambda updates, scale, row: centered(updates) / spread(updates.sum(dim=0)) @ row,
         "The LayerNorm is missing: it stands between the stream and the unembedding.":
             lambda updates, scale, row: updates @ row,
+        "The scale is there, but the LayerNorm's mean and spread are missing.":
+            lambda updates, scale, row: updates * scale @ row,
         "These grow from update to update, as the stream does; each update's own share is wanted.":
             lambda updates, scale, row: logit_shares(updates, scale, row).cumsum(0),
         "That is the logit of the whole stream; it should be split into one share for each update.":

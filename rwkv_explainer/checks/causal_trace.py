@@ -16,17 +16,17 @@ EXACT = Exercise(
     reference=lambda clean, corrupted: [clean, corrupted, clean],
     result="log_probabilities",
     tolerance=0.01,
-    verified="The unembedding reads the last layer at the last token, and nothing else does. What is all clean answers clean.",
+    verified="The unembedding alone reads the last layer, at the last token. And what is all clean answers clean.",
     mistakes={
         "The other way round: only the last token's last activation reaches the answer.":
             lambda clean, corrupted: [corrupted, clean, clean],
-        "At an earlier token, nothing reads the last layer's activation any more: later tokens have memories of their own layers.":
+        "At an earlier token, nothing reads the last layer's activation: what later tokens know of it is in memories.":
             lambda clean, corrupted: [clean, clean, clean],
         "At the last token, the last layer's activation is all that the answer is made of.":
             lambda clean, corrupted: [corrupted, corrupted, clean],
         "With every layer restored at every token, nothing of the noise is left.":
             lambda clean, corrupted: [clean, corrupted, corrupted],
-        "No cell is somewhere in between here: each of the three is exactly one or the other.":
+        "Nothing is somewhere in between here: each of the three is exactly one or the other.":
             lambda clean, corrupted: [(clean + corrupted) / 2] * 3,
         "These three are log-probabilities, not shares of the effect.": lambda clean, corrupted: [1, 0, 1],
     },
@@ -99,6 +99,11 @@ def patched_always(blocks, clean, noisy, layer, channels):
     return noisy
 
 
+def patched_by_adding(blocks, clean, noisy, layer, channels):
+    clean, noisy = through(clean, blocks[: layer + 1]), through(noisy, blocks[: layer + 1])
+    return through(noisy.index_add(0, channels, clean[channels]), blocks[layer + 1:])
+
+
 def patched_with_input(blocks, clean, noisy, layer, channels):
     return through(put(through(noisy, blocks[: layer + 1]), channels, clean), blocks[layer + 1:])
 
@@ -108,11 +113,15 @@ PATCH = Exercise(
     cases=two_inputs,
     reference=patched,
     result="the output",
-    verified="After layers 1 and 2 of four, three of six channels are as in the clean run, and the rest of the run goes on from there.",
+    verified="Behind layers 1 and 2 of four, three of six channels are the clean run's, and the run goes on with them.",
     mistakes={
-        "The patch comes one layer too early: it stands *behind* the block of that number, not before it.": patched_early,
+        "The patch comes one layer too early: it stands *behind* the block of that number, not before it.":
+            patched_early,
+        "The patch comes one layer too late: layers count from 0.":
+            lambda blocks, clean, noisy, layer, channels: patched(blocks, clean, noisy, layer + 1, channels),
+        "The clean channels are added; they should take the noisy ones' place.": patched_by_adding,
         "The patch is made behind every layer; only one is restored.": patched_always,
-        "The other channels are restored: those that were named should be the clean ones.":
+        "The clean run gives all channels but those that were named: are the channels turned around, or the two runs?":
             lambda blocks, clean, noisy, layer, channels: patched(blocks, clean, noisy, layer, rest(channels)),
         "All channels are restored; only those that were named should be.":
             lambda blocks, clean, noisy, layer, channels: through(clean, blocks),

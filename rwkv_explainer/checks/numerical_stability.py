@@ -28,6 +28,8 @@ LARGEST_KEY = Exercise(
             lambda tokens: math.floor(math.log(LARGEST) + math.log(tokens)),
         "That is a power of 2; a weight is a power of e.":
             lambda tokens: math.floor(math.log2(LARGEST) - math.log2(tokens)),
+        "That is no whole number: the largest whole key below it is wanted.":
+            lambda tokens: math.log(LARGEST) - math.log(tokens),
         "Rounded up it overflows: the largest whole key that still fits is wanted.":
             lambda tokens: math.floor(math.log(LARGEST) - math.log(tokens)) + 1,
     },
@@ -44,7 +46,7 @@ LOG_ADD = Exercise(
     mistakes={
         "In between stands exp(1000), which is infinite: take the larger one out first, and add it back at the end.":
             lambda a, b: (exp(a) + exp(b)).log(),
-        "The larger one alone: right where the other is much smaller, but of two equal ones the sum is larger by log 2.":
+        "The larger one alone: right where the other is far smaller, but the sum of two equal ones is larger by log 2.":
             torch.maximum,
         "The larger one is not added back.": lambda a, b: torch.logaddexp(a, b) - torch.maximum(a, b),
         "Subtract the larger one: with the smaller one, what remains can be as large as e to their distance.":
@@ -68,8 +70,8 @@ def share_step(average: Tensor, log_normalizer: Tensor, key: Tensor, value: Tens
     return average, torch.logaddexp(log_normalizer, key)
 
 
-def slip(rate=exp, share=lambda key, old, faded: sigmoid(key - faded), after=lambda key, old, faded: torch.logaddexp(faded, key),
-         fade_average=False):
+def slip(rate=exp, share=lambda key, old, faded: sigmoid(key - faded),
+         after=lambda key, old, faded: torch.logaddexp(faded, key), fade_average=False):
     """A step that goes wrong in one place."""
 
     def step(average, log_normalizer, key, value, log_decay):
@@ -106,7 +108,8 @@ SHARE_STEP = Exercise(
         "You took `log_decay` for the rate: the rate is its exponential.": slip(rate=lambda log_decay: log_decay),
         "The share is the past's: where the new token is strong, the average should move to its value.":
             slip(share=lambda key, old, faded: sigmoid(faded - key)),
-        "The new token's weight is missing in the normalizer.": slip(after=lambda key, old, faded: faded),
+        "The new token's weight does not get into the normalizer: `torch.logaddexp` adds it to the sum, + does not.":
+            slip(after=lambda key, old, faded: faded),
         "The average fades; it is a ratio, and both of its sums fade by the same factor.": slip(fade_average=True),
         "Nothing fades.": slip(rate=torch.zeros_like),
     },

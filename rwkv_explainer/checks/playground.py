@@ -45,7 +45,7 @@ def steps(W: Tensor, s: Tensor) -> Tensor:
     return W / s.clamp(min=1e-30)
 
 
-def row_scale(W: Tensor, largest: int) -> Tensor:
+def row_scale(W: Tensor, largest: float | int) -> Tensor:
     return W.abs().amax(dim=1, keepdim=True) / largest
 
 
@@ -108,7 +108,7 @@ KNOWN_FROM = Exercise(
     cases=opinions,
     reference=known_from,
     result="the number of layers",
-    verified="For an answer that comes and goes before it stays, for one that is there from the start, and for a late one.",
+    verified="For an answer that comes and goes before it stays, for one that is there at once, and for a late one.",
     mistakes={
         "There the answer comes up for the first time, but it is lost again: from where on does it *stay*?":
             lambda logits: says_final(logits).index(True),

@@ -19,9 +19,9 @@ ANY_TEMPERATURE = Exercise(
     cases=lambda random: [(distribution(random, 6), t) for t in (1.0, 0.5, 3.0, 0.00001)],
     reference=lambda p, t: reshape(p, temperature=t),
     result="the probabilities",
-    verified="At temperatures from 0.00001 to 3 it gives what the package's own function gives, and no number gets lost.",
+    verified="At temperatures from 0.00001 to 3 it gives what the package's own function gives, and no number is lost.",
     mistakes={
-        "Right until it gets cold: at a temperature of 0.00001 every power is 0, and 0 / 0 is no number. Work with logarithms.":
+        "Right until it gets cold: at 0.00001 all powers are 0, and 0 / 0 is no number. Take logarithms.":
             lambda p, t: normalized(p ** (1 / t)),
         "The temperature is upside down: below 1 it should sharpen, so the power is 1 / temperature.":
             lambda p, t: normalized(p**t),
@@ -29,7 +29,8 @@ ANY_TEMPERATURE = Exercise(
             lambda p, t: torch.softmax(p / t, dim=-1),
         "These do not sum to 1 any more: divide by their sum.": lambda p, t: p ** (1 / t),
         "These are still logarithms: a softmax turns them back into probabilities.": lambda p, t: p.log() / t,
-        "The temperature changes nothing.": lambda p, t: p,
+        "The temperature changes nothing: multiplied or divided by one number, chances keep their ratios.":
+            lambda p, t: p,
     },
 )
 
@@ -45,7 +46,8 @@ def chances(logits: Tensor, ids: Tensor) -> Tensor:
 
 SURPRISE = Exercise(
     name="surprise",
-    cases=lambda random: [(4 * normal(random, time, 9), torch.randint(9, (time,), generator=random)) for time in (1, 6)],
+    cases=lambda random: [(4 * normal(random, time, 9), torch.randint(9, (time,), generator=random))
+                          for time in (1, 6)],
     reference=surprise,
     result="the surprise",
     verified="For a text of one token and one of six, that is how many bits it takes to tell them.",
@@ -61,6 +63,8 @@ SURPRISE = Exercise(
             lambda logits, ids: surprise(logits, logits.argmax(dim=-1)),
         "You took logits for logarithms of probabilities: they still have to be normalized.":
             lambda logits, ids: -logits.gather(-1, ids[:, None]).sum() / math.log(2),
+        "That is the surprise of the last token alone; the text's is the sum over all.":
+            lambda logits, ids: surprise(logits[-1:], ids[-1:]),
         "The softmax ran over the tokens of the text instead of the vocabulary.":
             lambda logits, ids: -logits.log_softmax(dim=0).gather(-1, ids[:, None]).sum() / math.log(2),
     },

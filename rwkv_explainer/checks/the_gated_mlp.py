@@ -49,8 +49,8 @@ MIX = Exercise(
 
 
 def mlp_cases(random: Generator) -> list[tuple]:
-    return [(normal(random, c), normal(random, c), normal(random, 4 * c, c), normal(random, c, 4 * c), normal(random, c, c))
-            for c in (2, 5)]
+    """Two mixtures and the three matrices, for 2 and for 5 channels."""
+    return [tuple(normal(random, *shape) for shape in ((c,), (c,), (4 * c, c), (c, 4 * c), (c, c))) for c in (2, 5)]
 
 
 def gated_mlp(k: Tensor, r: Tensor, key: Tensor, value: Tensor, receptance: Tensor) -> Tensor:
@@ -71,6 +71,10 @@ GATED = Exercise(
         "The gates are open without limit: a sigmoid keeps them between 0 and 1.":
             lambda k, r, key, value, receptance: (receptance @ r) * (value @ relu(key @ k) ** 2),
         "The gates are missing.": lambda k, r, key, value, receptance: value @ relu(key @ k) ** 2,
+        "The gates share their opening: that is a softmax, and a sigmoid decides for each channel by itself.":
+            lambda k, r, key, value, receptance: torch.softmax(receptance @ r, 0) * (value @ relu(key @ k) ** 2),
+        "The gates read `k`; they have a mixture of their own, `r`.":
+            lambda k, r, key, value, receptance: gated_mlp(k, k, key, value, receptance),
         "The two mixtures are swapped: `k` goes into the key, `r` into the receptance.":
             lambda k, r, key, value, receptance: gated_mlp(r, k, key, value, receptance),
         "The update is squared too; only the latents are.":
@@ -98,7 +102,7 @@ REACH = Exercise(
         "A change spreads by one token per block; it does not double.": lambda blocks, tokens: 2**blocks,
         "A block has one mixer in front of its MLP that counts here, and it looks back by one token, not by two.":
             lambda blocks, tokens: 2 * blocks + 1,
-        "A model without memory of its own does not forget its mixers: they hand the change on.": lambda blocks, tokens: 1,
+        "Not the first token alone: the mixers remember it, and hand the change on.": lambda blocks, tokens: 1,
     },
 )
 

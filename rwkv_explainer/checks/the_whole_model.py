@@ -1,5 +1,7 @@
 """The exercises of chapter "The whole model"."""
 
+from collections.abc import Callable
+
 from torch import Generator, Tensor
 
 from rwkv_explainer.checks.cases import normal, whole
@@ -16,14 +18,9 @@ def parameters(vocabulary: int, channels: int, layers: int) -> int:
     return 2 * vocabulary * channels + 2 * norms + layers * (attention + mlp + 2 * norms)
 
 
-def without(part: str):
-    """The count with something left out."""
-    left_out = {
-        "unembedding": lambda v, c, n: v * c, "outer norms": lambda v, c, n: 4 * c, "norms": lambda v, c, n: 4 * c + n * 4 * c,
-        "mixers": lambda v, c, n: n * 5 * c, "memory": lambda v, c, n: n * 2 * c, "wide": lambda v, c, n: n * 6 * c**2,
-        "biases": lambda v, c, n: 2 * c + n * 2 * c, "receptance": lambda v, c, n: n * c**2,
-    }[part]
-    return lambda vocabulary, channels, layers: parameters(vocabulary, channels, layers) - left_out(vocabulary, channels, layers)
+def without(left_out: Callable) -> Callable:
+    """The count with something left out, which is a function of vocabulary, channels and layers like itself."""
+    return lambda v, c, n: parameters(v, c, n) - left_out(v, c, n)
 
 
 COUNT = Exercise(
@@ -35,14 +32,17 @@ COUNT = Exercise(
     result="the number of parameters",
     verified="For two sizes of model it is what counting every parameter gives.",
     mistakes={
-        "The unembedding has a matrix of its own, as large as the embedding's table.": without("unembedding"),
-        "Two LayerNorms are missing: the one behind the embedding and the one before the unembedding.": without("outer norms"),
-        "The LayerNorms are missing: two in each block, one at either end.": without("norms"),
-        "The mixers' weights are missing: three mixers in the attention, two in the gated MLP.": without("mixers"),
-        "The memory learns too: a decay and a gain for each channel.": without("memory"),
-        "The middle of the gated MLP is four times as wide as the stream.": without("wide"),
-        "A LayerNorm has two numbers for each channel, a scale and a bias.": without("biases"),
-        "A receptance is missing: the gated MLP has one of its own.": without("receptance"),
+        "The unembedding has a matrix of its own, as large as the embedding's table.": without(lambda v, c, n: v * c),
+        "Two LayerNorms are missing: the one behind the embedding and the one before the unembedding.":
+            without(lambda v, c, n: 4 * c),
+        "The LayerNorms are missing: two in each block, one at either end.": without(lambda v, c, n: 4 * c + n * 4 * c),
+        "The mixers' weights are missing: three mixers in the attention, two in the gated MLP.":
+            without(lambda v, c, n: n * 5 * c),
+        "The memory learns too: a decay and a gain for each channel.": without(lambda v, c, n: n * 2 * c),
+        "The middle of the gated MLP is four times as wide as the stream.": without(lambda v, c, n: n * 6 * c**2),
+        "A LayerNorm has two numbers for each channel, a scale and a bias.": without(lambda v, c, n: 2 * c + n * 2 * c),
+        "A receptance is missing: the gated MLP has one of its own.": without(lambda v, c, n: n * c**2),
+        "That is one layer's share, not all layers'.": lambda v, c, n: parameters(v, c, 1),
     },
 )
 
@@ -63,7 +63,8 @@ STATE_SIZE = Exercise(
         "The gated MLP's mixers remember its last input: that is a number more for each channel.":
             lambda layers, channels, tokens: 3 * layers * channels,
         "Each layer has a memory of its own.": lambda layers, channels, tokens: 4 * channels,
-        "Four numbers for each channel: two sums, and two last inputs.": lambda layers, channels, tokens: layers * channels,
+        "Four numbers for each channel: two sums, and two last inputs.":
+            lambda layers, channels, tokens: layers * channels,
     },
 )
 
@@ -78,12 +79,19 @@ def snapshots(random: Generator) -> list[tuple]:
     return [(bookmark(), bookmark(), layers) for layers in ([1], [0, 3, 10])]
 
 
-def of(name: str) -> int:
+def layer_of(name: str) -> int:
     return int(name.split(".")[1])
 
 
-def splice(one: State, other: State, layers: list[int]) -> State:
-    return {name: (other if of(name) in layers else one)[name] for name in one}
+def splice(
+    one: State, other: State, layers: list[int], taken: Callable = lambda name, layers: layer_of(name) in layers
+) -> State:
+    return {name: (other if taken(name, layers) else one)[name] for name in one}
+
+
+def splice_by(taken: Callable) -> Callable:
+    """A splice that takes something else from the second snapshot."""
+    return lambda one, other, layers: splice(one, other, layers, taken)
 
 
 SPLICE = Exercise(
@@ -91,23 +99,20 @@ SPLICE = Exercise(
     cases=snapshots,
     reference=splice,
     result="the state",
-    verified="Layers 1, and then 0, 3 and 10, remember the second text, all the others the first, in mixers and memories.",
+    verified="Layers 1, and then 0, 3 and 10, remember the second text, all others the first, in mixers and memories.",
     mistakes={
         "The wrong way round: these layers come from the first snapshot, all others from the second.":
             lambda one, other, layers: splice(other, one, layers),
         "Names that *begin* with `blocks.1` are those of layers 10 and 11 too: compare the whole number.":
-            lambda one, other, layers: {
-                name: (other if any(name.startswith(f"blocks.{layer}") for layer in layers) else one)[name] for name in one},
+            splice_by(lambda name, layers: any(name.startswith(f"blocks.{layer}") for layer in layers)),
         "All but these layers are missing: `restore` wants the state of every layer.":
-            lambda one, other, layers: {name: other[name] for name in other if of(name) in layers},
+            lambda one, other, layers: {name: other[name] for name in other if layer_of(name) in layers},
         "The mixers' last inputs still come from the first snapshot.":
-            lambda one, other, layers: {
-                name: (other if of(name) in layers and ".memory." in name else one)[name] for name in one},
+            splice_by(lambda name, layers: layer_of(name) in layers and ".memory." in name),
         "The memories' sums still come from the first snapshot.":
-            lambda one, other, layers: {
-                name: (other if of(name) in layers and ".memory." not in name else one)[name] for name in one},
+            splice_by(lambda name, layers: layer_of(name) in layers and ".memory." not in name),
         "Layers count from 0: these are the layers one lower.":
-            lambda one, other, layers: splice(one, other, [layer - 1 for layer in layers]),
+            splice_by(lambda name, layers: layer_of(name) + 1 in layers),
         "That is the first snapshot unchanged.": lambda one, other, layers: one,
         "That is the second snapshot unchanged.": lambda one, other, layers: other,
     },

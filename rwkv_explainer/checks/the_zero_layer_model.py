@@ -78,7 +78,7 @@ CHAIN_OF_A_MODEL = Exercise(
 
 
 def random_followers(random: Generator) -> list[tuple]:
-    """Likeliest followers of 12 tokens, and where to start: a path of several hops leads into a loop of three or more."""
+    """Likeliest followers of 12 tokens, and where to start: a path of two to four hops, then a loop."""
     cases = []
     for lead, loop in ((2, 3), (3, 4), (4, 3)):
         order = torch.randperm(12, generator=random)
@@ -98,9 +98,13 @@ def path(likeliest: Tensor, token: int) -> tuple[list[int], int]:
     return seen, token
 
 
-def loop_of(likeliest: Tensor, start: int) -> list[int]:
+def loop_in_order(likeliest: Tensor, start: int) -> list[int]:
     seen, again = path(likeliest, start)
-    return sorted(seen[seen.index(again):])
+    return seen[seen.index(again):]
+
+
+def loop_of(likeliest: Tensor, start: int) -> list[int]:
+    return sorted(loop_in_order(likeliest, start))
 
 
 LOOP = Exercise(
@@ -108,7 +112,7 @@ LOOP = Exercise(
     cases=random_followers,
     reference=loop_of,
     result="the loop",
-    verified="In three chains of 12 tokens it finds the loop that the greedy walk never leaves, without what led into it.",
+    verified="In three chains of 12 tokens, this is the loop that a greedy walk never leaves, without what led there.",
     mistakes={
         "What leads into the loop is still there: the walk never comes back to those tokens.":
             lambda likeliest, start: sorted(path(likeliest, start)[0]),
@@ -119,7 +123,7 @@ LOOP = Exercise(
         "These are all tokens in the order of the walk; wanted are those of the loop, sorted.":
             lambda likeliest, start: path(likeliest, start)[0],
         "The right tokens in the order of the walk: sort them, so that a loop has one name wherever one enters it.":
-            lambda likeliest, start: path(likeliest, start)[0][path(likeliest, start)[0].index(path(likeliest, start)[1]):],
+            loop_in_order,
         "That is the loop's length; wanted are its tokens.": lambda likeliest, start: len(loop_of(likeliest, start)),
         "These are the tokens that lead *into* the loop.":
             lambda likeliest, start: sorted(set(path(likeliest, start)[0]) - set(loop_of(likeliest, start))),

@@ -26,7 +26,7 @@ LOG_DECAY_FOR = Exercise(
             lambda h: -math.log(2) / h,
         "The sign is turned around: a long half-life needs a small `log_decay`.": lambda h: -log_decay_for(h),
         "With that, a weight falls to 1/e in this time; for one half, log 2 belongs in.": lambda h: -h.log(),
-        "A half is not subtracted from a weight, a weight is multiplied: the rate is log 2 over the half-life, not ½ over it.":
+        "A weight is halved, a half is not subtracted: the rate is log 2 over the half-life, not ½ over it.":
             lambda h: (0.5 / h).log(),
         "That is a logarithm to base 2; the memory takes e to the power of `log_decay`.":
             lambda h: (math.log(2) / h).log2(),
@@ -51,7 +51,7 @@ CUT = Exercise(
     cases=many_channels,
     reference=shorten,
     result="`log_decay`",
-    verified="Of 24 random channels, those that remember too long now halve after one token; the others are as they were.",
+    verified="Of 24 random channels, those that remember too long now halve after one token; the others are unchanged.",
     mistakes={
         "The wrong channels: you cut those that were fast already.":
             lambda log_decay, longest, to: log_decay.where(half_lives(log_decay) > longest, math.log(math.log(2) / to)),
@@ -65,7 +65,8 @@ CUT = Exercise(
             lambda log_decay, longest, to: shorten(log_decay, longest, longest),
         "The slow channels do not remember at all any more: they should still halve after one token.":
             lambda log_decay, longest, to: log_decay.where(half_lives(log_decay) <= longest, torch.inf),
-        "Nothing has changed.": lambda log_decay, longest, to: log_decay,
+        "Nothing has changed: is it half-lives that you compare with `longest`, and not the parameter?":
+            lambda log_decay, longest, to: log_decay,
     },
 )
 
@@ -85,6 +86,8 @@ WHAT_IS_LEFT = Exercise(
         "That is what is gone; what is left is the rest.": lambda half_life, tokens: 1 - 0.5 ** (tokens / half_life),
         "Upside down: the power is tokens over half-life.": lambda half_life, tokens: 0.5 ** (half_life / tokens),
         "That is what would be left if the half-life were one token.": lambda half_life, tokens: 0.5**tokens,
+        "That is in percent; a share is a number from 0 to 1.":
+            lambda half_life, tokens: 100 * 0.5 ** (tokens / half_life),
         "Half-lives need not go by whole: the power may have a fraction.":
             lambda half_life, tokens: 0.5 ** (tokens // half_life),
     },

@@ -36,11 +36,12 @@ def channel(random: Generator) -> list[tuple]:
     return [(normal(random, time), uniform(random, -3, 0.5), normal(random)) for time in (5, 8)]
 
 
-def exponents(keys: Tensor, rate: Tensor, gain: Tensor, newest: int = 0) -> Tensor:
+def exponents(keys: Tensor, rate: Tensor, gain: Tensor, newest: int = 0, causal: bool = True) -> Tensor:
     """Row i for the reader, column j for what is read; -inf for the future."""
     i, j = torch.arange(len(keys))[:, None], torch.arange(len(keys))
     past = keys - (i - 1 - j + newest) * rate
-    return past.where(j < i, -torch.inf).where(j != i, keys + gain)
+    past = past.where(j < i, -torch.inf) if causal else past
+    return past.where(j != i, keys + gain)
 
 
 def matrix(keys: Tensor, log_decay: Tensor, log_gain: Tensor) -> Tensor:
@@ -70,6 +71,11 @@ MATRIX = Exercise(
             lambda keys, log_decay, log_gain: exponents(keys, exp(log_decay), log_gain),
         "Nothing fades.": lambda keys, log_decay, log_gain: torch.softmax(
             exponents(keys, torch.zeros_like(log_decay), log_gain), dim=1),
+        "The future is in it, with weights of its own: the exponent above the diagonal is −∞.":
+            lambda keys, log_decay, log_gain: torch.softmax(
+                exponents(keys, exp(log_decay), log_gain, causal=False), dim=1),
+        "Above the diagonal stands 0, and e to the 0 is a weight of 1; only an exponent of −∞ weighs nothing.":
+            lambda keys, log_decay, log_gain: torch.softmax(exponents(keys, exp(log_decay), log_gain).tril(), dim=1),
     },
 )
 
@@ -82,6 +88,10 @@ def chunks(random: Generator) -> list[tuple]:
 def join(first, second, length, log_decay, fade=lambda rate, length: exp(-rate * length)):
     keep = fade(exp(log_decay), length)
     return keep * first[0] + second[0], keep * first[1] + second[1]
+
+
+def both_faded(first, second, length, log_decay):
+    return tuple(exp(-exp(log_decay) * length) * (a + b) for a, b in zip(first, second))
 
 
 JOIN = Exercise(
@@ -105,7 +115,10 @@ JOIN = Exercise(
             lambda first, second, length, log_decay: join(
                 first, second, length, log_decay, lambda rate, n: exp(-rate.log() * n)),
         "Factors multiply: after n tokens it is exp(−rate) to the power n, not n times exp(−rate).":
-            lambda first, second, length, log_decay: join(first, second, length, log_decay, lambda rate, n: n * exp(-rate)),
+            lambda first, second, length, log_decay: join(
+                first, second, length, log_decay, lambda rate, n: n * exp(-rate)),
+        "Both chunks fade; the second one has only just ended.":
+            both_faded,
     },
 )
 

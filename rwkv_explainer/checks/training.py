@@ -24,6 +24,10 @@ def on_paper(chances: list[str]) -> list[float]:
     return [mean * math.log(2), 2**mean]
 
 
+def mean_chance(chances: list[str]) -> float:
+    return sum(0.5**b for b in bits(chances)) / len(chances)
+
+
 LOSS_ON_PAPER = Exercise(
     name="loss-on-paper",
     value=True,
@@ -31,14 +35,14 @@ LOSS_ON_PAPER = Exercise(
     reference=on_paper,
     result="answer",
     tolerance=0.01,
-    verified="The mean of four logarithms, and its exponential: among so many tokens the model was, on average, choosing.",
+    verified="The mean of four logarithms, and its exponential: among so many tokens the model chose, on average.",
     mistakes={
         "That is in bits; nats are natural logarithms, smaller by a factor of log 2.":
             lambda chances: [on_paper(chances)[0] / math.log(2), on_paper(chances)[1]],
         "That is the sum over the four tokens; a loss is their mean.":
             lambda chances: [4 * on_paper(chances)[0], on_paper(chances)[1]],
         "You averaged the probabilities, then took the logarithm; the logarithms are averaged.":
-            lambda chances: [-math.log(sum(0.5**b for b in bits(chances)) / 4), 1 / (sum(0.5**b for b in bits(chances)) / 4)],
+            lambda chances: [-math.log(mean_chance(chances)), 1 / mean_chance(chances)],
         "A loss is positive: minus the logarithm.": lambda chances: [-on_paper(chances)[0], on_paper(chances)[1]],
         "The number of tokens is e to the loss in nats, or 2 to the loss in bits; you mixed the two.":
             lambda chances: [on_paper(chances)[0], 2 ** on_paper(chances)[0]],
@@ -67,7 +71,10 @@ NEXT_TOKEN_LOSS = Exercise(
             lambda logits, ids: loss_of(logits, ids[:-1]),
         "That is the sum over the text; a loss is the mean.":
             lambda logits, ids: (len(ids) - 1) * loss_of(logits, ids[1:]),
-        "That is in bits; the chapter's losses are in nats.": lambda logits, ids: loss_of(logits, ids[1:]) / math.log(2),
+        "That is in bits; the chapter's losses are in nats.":
+            lambda logits, ids: loss_of(logits, ids[1:]) / math.log(2),
+        "The softmax ran over the moments of the text instead of the vocabulary.":
+            lambda logits, ids: -logits.log_softmax(dim=0).gather(1, ids[1:, None]).mean(),
         "Logits are not logarithms of probabilities yet: the softmax's sum has to be subtracted.":
             lambda logits, ids: -logits.gather(1, ids[1:, None]).mean(),
         "The softmax was taken twice: `cross_entropy` takes logits.":
@@ -91,7 +98,10 @@ BITS_PER_BYTE = Exercise(
     result="bits per byte",
     verified="For three texts: all bits of all tokens, spread over the bytes.",
     mistakes={
-        "These are nats per byte: a bit is log 2 nats, so divide by log 2.": lambda loss, tokens, length: loss * tokens / length,
+        "These are nats per byte: a bit is log 2 nats, so divide by log 2.":
+            lambda loss, tokens, length: loss * tokens / length,
+        "That is a logarithm to base 2 *of* the loss; nats become bits when they are divided by log 2.":
+            lambda loss, tokens, length: math.log2(loss) * tokens / length,
         "Multiplied where it should be divided: a nat is *more* than a bit.":
             lambda loss, tokens, length: loss * tokens * math.log(2) / length,
         "These are bits per token; a byte is less than a token.": lambda loss, tokens, length: loss / math.log(2),
@@ -99,7 +109,8 @@ BITS_PER_BYTE = Exercise(
             lambda loss, tokens, length: loss / math.log(2) * length / tokens,
         "The loss is a mean per token: multiply by the number of tokens first.":
             lambda loss, tokens, length: loss / math.log(2) / length,
-        "These are all bits of the text; divide by its bytes.": lambda loss, tokens, length: loss * tokens / math.log(2),
+        "These are all bits of the text; divide by its bytes.":
+            lambda loss, tokens, length: loss * tokens / math.log(2),
     },
 )
 

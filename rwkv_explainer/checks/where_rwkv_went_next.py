@@ -35,7 +35,7 @@ BIT_BY_BIT = Exercise(
     cases=rates_and_times,
     reference=both_cities,
     result="old and new",
-    verified="For four rates, told two to five times: the old city shrinks by the same factor each time, and the two sum to 1.",
+    verified="For four rates, told two to five times: the old city shrinks by one factor a time, and the two sum to 1.",
     mistakes={
         "The two are swapped: the old city comes first.":
             lambda rate, times: both_cities(rate, times)[::-1],
@@ -43,7 +43,7 @@ BIT_BY_BIT = Exercise(
             lambda rate, times: (rate**times, 1 - rate**times),
         "The same *share* is removed each time, of what is still there, not the same amount.":
             lambda rate, times: (1 - rate * times, rate * times),
-        "The new city is written once for each time that it is told, and corrected with it: it does not stay at one rate.":
+        "The new city is written anew each time that it is told, and corrected with it: it does not stay at one rate.":
             lambda rate, times: ((1 - rate) ** times, rate),
         "Nothing was removed: the old city has to shrink.":
             lambda rate, times: (1, rate * times),
@@ -154,7 +154,7 @@ SWAP = Exercise(
     use=run_swap,
     verified="In two random tables the two rows changed places in a single write, and all others stayed.",
     mistakes={
-        "The two rows are equal now: their difference is removed once, so both stand at their average. Go on in that direction.":
+        "The two rows are equal now: with their difference removed once, both are at their average. Go on from there.":
             lambda i, j, size: (swap(i, j, size)[0], 1.0),
         "The swap is right, but a removal key has the length 1. Make it shorter, and the rate larger.":
             lambda i, j, size: (difference_of(i, j, size), 1.0),

@@ -76,12 +76,14 @@ def half_fading(contents, normalizer, key, value, log_decay, log_gain):
 
 def one_exp(contents, normalizer, key, value, log_decay, log_gain):
     now, keep = exp(key + log_gain), exp(-log_decay)
-    return (contents + now * value) / (normalizer + now), keep * contents + exp(key) * value, keep * normalizer + exp(key)
+    read = (contents + now * value) / (normalizer + now)
+    return read, keep * contents + exp(key) * value, keep * normalizer + exp(key)
 
 
 def fades_all(contents, normalizer, key, value, log_decay, log_gain):
     now, keep = exp(key + log_gain), exp(-exp(log_decay))
-    return (contents + now * value) / (normalizer + now), keep * (contents + exp(key) * value), keep * (normalizer + exp(key))
+    read = (contents + now * value) / (normalizer + now)
+    return read, keep * (contents + exp(key) * value), keep * (normalizer + exp(key))
 
 
 def loops(kinds, wanted):
@@ -141,7 +143,7 @@ ANSWERS = {
         },
     ),
     "last-of-its-kind": (
-        [loops, lambda kinds, wanted: ((kinds[:, None] == torch.arange(2)).int(), (wanted[:, None] == torch.arange(2)).int())],
+        [loops, lambda kinds, wanted: [(x[:, None] == torch.arange(2)).int() for x in (kinds, wanted)]],
         {
             "swapped": lambda kinds, wanted: (torch.eye(2)[kinds], torch.eye(2)[1 - wanted]),
             "Both gates": lambda kinds, wanted: (torch.eye(2)[kinds], torch.ones(len(kinds), 2)),

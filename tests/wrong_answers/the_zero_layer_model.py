@@ -13,12 +13,34 @@ def loop_by_many_hops(likeliest, start):
     return sorted(loop)
 
 
+def walk(likeliest, start):
+    seen = []
+    while start not in seen:
+        seen.append(start)
+        start = int(likeliest[start])
+    return seen
+
+
 def all_visited(likeliest, start):
+    return sorted(walk(likeliest, start))
+
+
+def in_order(likeliest, start):
+    seen = walk(likeliest, start)
+    return seen[seen.index(int(likeliest[seen[-1]])):]
+
+
+def where_it_closes(likeliest, start):
     seen = set()
     while start not in seen:
         seen.add(start)
-        start = int(likeliest[start])
-    return sorted(seen)
+        start = likeliest[start].item()
+    return [start]
+
+
+def closed_twice(likeliest, start):
+    loop = in_order(likeliest, start)
+    return sorted([*loop, loop[0]])
 
 
 ANSWERS = {
@@ -26,14 +48,27 @@ ANSWERS = {
         "added": lambda after: after["a"]["b"] + after["b"]["a"] + after["a"]["c"],
         "first hop is missing": lambda after: after["b"]["a"] * after["a"]["c"],
         "wrong way round": lambda after: after["b"]["a"] * after["a"]["b"] * after["c"]["a"],
+        "last hop is missing": lambda after: after["a"]["b"] * after["b"]["a"],
+        "mean of the three": lambda after: (after["a"]["b"] + after["b"]["a"] + after["a"]["c"]) / 3,
+        "looks at the latest token": lambda after: after["a"]["b"] * after["b"]["a"] * after["b"]["c"],
     }),
     "loop": ([loop_by_many_hops], {
         "leads into the loop is still there": all_visited,
         "wanted are its tokens": lambda likeliest, start: len(loop_by_many_hops(likeliest, start)),
+        "in the order of the walk: sort them": in_order,
+        "enters the loop": where_it_closes,
+        "stands there twice": closed_twice,
+        "lead *into* the loop": lambda likeliest, start: sorted(
+            set(walk(likeliest, start)).difference(in_order(likeliest, start))),
+        "These are all tokens in the order": walk,
     }),
     "whole-chain": ([lambda model: torch.softmax(model.logits(torch.eye(model.vocabulary)), dim=-1)], {
         "Rows and columns": lambda model: model(torch.arange(model.vocabulary)).T,
         "These are logits": lambda model: model.logits(torch.arange(model.vocabulary)),
         "That is one row": lambda model: model(0),
+        "columns sum to 1": lambda model: torch.softmax(model.logits(torch.eye(model.vocabulary)), dim=0),
+        "logarithms of probabilities": lambda model: model.logits(torch.arange(model.vocabulary)).log_softmax(-1),
+        "likeliest follower": lambda model: torch.stack([model(i).argmax() for i in range(model.vocabulary)]),
+        "without their LayerNorm": lambda model: model.unembedding(model.embedding.embedding.weight),
     }),
 }

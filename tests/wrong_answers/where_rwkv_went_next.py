@@ -34,7 +34,7 @@ def unit(i, j, size, sign=-1.0):
 
 ANSWERS = {
     "bit-by-bit": (
-        [told_step_by_step, lambda rate, times: (math.exp(times * math.log(1 - rate)), -math.expm1(times * math.log1p(-rate)))],
+        [told_step_by_step, lambda rate, times: (1 - (new := -math.expm1(times * math.log1p(-rate))), new)],
         {
             "old city comes first": lambda rate, times: (1 - (1 - rate) ** times, (1 - rate) ** times),
             "share that is *removed*": lambda rate, times: (rate**times, 1 - rate**times),
@@ -60,7 +60,7 @@ ANSWERS = {
     "swap": (
         [swapped_by_loops, lambda i, j, size: (unit(j, i, size), 2)],
         {
-            "both stand at their average": lambda i, j, size: (unit(i, j, size), 1),
+            "both are at their average": lambda i, j, size: (unit(i, j, size), 1),
             "a removal key has the length 1": lambda i, j, size: (2**0.5 * unit(i, j, size), 1),
             "more is removed than you meant": lambda i, j, size: (2**0.5 * unit(i, j, size), 2),
             "changed their sign": lambda i, j, size: (unit(i, j, size, 1.0), 2),
