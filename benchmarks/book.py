@@ -72,7 +72,7 @@ class Checkout:
         path.write_text(json.dumps(notebook), encoding="utf-8")
 
     def chapters(self) -> list[dict[str, str | float | int]]:
-        """The chapters in their order: title, seconds to run, and the bytes of the page with the images that it shows."""
+        """The chapters in their order: title, seconds to run, and the bytes of the page with the images it shows."""
         from jupyter_cache import get_cache
 
         html, found = self.repository / "_build" / "html", {}

@@ -4,8 +4,8 @@
 
 A random model of the 169M's blocks (12 x 768), 11 tokens, 10 samples of noise, both activation and state restored. The
 loop steps through all tokens for each cell, with the samples as its batch: once in RNN mode, once in time-parallel
-mode. A cell of the loop costs what any other does, so a part of the cells is timed, spread over tokens and layers, and the
-loop's time is that part's, scaled to all cells. Rounds are interleaved; what counts is the ratio within a round.
+mode. A cell of the loop costs what any other does, so a part of the cells is timed, spread over tokens and layers, and
+the loop's time is that part's, scaled to all cells. Rounds are interleaved; what counts is the ratio within a round.
 """
 
 import argparse

@@ -105,7 +105,8 @@ def verdicts(data: dict) -> list[str]:
         name, _, more = ROWS[task]
         found = [ratios(data["measured"], task, f"{kind} {dtype}", dtype) for kind in kinds]
         cells = [f"{statistics.median(values):.2f}" if values else "" for values in found]
-        cells = [f"**{cell}**" if cell and (float(cell) - target) * (1 if more else -1) >= 0 else cell for cell in cells]
+        reached = [cell and (float(cell) >= target if more else float(cell) <= target) for cell in cells]
+        cells = [f"**{cell}**" if there else cell for cell, there in zip(cells, reached)]
         what = f"{name} in {dtype}, {'times as fast' if more else 'share'}"
         lines.append(f"| {what} | {'≥' if more else '≤'} {target} | " + " | ".join(cells) + " |")
     across = [ratios(data["measured"], "decode", f"{kind} bfloat16", "float32") for kind in kinds]
@@ -116,10 +117,10 @@ def verdicts(data: dict) -> list[str]:
 def in_words(data: dict) -> str:
     m, sizes = data["machine"], data["sizes"]
     size = f"{sizes['layers']} × {sizes['channels']}, {sizes['vocabulary']:,} tokens"
-    return (f"Measured on {m['processor']} with {m['cores']} cores, threads for each: {m['threads']}, load average before "
-            f"the start: {m['load']:.1f}; Python {m['python']}, PyTorch {m['torch']}, rwkv {m['rwkv']}, transformers "
-            f"{m['transformers']}. The model: {size}, random numbers. Rounds: {data['rounds']}. Numbers are medians over "
-            "the rounds; ratios are medians of the rounds' own ratios, with the lowest and the highest.")
+    return (f"Measured on {m['processor']} with {m['cores']} cores, threads for each: {m['threads']}, load average "
+            f"before the start: {m['load']:.1f}; Python {m['python']}, PyTorch {m['torch']}, rwkv {m['rwkv']}, "
+            f"transformers {m['transformers']}. The model: {size}, random numbers. Rounds: {data['rounds']}. Numbers are "
+            "medians over the rounds; ratios are medians of the rounds' own ratios, with the lowest and the highest.")
 
 
 def table_of_book(book: dict) -> list[str]:

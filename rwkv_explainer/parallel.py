@@ -42,8 +42,8 @@ def read(self: RWKVLM, token_ids: TokenIds, last_only: bool = False) -> LogitSeq
     token_ids = torch.as_tensor(token_ids)
     check_token(token_ids, self.vocabulary)
     if token_ids.is_floating_point() or not token_ids.dim() or not token_ids.shape[-1]:
-        raise ValueError("token_ids: expected ids of shape (*batch, time) with at least one token, got "
-                         f"{token_ids.dtype} of shape {tuple(token_ids.shape)}; step with model(token) to read one-hots")
+        raise ValueError("token_ids: expected ids of shape (*batch, time) with at least one token, got a tensor of "
+                         f"{token_ids.dtype}, shape {tuple(token_ids.shape)}; step with model(token) to read one-hots")
     x = read_blocks(self, token_ids)  # (*batch, time, channels)
     x = x[..., -1, :] if last_only else x  # (*batch, channels) or (*batch, time, channels)
     return unembed(self.unembedding, x)
