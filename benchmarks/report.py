@@ -119,8 +119,8 @@ def in_words(data: dict) -> str:
     size = f"{sizes['layers']} × {sizes['channels']}, {sizes['vocabulary']:,} tokens"
     return (f"Measured on {m['processor']} with {m['cores']} cores, threads for each: {m['threads']}, load average "
             f"before the start: {m['load']:.1f}; Python {m['python']}, PyTorch {m['torch']}, rwkv {m['rwkv']}, "
-            f"transformers {m['transformers']}. The model: {size}, random numbers. Rounds: {data['rounds']}. Numbers are "
-            "medians over the rounds; ratios are medians of the rounds' own ratios, with the lowest and the highest.")
+            f"transformers {m['transformers']}. The model: {size}, random numbers. Rounds: {data['rounds']}. Numbers "
+            "are medians over the rounds; ratios are medians of the rounds' own ratios, with the lowest and highest.")
 
 
 def table_of_book(book: dict) -> list[str]:

@@ -26,7 +26,7 @@ from rwkv_explainer import checkpoints, hub
 from rwkv_explainer.checkpoints import CheckpointError, load_pretrained, upstream_weights
 
 client = pytest.importorskip("huggingface_hub")
-import huggingface_hub.file_download  # noqa: E402
+import huggingface_hub.file_download  # noqa: F401, E402
 
 NAME = "rwkv-4-pile-169m"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
