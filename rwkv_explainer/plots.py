@@ -127,7 +127,8 @@ def color_layers(figure: Figure, axes: Axes, layers: int) -> list[tuple[float, .
 
 def label_tokens(axes: Axes, tokens: Sequence[str]) -> None:
     """One tick for each token along the horizontal axis, its spaces made visible."""
-    axes.set_xticks(range(len(tokens)), [token.replace(" ", "·") for token in tokens], rotation=40, ha="right")
+    names = [token.replace(" ", "·") for token in tokens]
+    axes.set_xticks(range(len(tokens)), names, rotation=40, ha="right", rotation_mode="anchor")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -142,13 +143,15 @@ def plot_fading(rates: Sequence[float], ages: int = 20) -> Plot:
         ages: how many tokens to follow it for.
     """
     age = torch.arange(ages + 1)
+    between = torch.linspace(0, ages, 20 * ages + 1)
     half_lives = [torch.log(torch.tensor(2.0)).item() / rate for rate in rates]
 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        for rate, half_life in zip(rates, half_lives):
-            axes.plot(age, torch.exp(-rate * age), marker="o", markersize=3,
+        for rate, half_life, hue in zip(rates, half_lives, paper.hues):
+            axes.plot(between, torch.exp(-rate * between), color=hue,
                       label=f"rate {rate:g}: {half_life:.1f} tokens to half")
+            axes.plot(age, torch.exp(-rate * age), "o", markersize=3, color=hue)
         axes.set(xlabel="tokens since it was written", ylabel="weight left", ylim=(-0.02, 1.05))
         whole_numbers(axes.xaxis)
         axes.legend()
@@ -246,12 +249,13 @@ def plot_answer_by_layer(probabilities: Float[Tensor, " layers"], untouched: flo
         whole_numbers(axes.xaxis)
         legend_above(axes)
 
-    low, high = int(probabilities.argmin()), int(probabilities.argmax())
+    middle = probabilities.median().item()
+    apart = [f"layer {n} ({p:.2f})" for n, p in enumerate(probabilities.tolist(), 1) if abs(p - middle) > 0.05]
+    found = f"All but {' and '.join(apart)} leave" if apart else "All leave"
     return draw(
         paint,
-        f"A bar for each of {len(probabilities)} layers, the probability of {answer.strip()} with {change}: of "
-        f"{untouched:.2f}, layer {low + 1} leaves least ({probabilities[low]:.2f}), layer {high + 1} most "
-        f"({probabilities[high]:.2f}); half of the layers leave {probabilities.median():.2f} or less.",
+        f"A bar for each of {len(probabilities)} layers, the probability of {answer.strip()} with {change}; it is "
+        f"{untouched:.2f} with nothing changed. {found} {middle:.2f}, give or take 0.05.",
     )
 
 
@@ -321,19 +325,22 @@ def plot_causal_trace(
     subject: range | None = None,
     label: str = "log-probability of the answer",
     title: str = "",
+    ends: tuple[float, float] | None = None,
 ) -> Plot:
     """The paper's Figure 11: tokens down, layers across, darker (on dark paper: brighter) where more is restored.
 
     Args:
         grid: a number for each token and layer.
         subject: which tokens are marked with a star.
+        ends: the numbers at the two ends of the color scale, for maps to be compared; None for the grid's own.
     """
     layers = grid.shape[1]
-    names = [token.strip() + ("*" if subject and i in subject else "") for i, token in enumerate(tokens)]
+    names = [token.replace(" ", "·") + ("*" if subject and i in subject else "") for i, token in enumerate(tokens)]
+    low, high = ends or (grid.min().item(), grid.max().item())
 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        image = axes.imshow(grid, aspect="auto", cmap=paper.sequence, interpolation="nearest",
+        image = axes.imshow(grid.numpy(), aspect="auto", cmap=paper.sequence, interpolation="nearest", vmin=low, vmax=high,
                             extent=(0.5, layers + 0.5, len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="layer", title=title)
@@ -341,14 +348,23 @@ def plot_causal_trace(
         whole_numbers(axes.xaxis)
         figure.colorbar(image, ax=axes, label=label).outline.set_visible(False)
 
-    order = grid.flatten().argsort(descending=True)[:3].tolist()
-    best = ", ".join(f"layer {i % layers + 1} at {names[i // layers]} ({grid.flatten()[i]:.2f})" for i in order)
+    upper = grid > (low + high) / 2  # (tokens, layers)
+    side, cells = ("upper", upper) if upper.sum() <= upper.numel() / 2 else ("lower", ~upper)
+    found = "; ".join(f"{name}, layer{'s' * (row.sum() > 1)} {in_runs(row)}" for name, row in zip(names, cells) if row.any())
     return draw(
         paint,
-        f"A heat map, {len(names)} tokens down, {layers} layers across, {label} from {grid.min():.2f} to "
-        f"{grid.max():.2f}. The strongest cells: {best}.",
+        f"A heat map{f' ({title})' if title else ''}, {len(names)} tokens down, {layers} layers across, {label} from "
+        f"{grid.min():.2f} to {grid.max():.2f}. In the {side} half of the scale: {found or 'none'}.",
         size=(6.4, max(2.6, 0.3 * len(names) + 1.0)),
     )
+
+
+def in_runs(row: Tensor) -> str:
+    """Where a row of truth values is true, counted from 1 and in words: 1 to 4, 7."""
+    places = [i + 1 for i, true in enumerate(row.tolist()) if true]
+    groups = itertools.groupby(enumerate(places), lambda pair: pair[1] - pair[0])  # the same within a run
+    runs = [[place for _, place in group] for _, group in groups]
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -498,8 +514,14 @@ def plot_reshaped(
     )
 
 
-def plot_before_after(before: Float[Tensor, "layers channels"], after: Float[Tensor, "layers channels"]) -> Plot:
-    """Each channel's half-life before and after training, a dot each, on logarithmic axes."""
+def plot_before_after(
+    before: Float[Tensor, "layers channels"], after: Float[Tensor, "layers channels"], start: str = "before training"
+) -> Plot:
+    """Each channel's half-life after training, and what it is compared with, a dot each, on logarithmic axes.
+
+    Args:
+        start: what `before` is, in words.
+    """
     layers = len(before)
     low, high = min(before.min(), after.min()) / 2, max(before.max(), after.max()) * 2
 
@@ -508,17 +530,19 @@ def plot_before_after(before: Float[Tensor, "layers channels"], after: Float[Ten
         for x, y, color in zip(before, after, color_layers(figure, axes, layers)):
             axes.scatter(x, y, s=7, color=color, alpha=0.7, linewidths=0)
         axes.plot([low, high], [low, high], color=paper.ink, linewidth=1, linestyle="--")
-        axes.set(xscale="log", yscale="log", xlabel="half-life before training, in tokens", ylabel="after, in tokens",
-                 xlim=(low, high), ylim=(low, high))
-        axes.annotate("unchanged", (high, high), ha="right", va="top", xytext=(-28, -2), textcoords="offset points",
+        axes.set(xscale="log", yscale="log", xlabel=f"half-life {start}, in tokens", xlim=(low, high), ylim=(low, high),
+                 ylabel="after training, in tokens")
+        axes.annotate("the same", (high, high), ha="right", va="top", xytext=(-28, -2), textcoords="offset points",
                       fontsize=10)
 
     change = (after / before).log2()
+    spread = before.log2() - before.log2().mean()
+    slope = 1 + (spread * change).sum() / (spread**2).sum()  # of the line nearest to the dots
     return draw(
         paint,
-        f"A dot for each of {before.numel()} channels, its half-life before training across and after training up. The "
-        f"median change is a factor of {2 ** change.median():.2f}; {(change > 0).double().mean():.0%} lie above the "
-        f"diagonal, where nothing would have changed, and remember for longer than they began.",
+        f"A dot for each of {before.numel()} channels, its half-life {start} across and after training up. They "
+        f"follow a line of slope {slope:.2f}, where the diagonal has 1; half of them are within a factor of "
+        f"{2 ** change.abs().median():.2f} of the diagonal, and {(change > 0).double().mean():.0%} lie above it.",
         size=(6.4, 4.6),
     )
 
@@ -543,9 +567,14 @@ def plot_noise(
 
 
 def plot_role_curves(
-    mean: Float[Tensor, "roles layers"], error: Float[Tensor, "roles layers"], roles: Sequence[str], title: str = ""
+    mean: Float[Tensor, "roles layers"], error: Float[Tensor, "roles layers"], roles: Sequence[str], title: str = "",
+    top: float | None = None,
 ) -> Plot:
-    """What each role regains, by layer: the mean over many facts, and a band of one standard error."""
+    """What each role regains, by layer: the mean over many facts, and a band of one standard error.
+
+    Args:
+        top: the upper end of the vertical axis, for figures to be compared; None for what the lines need.
+    """
     layer = torch.arange(1, mean.shape[1] + 1)
     present = [i for i in range(len(roles)) if mean[i].isfinite().all()]
 
@@ -556,6 +585,7 @@ def plot_role_curves(
             low, high = mean[i] - error[i], mean[i] + error[i]
             axes.fill_between(layer, low, high, color=paper.hues[i], alpha=0.18, linewidth=0)
         axes.set(xlabel="layer", ylabel="probability regained")
+        axes.set_ylim(top=top)
         title_above(figure, title)
         whole_numbers(axes.xaxis)
         legend_above(axes, columns=2)
@@ -957,7 +987,7 @@ def plot_attention_matrices(
     def paint(figure: Figure, paper: Paper) -> None:
         panels = figure.subplots(len(shares), 2, sharex=True, sharey=True, squeeze=False)
         for row, name in zip(panels, shares):
-            titles = f"{name}: by age", "with this text's keys"
+            titles = f"{name}: by age", "by age and key"
             for axes, matrix, title in zip(row, (decays[name], shares[name]), titles):
                 future = torch.ones_like(matrix).triu(1).bool()
                 image = axes.imshow(matrix.masked_fill(future, torch.nan), cmap=paper.sequence, vmin=0, vmax=1)
@@ -967,6 +997,7 @@ def plot_attention_matrices(
         for axes in panels[-1]:
             axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
         figure.supylabel("reader", fontsize=11)
+        figure.supxlabel("token read", fontsize=11)
         figure.colorbar(image, ax=panels, shrink=0.5, label="weight, share").outline.set_visible(False)
 
     found = "; ".join(
@@ -1034,6 +1065,7 @@ def plot_cost(
             axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,g}×"))
             axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
             axes.set(xlabel="tokens", title=title)
+        left.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         left.set_ylabel("Transformer ÷ RWKV")
         left.legend()
 
@@ -1087,7 +1119,7 @@ def plot_loss_curve(
 
     passed = "; ".join(
         f"{name} at {loss:.2f}, "
-        + (f"passed at step {int((smooth < loss).int().argmax()) + window}" if (smooth < loss).any() else "not reached")
+        + (f"passed by step {int((smooth < loss).int().argmax()) + window}" if (smooth < loss).any() else "not reached")
         for name, loss in baselines.items()
     )
     return draw(
