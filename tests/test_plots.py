@@ -23,8 +23,17 @@ def test_a_figure_is_drawn_for_both_papers_and_the_same_each_time():
 def test_words_come_from_the_data():
     assert "at rate 0.5 half of it is gone after 1.4 tokens" in plots.plot_fading([0.5]).alt
     baselines = {"the half": 2.1, "nothing": 0.1}
-    assert "the half at 2.10, passed at step 3; nothing at 0.10, not reached" in \
+    assert "the half at 2.10, passed by step 3; nothing at 0.10, not reached" in \
         plots.plot_loss_curve(LOSSES, baselines, RATES, window=2).alt
+
+
+def test_the_words_of_a_map_say_its_shape():
+    grid = torch.tensor([[0.1, 0.2, 0.1, 0.0], [0.9, 1.0, 0.2, 0.8], [0.1, 0.1, 0.7, 0.1]])
+    names = ["The", " tower", " of"]
+    words = plots.plot_causal_trace(grid, names, range(1, 2)).alt
+    assert "In the upper half of the scale: ·tower*, layers 1 to 2, 4; ·of, layer 3." in words
+    words = plots.plot_causal_trace(grid, names, ends=(-3.0, 0.2)).alt  # nearly all is high, so what is low is told
+    assert "In the lower half of the scale: none." in words
 
 
 def test_a_short_run_has_a_loss_curve():
