@@ -243,6 +243,14 @@ def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return numbers.to(torch.int8), scales
 
 
+def rounded_rows(tensor: Tensor) -> Tensor:
+    """What `quantize_rows` keeps of a matrix, as float64; vectors, which are few, as they are in float32."""
+    if tensor.dim() < 2:
+        return tensor.float()
+    numbers, scales = quantize_rows(tensor)
+    return numbers.double() * scales.double()[:, None]  # (rows, columns)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # whole models
 

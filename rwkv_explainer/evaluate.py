@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 
 from rwkv_explainer.atlas import Fact, Relation, load_atlas, prompt
 from rwkv_explainer.baselines import KneserNey, unigram_losses
-from rwkv_explainer.checkpoints import build, load_pretrained, quantize_rows
+from rwkv_explainer.checkpoints import build, load_pretrained, rounded_rows
 from rwkv_explainer.generation import END_OF_TEXT
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.parallel import read_logits
@@ -77,14 +77,8 @@ def baseline_bits(tokenizer: Tokenizer, train: Sequence[str], test: Sequence[str
 
 def storage_bits(weights: Mapping[str, torch.Tensor], tokenizer: Tokenizer, test: Sequence[str]) -> dict[str, float]:
     """Bits per byte of a model as it was trained, and of its weights as two small files would hold them."""
-    def as_int8(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.dim() < 2:
-            return tensor
-        numbers, scales = quantize_rows(tensor)
-        return numbers * scales[:, None]
-
     ways = {"float32, as trained": torch.Tensor.float, "float16": lambda tensor: tensor.half().float(),
-            "int8, a scale for each row": as_int8}
+            "int8, a scale for each row": rounded_rows}
     models = {way: build({key: store(w) for key, w in weights.items()}, torch.float32) for way, store in ways.items()}
     return {way: bits_per_byte(model, tokenizer, test) for way, model in models.items()}
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import unicodedata
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from rwkv_explainer import tracing
 from rwkv_explainer.atlas import load_atlas, prompt
 from rwkv_explainer.checkpoints import load_pretrained
+from rwkv_explainer.decay import half_lives
 from rwkv_explainer.generation import reshape
 
 HERE = Path(__file__).parent
@@ -199,7 +201,7 @@ def test_tokenizer_is_the_books(node, tokenizer):
 
 PAGE = "playground.html"
 PROMPT = "The Eiffel Tower is located in the city of"
-SAYS = "document.querySelector('.rwkv-playground .pg-status').textContent"
+SAYS = "(document.querySelector('.rwkv-playground .pg-status')?.textContent ?? '')"
 
 
 def test_other_pages_gain_no_weight(built_book):
@@ -232,12 +234,17 @@ def test_without_npm_the_examples_remain(browser, folder, tmp_path, monkeypatch)
     shutil.copy(next(folder.parent.glob("numbers-*.pickle")), tmp_path)
     playground.make(tmp_path / "playground")
     assert not list((tmp_path / "playground").glob("weights-*"))
-    panel = playground.panel("playground/", tmp_path / "playground")
-    (tmp_path / "page.html").write_text(f"<!doctype html><html lang=en><meta charset=utf-8>{panel}", encoding="utf-8")
-    with visit(browser, (tmp_path / "page.html").as_uri()) as page:
-        page.locator(".pg-lens tbody tr").first.wait_for()
-        assert "without a connection to npm" in page.evaluate(SAYS)
-        assert page.locator(".pg-main").is_disabled()
+    made = "playground/", tmp_path / "playground"
+    panels = {"whole": playground.whole(*made), "figure": playground.figure(*made, ' data-panels="text tokens lens"')}
+    for name, panel in panels.items():
+        text = f"<!doctype html><html lang=en><meta charset=utf-8>{panel}"
+        (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
+        with visit(browser, (tmp_path / f"{name}.html").as_uri()) as page:
+            if name == "figure":
+                page.get_by_role("button", name="Show examples").click()
+            page.locator(".pg-lens tbody tr").first.wait_for()
+            assert "without a connection to npm" in page.evaluate(SAYS)
+            assert page.locator(".pg-main").is_disabled()
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +273,10 @@ def read(page, text: str) -> None:
     page.get_by_label("Text", exact=True).fill(text)
     page.evaluate("document.querySelector('.rwkv-playground .pg-status').textContent = ''")
     page.locator(".rwkv-playground .pg-main").click()
+    has_read(page)
+
+
+def has_read(page) -> None:
     page.wait_for_function(f"{SAYS}.includes('ms each')")
 
 
@@ -402,18 +413,22 @@ def test_greedy_writing_is_generate(page, model, tokenizer):
 
 
 def test_trace_on_the_page_is_tracing_py(page, numbers, model, tokenizer):
-    """Percentages in the table, with the page's own noise."""
-    page.get_by_label("Hide from").select_option("1")
-    page.get_by_label("Hide up to").select_option("2")
+    traced_as_in_tracing_py(page, numbers, model, tokenizer, PROMPT, 1, 2)
+
+
+def traced_as_in_tracing_py(page, numbers, model, tokenizer, text: str, first: int, last: int) -> None:
+    """Hide these tokens of the text that the page has read; percentages in its table, with the page's own noise."""
+    page.get_by_label("Hide from").select_option(str(first))
+    page.get_by_label("Hide up to").select_option(str(last))
     page.get_by_label("Draws of noise").select_option("1")
     press(page, "Trace")
     rows = page.locator(".pg-heat-table tbody tr").all()
     cells = [[int(text) for text in row.locator("td").all_inner_texts()] for row in rows]
-    prompt_ids, channels = tokenizer.encode(PROMPT).ids, model.config.channels
-    noise = torch.tensor(numbers.normals(1, 2 * channels), dtype=torch.float64).view(1, 2, channels)
+    ids, length, channels = tokenizer.encode(text).ids, last - first + 1, model.config.channels
+    noise = torch.tensor(numbers.normals(1, length * channels), dtype=torch.float64).view(1, length, channels)
     noise = numbers.TRACE["noise"] * tracing.embedding_scale(model, tokenizer) * noise
-    answer = tracing.check_answer(model, tokenizer, prompt_ids, None)[0]
-    grid = numbers.trace_with(model, prompt_ids, range(1, 3), answer, noise)[2]
+    answer = tracing.check_answer(model, tokenizer, ids, None)[0]
+    grid = numbers.trace_with(model, ids, range(first, last + 1), answer, noise)[2]
     close(cells, 100 * grid[..., 0].exp(), 0.7)
 
 
@@ -469,10 +484,14 @@ def test_page_fits_a_phone_and_is_for_all(browser, site, scheme):
         assert sum("weights-" in url for url in asked) > 5
         press(page, "Trace")
         assert page.evaluate("document.documentElement.scrollWidth") == 360
-        found = Axe().run(page, ".rwkv-playground", {"preload": False}).response["violations"]
-        serious = [(rule["id"], node["html"][:200], node["failureSummary"][:300]) for rule in found
-                   if rule["impact"] in ("serious", "critical") for node in rule["nodes"]]
-        assert serious == []
+        nothing_serious(page)
+
+
+def nothing_serious(page) -> None:
+    found = Axe().run(page, ".rwkv-playground", {"preload": False}).response["violations"]
+    serious = [(rule["id"], node["html"][:200], node["failureSummary"][:300]) for rule in found
+               if rule["impact"] in ("serious", "critical") for node in rule["nodes"]]
+    assert serious == []
 
 
 def test_browser_without_webassembly_computes_the_same(browser, built_book, page):
@@ -485,3 +504,187 @@ def test_browser_without_webassembly_computes_the_same(browser, built_book, page
     assert other.locator(".rwkv-playground").get_attribute("data-how") == "plain JavaScript"
     assert other.locator(".pg-next").inner_text() == shown
     context.close()
+
+
+def test_colors_are_the_books():
+    """Those of the palette and of the theme, by name; black and white are ink on a cell of any color."""
+    own = [color for path in playground.SOURCES.glob("*.[cj]s*")
+           for color in re.findall(r"#[0-9a-f]{3,8}\b|rgba?\(\d|hsl", path.read_text(encoding="utf-8"))]
+    assert sorted(own) == ["#000000", "#ffffff"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the figures in chapters
+
+FIGURES = "the-zero-layer-model", "attention-and-memory", "time-decay", "causal-trace"
+TEXT = "The novel Moby-Dick was written by the"
+
+
+@contextmanager
+def live(browser, address: str, **window):
+    """A chapter's page, its figure made live."""
+    with visit(browser, address, **window) as page:
+        page.set_default_timeout(300_000)
+        page.locator(".rwkv-start").press("Enter")
+        has_read(page)
+        yield page
+
+
+def test_figures_are_where_they_belong(built_book):
+    """In these chapters and no other, and each says what it loads, to a tenth of a megabyte."""
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in built_book.glob("*.html")}
+    assert {name for name, text in pages.items() if 'class="rwkv-start"' in text} == set(FIGURES)
+    loads = [path for path in (built_book / "playground").iterdir()
+             if path.suffix in (".js", ".css") and not path.name.startswith("example") and path.name != "start.js"]
+    said = f"loads {sum(path.stat().st_size for path in loads) / 1e6:.1f} MB"
+    assert all(said in pages[name] for name in FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_figure_waits_and_is_for_all(browser, site, name, scheme):
+    """From a server under a sub-path, on a phone, by keyboard: nothing is asked for before the button is pressed."""
+    asked = "performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/playground/'))"
+    with visit(browser, f"{site}/{name}.html", width=360, scheme=scheme) as page:
+        assert page.evaluate(asked) == []
+        page.set_default_timeout(300_000)
+        page.locator(".rwkv-start").focus()
+        page.keyboard.press("Enter")
+        has_read(page)
+        assert sum("weights-" in url for url in page.evaluate(asked)) > 5
+        page.keyboard.press("Tab")  # from where the button was to the first thing that is there now
+        assert page.evaluate("document.activeElement.dataset.example") == "0"
+        if name == "causal-trace":
+            press(page, "Trace")
+        for folded in page.locator(".rwkv-playground details").all():
+            folded.evaluate("folded => { folded.open = true; }")
+            folded.locator("tbody tr").first.wait_for()
+        assert page.locator(".rwkv-playground details").count() == page.locator(".rwkv-playground [role=img]").count()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        nothing_serious(page)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_without_scripts_says_so(browser, built_book, name):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((built_book / f"{name}.html").as_uri())
+    assert "this browser runs none" in page.locator(".rwkv-playground").inner_text()
+    assert not page.locator(".rwkv-start").is_visible()
+    context.close()
+
+
+def share(said: str) -> float:
+    """A percentage on the page, as a number between 0 and 1."""
+    return 0.0 if said.startswith("<") else float(said.removesuffix(" %")) / 100
+
+
+def cells(page, table: str) -> list[list[str]]:
+    """What stands in a table's rows."""
+    return [row.locator("th, td").all_inner_texts() for row in page.locator(f"{table} tbody tr").all()]
+
+
+def writing(model, tokenizer, text: str, layer: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a layer of PyTorch's model writes: keys, values (time, channels) and rates (channels,), quick ones first."""
+    memory = model.blocks[layer - 1].attention.memory
+    wrote = []
+    watch = memory.register_forward_pre_hook(lambda _, given: wrote.append(torch.stack(given)))
+    read_all(model, tokenizer.encode(text).ids)
+    watch.remove()
+    order = memory.log_decay.argsort(descending=True, stable=True)
+    keys, values = torch.stack(wrote)[..., order].unbind(dim=1)  # (time, channels) each
+    return keys, values, memory.log_decay[order].exp()
+
+
+def weights_left(keys: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
+    """The weight of each token at each moment: (moments, tokens, channels)."""
+    age = (torch.arange(len(keys))[:, None] - torch.arange(len(keys)))[..., None]  # (moments, tokens, 1)
+    return torch.where(age >= 0, (keys - age * rates).exp(), 0)
+
+
+def test_two_ends_are_pytorchs(browser, built_book, model, tokenizer):
+    """The list without blocks knows the last token alone, also after a step; the other one is the whole model's."""
+    with live(browser, (built_book / "the-zero-layer-model.html").as_uri()) as page:
+        read(page, TEXT)
+        for _ in range(2):
+            texts = [text.replace("·", " ").replace("\u00a0", " ") for text in tokens(page)]
+            ids = tokenizer.encode("".join(texts)).ids
+            assert [tokenizer.decode([i]) for i in ids] == texts
+            alone = model.unembedding(model.embedding(ids[-1]))
+            whole = read_all(model, ids)[0][-1].softmax(dim=-1)
+            for place, expected in zip(page.locator(".pg-next").all(), (alone, whole), strict=True):
+                rows = [row.locator("th, td").all_inner_texts() for row in place.locator("tbody tr").all()]
+                best = expected.topk(5)
+                assert [row[0].strip("·") for row in rows] == [tokenizer.decode([i]).strip() for i in best.indices]
+                close([share(row[-1]) for row in rows], best.values, 0.006)
+            page.locator(".pg-next button").first.click()
+
+
+def test_memory_is_pytorchs(browser, built_book, model, tokenizer):
+    """The map's table after a token in the middle; the channel's table and the blocks drawn for it."""
+    with live(browser, (built_book / "attention-and-memory.html").as_uri()) as page:
+        read(page, TEXT)
+        page.get_by_role("radio", name="2", exact=True).check(force=True)
+        slider(page, "Channel").fill("199")
+        for folded in page.locator(".rwkv-playground details").all():
+            folded.evaluate("folded => { folded.open = true; }")
+        page.locator(".pg-tokens input").nth(7).check(force=True)
+        keys, values, rates = writing(model, tokenizer, TEXT, 2)
+        weights = weights_left(keys, rates)  # (moments, tokens, channels)
+        then = weights[7, :8]  # (tokens, channels)
+        groups = (then / then.sum(dim=0)).unflatten(1, (8, -1)).mean(dim=2)  # (tokens, groups)
+        shown = cells(page, "details:has-text('averaged') table")
+        close([[share(cell) for cell in row[1:]] for row in shown], groups, 0.006)
+
+        weights, values = weights[..., 199], values[:, 199]  # (moments, tokens), (time,)
+        held = weights.sum(dim=1)  # (moments,)
+        shown = cells(page, "details:has-text('value written') table")
+        close([float(row[1]) for row in shown], values, 2e-3)
+        close([float(row[2]) for row in shown], weights @ values / held, 2e-3)
+        close([share(row[3]) for row in shown], held / held.max(), 0.006)
+        same_blocks(page, weights)
+
+
+def same_blocks(page, weights: torch.Tensor) -> None:
+    """The blocks drawn for a channel are as high, in each column, as its weights are large: the largest is half."""
+    drawn = page.evaluate("""() => {
+        const columns = {};
+        for (const block of document.querySelectorAll(".pg-weight")) {
+            const x = block.getAttribute("x");
+            columns[x] = (columns[x] ?? 0) + Number(block.getAttribute("height"));
+        }
+        return Object.entries(columns).sort((a, b) => a[0] - b[0]).map(([_, height]) => height);
+    }""")
+    sums = weights.sum(dim=1)
+    assert len(drawn) == len(sums)
+    close([height / max(drawn) for height in drawn], sums / sums.max(), 0.02)
+
+
+def test_decays_are_pytorchs(browser, built_book, model, tokenizer):
+    """Half-lives in the table and at the slider, the curve drawn, and how long what was written stays."""
+    lives = half_lives(model).sort(dim=1).values  # (layers, channels)
+    middle = lives.shape[1] // 2
+    with live(browser, (built_book / "time-decay.html").as_uri()) as page:
+        read(page, TEXT)
+        page.locator(".rwkv-playground details").first.evaluate("folded => { folded.open = true; }")
+        shown = cells(page, "details:has-text('half-life') table")
+        close([float(row[1]) for row in shown], lives[:, middle], 0.06)
+        close([share(row[-1]) for row in shown], (lives >= 100).double().mean(dim=1), 0.006)
+        page.get_by_role("radio", name="6", exact=True).check(force=True)
+        slider(page, "Channel").fill("120")
+        said = re.search(r"121 of \d+, half is gone after ([\d.]+) tokens", page.locator(".pg-sliders").inner_text())
+        assert float(said[1]) == pytest.approx(lives[5, 120].item(), abs=0.06)
+        line = page.locator(".rwkv-playground svg path:not(.pg-other)").first.get_attribute("d")
+        heights = [float(point.split()[1]) for point in re.split("[ML]", line)[1:]]
+        ups = lives[5].clamp(0.1, 10_000).log10()
+        scale = (heights[-1] - heights[60]) / (ups[-1] - ups[60])  # pixels for a factor of ten
+        close(heights, heights[60] + scale * (ups - ups[60]), 0.3)
+        keys, _, rates = writing(model, tokenizer, TEXT, 6)
+        same_blocks(page, weights_left(keys, rates)[..., 120])
+
+
+def test_trace_in_a_figure_is_tracing_py(browser, built_book, numbers, model, tokenizer):
+    with live(browser, (built_book / "causal-trace.html").as_uri()) as page:
+        read(page, TEXT)
+        traced_as_in_tracing_py(page, numbers, model, tokenizer, TEXT, 2, 4)
+        assert page.url.endswith(".html")  # a chapter's address stays the chapter's

@@ -1,9 +1,12 @@
 """Sphinx extension: the bundled model, alive in the pages that ask for it, and in no other.
 
-A page asks with the two lines
+A page asks with lines of HTML. What stands between the tags is said where there is no playground, as in a notebook.
 
-    <div class="rwkv-playground">What is to be said where there is no playground, as in a notebook.</div>
-    <pre class="rwkv-playground-step">The same, for the listing of the step.</pre>
+    <div class="rwkv-playground">The whole playground, its first example at once.</div>
+    <div class="rwkv-playground" data-panels="text ends" data-texts="One text | Another">Only these panels, as a figure
+    of a chapter: a button, and once it is pressed, the model and all. data-layer and data-channel say where to look
+    first, counted from 1.</div>
+    <pre class="rwkv-playground-step">The listing of the step.</pre>
 
 From `book/_playground` and the bundled model this makes the folder `playground` of the built book: the scripts, the
 weights as int8 numbers with a scale a row, the tokenizer, and a few examples worked out beforehand with those weights.
@@ -37,8 +40,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "book" / "_playground"
 BUNDLED = ROOT / "rwkv_explainer" / "bundled"
 PACKAGES = Path(sys.prefix) / "playground" / "node_modules"  # where `make install` puts what comes from npm
+STYLE = "playground.css"
 SCRIPTS = ("data.js", "kernel.js", "model.js", "experiments.js", "pictures.js", "app.js")  # that a page loads at once
-PLACE = re.compile(r'<div class="rwkv-playground">.*?</div>', re.DOTALL)
+PLACE = re.compile(r'<div class="rwkv-playground"( [^>]*)?>.*?</div>', re.DOTALL)
 LISTING = re.compile(r'<pre class="rwkv-playground-step">.*?</pre>', re.DOTALL)
 CHUNK = 720_000  # bytes of weights in a file, so that loading shows its progress
 
@@ -79,7 +83,6 @@ def make(folder: Path) -> None:
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    write(new / "data.js", "manifest", manifest | {"bytes": len(data), "chunks": len(parts), "whole": whole})
     for i, example in enumerate(examples):
         write(new / f"example-{i}.js", f"example{i}", example)
     if whole:
@@ -87,8 +90,12 @@ def make(folder: Path) -> None:
             write(new / f"weights-{i}.js", f"weights{i}", base64.b64encode(part).decode())
         (new / "tokenizer.js").write_text(tokenizer_script(), encoding="utf-8")
     write(new / "kernel.js", "kernel", base64.b64encode(assemble()).decode() if whole else None)
-    for source in (*SOURCES.glob("*.js"), *SOURCES.glob("*.css")):
+    for source in SOURCES.glob("*.js"):
         shutil.copy(source, new)
+    (new / STYLE).write_text(style_sheet(), encoding="utf-8")
+    download = size(new, "weights-*.js") + size(new, "tokenizer.js")
+    told = {"bytes": len(data), "chunks": len(parts), "download": download, "whole": whole}
+    write(new / "data.js", "manifest", manifest | told)
     (new / "examples.html").write_text(examples_in_words(examples), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
@@ -107,10 +114,22 @@ def numbers(kept: Path) -> tuple[dict, bytes, list[dict]]:
     return pickle.loads(kept.read_bytes())
 
 
+def size(folder: Path, pattern: str) -> int:
+    """How many bytes these files take."""
+    return sum(path.stat().st_size for path in folder.glob(pattern))
+
+
 def write(path: Path, name: str, value: object) -> None:
     """A classic script that hands over a value."""
     said = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     path.write_text(f"(globalThis.rwkvPlayground ??= {{}}).{name} = {said};\n", encoding="utf-8")
+
+
+def style_sheet() -> str:
+    """The style sheet, with the book's hues."""
+    from rwkv_explainer.palette import css_hues  # the package brings PyTorch
+
+    return css_hues(".rwkv-playground") + "\n" + (SOURCES / STYLE).read_text(encoding="utf-8")
 
 
 def tokenizer_script() -> str:
@@ -179,16 +198,33 @@ def step_listing() -> str:
     return f'<div class="highlight-javascript notranslate"><div class="highlight"><pre>{code}</pre></div></div>'
 
 
-def panel(prefix: str, made: Path) -> str:
+def whole(prefix: str, made: Path) -> str:
     """The playground's HTML: the examples in words, which the scripts replace."""
-    stamp = f"?v={version()}"
-    scripts = "".join(f'<script defer src="{prefix}{name}{stamp}"></script>' for name in SCRIPTS)
-    # a classic script cannot ask where it lies once it runs later, so the folder is told
-    return (f'<link rel="stylesheet" href="{prefix}playground.css{stamp}">'
-            f'<div class="rwkv-playground" data-folder="{prefix}" data-stamp="{stamp}">'
+    scripts = "".join(f'<script defer src="{prefix}{name}{stamp()}"></script>' for name in SCRIPTS)
+    return (f'<link rel="stylesheet" href="{prefix}{STYLE}{stamp()}"><div class="rwkv-playground" {where(prefix)}>'
             '<div class="rwkv-playground-words"><noscript><p>The playground needs scripts, and this browser runs none. '
             "Here is what the model answered when this page was built.</p></noscript>\n"
             f'{(made / "examples.html").read_text(encoding="utf-8")}</div></div>{scripts}')
+
+
+def figure(prefix: str, made: Path, asked: str) -> str:
+    """A chapter's figure: nothing but a button that says what it loads. `asked`: the page's own attributes."""
+    megabytes = sum(size(made, name) for name in ("weights-*.js", "tokenizer.js", STYLE, *SCRIPTS)) / 1e6
+    does = "Make it live" if size(made, "weights-*.js") else "Show examples"
+    return (f'<div class="rwkv-playground" role="region" aria-label="Live figure" tabindex="-1"{asked} {where(prefix)} '
+            f'data-files="{STYLE} {" ".join(SCRIPTS)}"><button type="button" class="rwkv-start" hidden>'
+            f"{does}: loads {megabytes:.1f} MB</button><noscript><p>Here the model runs in the page. That needs "
+            "scripts, and this browser runs none.</p></noscript></div>"
+            f'<script>{(SOURCES / "start.js").read_text(encoding="utf-8")}</script>')
+
+
+def where(prefix: str) -> str:
+    """A classic script cannot ask where it lies once it runs later, so it is told."""
+    return f'data-folder="{prefix}" data-stamp="{stamp()}"'
+
+
+def stamp() -> str:
+    return f"?v={version()}"
 
 
 def made_in(app: Sphinx) -> Path:
@@ -208,7 +244,8 @@ def fill(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
     body = context.get("body") or ""
     if PLACE.search(body):
         prefix = context["pathto"]("playground/", 1)
-        body = PLACE.sub(lambda _: panel(prefix, made_in(app)), body)
+        made = made_in(app)
+        body = PLACE.sub(lambda place: figure(prefix, made, place[1]) if place[1] else whole(prefix, made), body)
     context["body"] = LISTING.sub(lambda _: step_listing(), body)
 
 

@@ -8,14 +8,15 @@ import json
 import math
 from collections.abc import Mapping
 
+import matplotlib
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from rwkv_explainer import tracing
-from rwkv_explainer.checkpoints import build, find_bundled, load_pretrained, quantize_rows, read_weights
+from rwkv_explainer.checkpoints import build, find_bundled, load_pretrained, quantize_rows, read_weights, rounded_rows
 from rwkv_explainer.model import RWKVLM
-from rwkv_explainer.palette import DARK, LIGHT
+from rwkv_explainer.palette import DARK, LIGHT, Paper
 
 EXAMPLES = (  # a prompt, what the causal trace hides in it, and how many tokens to write
     ("The Eiffel Tower is located in the city of", "The Eiffel Tower", 6),
@@ -56,13 +57,7 @@ def pack(weights: Mapping[str, Tensor]) -> tuple[list[dict], bytes]:
 
 def quantized_model(weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> RWKVLM:
     """The model that the browser runs, in PyTorch: each matrix is what its int8 numbers and scales say."""
-    def as_stored(tensor: Tensor) -> Tensor:
-        if tensor.dim() < 2:
-            return tensor.float()
-        numbers, scales = quantize_rows(tensor)
-        return numbers.double() * scales.double()[:, None]
-
-    return build({name: as_stored(tensor) for name, tensor in weights.items()}, dtype)
+    return build({name: rounded_rows(tensor) for name, tensor in weights.items()}, dtype)
 
 
 def bundled_weights() -> dict[str, Tensor]:
@@ -82,7 +77,14 @@ def everything() -> tuple[dict, bytes, list[dict]]:
     rates = torch.stack(log_decays).exp().float()  # (layers, channels)
     texts = [{"text": example["text"], "subject": example.get("trace", {}).get("subject")} for example in examples]
     return {"sizes": vars(model.config), "tensors": tensors, "rates": encoded(rates), "noiseScale": scale,
-            "trace": TRACE, "examples": texts, "hues": {"light": LIGHT.hues, "dark": DARK.hues}}, data, examples
+            "trace": TRACE, "examples": texts, "hues": len(LIGHT.hues),
+            "ramps": {"light": ramp(LIGHT), "dark": ramp(DARK)}}, data, examples
+
+
+def ramp(paper: Paper, steps: int = 9) -> list[str]:
+    """The color map of the book's heat maps, from little to much."""
+    colors = matplotlib.colormaps[paper.sequence](torch.linspace(0, 1, steps).numpy())
+    return [matplotlib.colors.to_hex(color) for color in colors]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

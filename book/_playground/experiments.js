@@ -128,7 +128,7 @@
     const layers = model.sizes.layers;
     const rows = tokens.map((token) => model.tableRow(token));
     const clean = recording(model, rows);
-    const score = (x) => logProbability(model.unembed(x), answer);
+    const score = (x) => Math.log(playground.softmax(model.unembed(x))[answer]);
     const grid = tokens.map(() => Array.from({ length: layers }, () => []));
     const corrupted = [];
     for (let sample = 0; sample < noise.length; sample++) {
@@ -210,9 +210,4 @@
   }
 
   const add = (x, y) => x.map((value, c) => value + y[c]);
-
-  function logProbability(logits, token) {
-    const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
-    return logits[token] - most - Math.log(logits.reduce((sum, z) => sum + Math.exp(z - most), 0));
-  }
 })((globalThis.rwkvPlayground ??= {}));

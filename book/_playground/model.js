@@ -91,19 +91,8 @@
 
     const tableRow = (token) => rowOf(tensors["embedding.embedding.weight"], token);
     const normalizeEmbedding = (row) => layerNorm("embedding.normalize_emb", row);
-    return {
-      sizes,
-      step,
-      embed,
-      unembed,
-      block,
-      attention,
-      gatedMLP,
-      layerNorm,
-      emptyState,
-      tableRow,
-      normalizeEmbedding,
-    };
+    const pieces = { embed, unembed, block, attention, gatedMLP, layerNorm, tableRow, normalizeEmbedding };
+    return { sizes, step, emptyState, ...pieces };
   };
 
   /** The average over what is remembered in channel c and a value, with this logarithm of its weight. */

@@ -1,18 +1,12 @@
-// Everything that the playground draws. Numbers and labels in, elements out. Colors are those of the book's figures.
+// Everything that the playground draws. Numbers and labels in, elements out. Colors are the book's: hues by their names
+// in the style sheet, heat maps by the manifest's ramps, since pixels know no style sheet.
 
 (function (playground) {
   "use strict";
 
-  // the color maps of the book's heat maps, Purples and magma, on the book's two papers
-  const RAMPS = {
-    light: ["#fcfbfd", "#dadaeb", "#9e9ac8", "#6a51a3", "#3f007d"],
-    dark: ["#14181e", "#3b0f70", "#b5367a", "#fb8761", "#fcfdbf"],
-  };
   const SVG = "http://www.w3.org/2000/svg";
-
-  playground.theme = () => (document.documentElement.dataset.theme === "dark" ? "dark" : "light");
-  const hues = () => playground.manifest.hues[playground.theme()];
-  const hue = (i) => hues()[i % hues().length];
+  const { ramps, hues } = playground.manifest;
+  const hue = (i) => `var(--rwkv-hue-${1 + (i % hues)})`;
 
   /** An element: attributes by name, functions as listeners, children as text or elements. */
   playground.element = function (tag, attributes = {}, ...children) {
@@ -47,9 +41,9 @@
 
   /** The color between nothing (0) and all (1), as red, green, blue. */
   function heat(share) {
-    const ramp = RAMPS[playground.theme()],
-      place = Math.min(Math.max(share, 0), 1) * (ramp.length - 1),
-      i = Math.min(Math.floor(place), ramp.length - 2);
+    const ramp = ramps[document.documentElement.dataset.theme === "dark" ? "dark" : "light"];
+    const place = Math.min(Math.max(share, 0), 1) * (ramp.length - 1);
+    const i = Math.min(Math.floor(place), ramp.length - 2);
     const channels = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
     const [from, to] = [channels(ramp[i]), channels(ramp[i + 1])];
     return from.map((value, c) => Math.round(value + (place - i) * (to[c] - value)));
@@ -121,13 +115,9 @@
   playground.paintHeat = function (canvas, rows) {
     canvas.width = rows[0].length;
     canvas.height = rows.length;
-    const context = canvas.getContext("2d"),
-      image = context.createImageData(canvas.width, canvas.height);
-    rows.forEach((row, y) =>
-      row.forEach((value, x) => {
-        image.data.set([...heat(Math.sqrt(value)), 255], 4 * (y * canvas.width + x));
-      }),
-    );
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(canvas.width, canvas.height);
+    image.data.set(rows.flat().flatMap((value) => [...heat(Math.sqrt(value)), 255]));
     context.putImageData(image, 0, 0);
   };
 
@@ -152,8 +142,8 @@
       { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
       element("svg:title", {}, label),
     );
-    const x = (share) => left + share * (width - left - right),
-      y = (share) => height - bottom - share * (height - top - bottom);
+    const x = (share) => left + share * (width - left - right);
+    const y = (share) => height - bottom - share * (height - top - bottom);
     place.replaceChildren(svg);
     return { svg, x, y, width, height };
   }
@@ -162,7 +152,7 @@
   const words = (x, y, text, anchor = "middle", style = "") =>
     element("svg:text", { x, y, "text-anchor": anchor, class: style }, text);
 
-  /** A path through points; null lifts the pen. */
+  /** A path through points. */
   const path = (points, attributes) =>
     element("svg:path", {
       d: points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join(""),
@@ -175,14 +165,14 @@
    * the weight that each token has left, stacked, in its own color, so that one can be followed while it fades.
    */
   playground.drawChannel = function (place, history, tokens, at, label) {
-    const moments = history.length,
-      step = 1 / moments,
-      narrow = place.clientWidth / moments < 26;
+    const step = 1 / history.length;
+    const named = Math.ceil(26 / (place.clientWidth * step)); // where it is narrow, only some tokens have their names
     const { svg, x, y, height } = frame(place, 310, label, { top: 26, bottom: 62 });
     const values = history.flatMap(({ value, average }) => [value, average]);
     const [low, high] = [Math.min(...values, 0), Math.max(...values, 0)];
     const upper = (value) => 0.62 + 0.36 * ((value - low) / (high - low || 1));
     const most = Math.max(...history.map(({ sum }) => sum)) || 1;
+    const lower = (weight) => (0.5 * weight) / most;
     svg.append(
       element("svg:rect", { x: x(at * step), y: y(1), width: x(step) - x(0), height: y(0) - y(1), class: "pg-now" }),
     );
@@ -196,14 +186,14 @@
     svg.append(
       path(
         history.map(({ average }, t) => [middle(t), y(upper(average))]),
-        { stroke: hue(0), "stroke-width": 2 },
+        { style: `stroke: ${hue(0)}; stroke-width: 2` },
       ),
     );
     history.forEach(({ value, weights }, t) => {
-      svg.append(element("svg:circle", { cx: middle(t), cy: y(upper(value)), r: 3.5, fill: hue(1) }));
+      svg.append(element("svg:circle", { cx: middle(t), cy: y(upper(value)), r: 3.5, style: `fill: ${hue(1)}` }));
       let sum = 0;
       weights.forEach((weight, j) => {
-        const [from, to] = [(0.5 * sum) / most, (0.5 * (sum + weight)) / most];
+        const [from, to] = [lower(sum), lower(sum + weight)];
         sum += weight;
         if (y(from) - y(to) < 0.2) return;
         svg.append(
@@ -212,12 +202,12 @@
             y: y(to),
             width: Math.max(x(step) - x(0) - 2, 1),
             height: y(from) - y(to),
-            fill: hue(j),
+            style: `fill: ${hue(j)}`,
             class: "pg-weight",
           }),
         );
       });
-      if (!narrow || t === at || t % Math.ceil((26 * moments) / place.clientWidth) === 0) {
+      if (t === at || t % named === 0) {
         const spot = `translate(${middle(t) + 3} ${height - 48}) rotate(-40)`;
         svg.append(
           element(
@@ -233,10 +223,8 @@
   /** Half-lives of all layers, each layer's channels in order; one layer and one channel stand out. */
   playground.drawDecays = function (place, halfLives, layer, rank, label) {
     const { svg, x, y, width } = frame(place, 240, label, { left: 48, bottom: 34 });
-    const low = Math.log10(0.1),
-      high = Math.log10(10000),
-      channels = halfLives[0].length;
-    const up = (tokens) => (Math.log10(Math.min(Math.max(tokens, 0.1), 10000)) - low) / (high - low);
+    const up = (tokens) => (Math.log10(Math.min(Math.max(tokens, 0.1), 10000)) + 1) / 5; // from 0.1 to 10,000
+    const points = (lives) => Array.from(lives, (tokens, r) => [x(r / (lives.length - 1)), y(up(tokens))]);
     for (const tokens of [0.1, 1, 10, 100, 1000, 10000]) {
       svg.append(
         line(x(0), y(up(tokens)), x(1), y(up(tokens)), "pg-grid"),
@@ -250,12 +238,10 @@
         width < 420 ? "channels, quick to slow" : "the layer's channels, from quick to slow to forget",
       ),
     );
-    halfLives.forEach((lives, i) => {
-      const points = Array.from(lives, (tokens, r) => [x(r / (channels - 1)), y(up(tokens))]);
-      if (i !== layer) svg.append(path(points, { class: "pg-other" }));
-    });
-    const own = Array.from(halfLives[layer], (tokens, r) => [x(r / (channels - 1)), y(up(tokens))]);
-    svg.append(path(own, { stroke: hue(0), "stroke-width": 3 }));
-    svg.append(element("svg:circle", { cx: own[rank][0], cy: own[rank][1], r: 5, fill: hue(1) }));
+    const others = halfLives.filter((_, i) => i !== layer);
+    svg.append(...others.map((lives) => path(points(lives), { class: "pg-other" })));
+    const own = points(halfLives[layer]);
+    svg.append(path(own, { style: `stroke: ${hue(0)}; stroke-width: 3` }));
+    svg.append(element("svg:circle", { cx: own[rank][0], cy: own[rank][1], r: 5, style: `fill: ${hue(1)}` }));
   };
 })((globalThis.rwkvPlayground ??= {}));
