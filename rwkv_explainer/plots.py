@@ -340,8 +340,8 @@ def plot_causal_trace(
 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        image = axes.imshow(grid.numpy(), aspect="auto", cmap=paper.sequence, interpolation="nearest", vmin=low, vmax=high,
-                            extent=(0.5, layers + 0.5, len(names) - 0.5, -0.5))
+        image = axes.imshow(grid.numpy(), aspect="auto", cmap=paper.sequence, interpolation="nearest", vmin=low,
+                            vmax=high, extent=(0.5, layers + 0.5, len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="layer", title=title)
         axes.grid(False)
@@ -350,7 +350,8 @@ def plot_causal_trace(
 
     upper = grid > (low + high) / 2  # (tokens, layers)
     side, cells = ("upper", upper) if upper.sum() <= upper.numel() / 2 else ("lower", ~upper)
-    found = "; ".join(f"{name}, layer{'s' * (row.sum() > 1)} {in_runs(row)}" for name, row in zip(names, cells) if row.any())
+    named = [(name, row) for name, row in zip(names, cells) if row.any()]
+    found = "; ".join(f"{name}, layer{'s' * (row.sum() > 1)} {in_runs(row)}" for name, row in named)
     return draw(
         paint,
         f"A heat map{f' ({title})' if title else ''}, {len(names)} tokens down, {layers} layers across, {label} from "
