@@ -1,5 +1,7 @@
 """Figures: the same bytes each time, words that are computed, and what readers try at the edges."""
 
+import re
+
 import pytest
 import torch
 
@@ -18,6 +20,15 @@ def test_a_figure_is_drawn_for_both_papers_and_the_same_each_time():
     assert once == again and once.light != once.dark
     html = once._repr_html_()
     assert html.count("<img") == 2 and html.count(f'alt="{once.alt}"') == 2
+
+
+def test_pictures_are_lean():
+    """Places have two digits after the point, letters keep their size, and hundreds of dots take one path a layer."""
+    lives = torch.linspace(0.1, 100, 600).view(2, 300)
+    svg = plots.plot_before_after(lives, 2 * lives).light.decode()
+    assert not re.search(r'\b[dxy]="[^"]*\.\d{3}', svg) and "scale(0.015625)" in svg and "\n " not in svg
+    dots = re.findall(r'd="(M[^"]*)"[^>]*opacity: 0\.7', svg)
+    assert [path.count("M") for path in dots] == [300, 300]
 
 
 def test_words_come_from_the_data():
