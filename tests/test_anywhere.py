@@ -221,3 +221,20 @@ def test_pages_have_figures_where_notebooks_have_sliders(unzipped):
 def test_nothing_is_packed_without_a_built_book(tmp_path):
     with pytest.raises(FileNotFoundError, match="make book"):
         pack(tmp_path, tmp_path / "book.zip")
+
+
+def test_a_pack_that_breaks_off_leaves_the_old_one(tmp_path, monkeypatch):
+    site, target = tmp_path / "site", tmp_path / "book.zip"
+    site.mkdir()
+    (site / "index.html").write_text("first")
+    pack(site, target)
+    before = target.read_bytes()
+    (site / "index.html").write_text("second")
+
+    def no_room(*arguments: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(zipfile.ZipFile, "write", no_room)
+    with pytest.raises(OSError, match="no space left"):
+        pack(site, target)
+    assert target.read_bytes() == before

@@ -11,18 +11,20 @@ LEFT_OUT = {".buildinfo", ".buildinfo.bak", "objects.inv", "reports"}  # the bui
 
 
 def pack(site: Path, target: Path) -> None:
-    """Write the files of a built book into a zip file, in a folder of the zip file's own name.
+    """Write the files of a built book into a zip file, in a folder of the zip file's own name: whole, or not at all.
 
     Raises:
         FileNotFoundError: there is no built book in `site`.
     """
     if not (site / "index.html").is_file():
         raise FileNotFoundError(f"There is no built book in {site}: it has no index.html. Run `make book` first.")
-    with ZipFile(target, "w", ZIP_DEFLATED) as archive:
+    new = target.with_name(target.name + ".new")
+    with ZipFile(new, "w", ZIP_DEFLATED) as archive:
         for path in sorted(site.rglob("*")):
             inside = path.relative_to(site)
             if path.is_file() and inside.parts[0] not in LEFT_OUT:
                 archive.write(path, target.stem / inside)
+    new.replace(target)
 
 
 if __name__ == "__main__":
