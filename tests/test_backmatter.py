@@ -172,6 +172,13 @@ def test_every_module_and_every_public_name_has_its_place():
     assert {f"{obj.__module__}.{name}" for name, obj in package_reference.public_names().items()} <= entries
 
 
+def test_a_chapter_without_a_title_is_refused(tmp_path):
+    cells = [{"cell_type": "markdown", "source": ["No heading here."]}]
+    (tmp_path / "new.ipynb").write_text(json.dumps({"cells": cells}))
+    with pytest.raises(ValueError, match="new.ipynb: expected the chapter's title in its first cell"):
+        package_reference.title_of(tmp_path / "new.ipynb")
+
+
 def test_signatures_are_as_written():
     built = page("api")
     step = built.find(id="rwkv_explainer.model.WKVMemory.read").get_text(" ", strip=True)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import editions
 import nbformat
 import pytest
 from editions import BOOK, assignment, chapters, essentials, nbgrader, solve, student_edition, write, write_course
@@ -41,9 +42,19 @@ def test_editions_hold_no_solution_and_all_exercises(name):
     assert "### BEGIN SOLUTION" in json.dumps(graded)
 
 
-def test_a_chapter_without_exercises_has_no_edition():
-    with pytest.raises(SystemExit, match=f"no chapter with exercises: playground; there are .*{CHAPTER}"):
-        chapters([CHAPTER, "playground"])
+def test_an_answer_without_a_question_is_refused():
+    cell = {"cell_type": "code", "id": "lost", "metadata": {"tags": ["answer"]}, "source": "..."}
+    with pytest.raises(ValueError, match="cell lost, tag answer: expected a cell with the tag exercise"):
+        exercises_of({"cells": [cell]})
+
+
+def test_a_chapter_without_exercises_has_no_edition(tmp_path, monkeypatch):
+    monkeypatch.setattr(editions, "BOOK", tmp_path)
+    (tmp_path / "bare.ipynb").write_text(json.dumps({"cells": []}))
+    (tmp_path / f"{CHAPTER}.ipynb").write_text(json.dumps(ALL[CHAPTER]))
+    assert list(chapters([])) == list(chapters([CHAPTER])) == [CHAPTER]
+    with pytest.raises(SystemExit, match=f"no chapter with exercises: bare; there are {CHAPTER}"):
+        chapters([CHAPTER, "bare"])
 
 
 def test_a_student_edition_runs_up_to_the_first_blank_and_says_so(chapter):

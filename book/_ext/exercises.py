@@ -57,12 +57,19 @@ class Exercise:
 
 
 def exercises_of(notebook: dict) -> list[Exercise]:
-    """The exercises of a chapter, in their order."""
+    """The exercises of a chapter, in their order.
+
+    Raises:
+        ValueError: if a cell belongs to an exercise, by its tag, and no statement stands before it.
+    """
     found: list[Exercise] = []
     for cell in notebook["cells"]:
         kind = next((tag for tag in tags(cell) if tag in ("exercise", "answer", "solution", "target", "why")), None)
         if kind == "exercise":
             found.append(Exercise(cell["id"].removeprefix("exercise-"), cell))
+        elif kind and not found:
+            raise ValueError(f"cell {cell['id']}, tag {kind}: expected a cell with the tag exercise, the statement, "
+                             "before it, found none")
         elif kind:
             setattr(found[-1], kind, cell)
     return found

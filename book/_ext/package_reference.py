@@ -171,9 +171,16 @@ def marked_up(line: str, near: str, titles: dict[str, str]) -> str:
 
 @cache
 def title_of(path: Path) -> str:
-    """The title of a chapter: its first heading."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return next(line for line in "".join(cells[0]["source"]).splitlines() if line.startswith("# "))[2:].strip()
+    """The title of a chapter: its first heading.
+
+    Raises:
+        ValueError: if the first cell has none.
+    """
+    first, *_ = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    titles = [line[2:].strip() for line in "".join(first["source"]).splitlines() if line.startswith("# ")]
+    if not titles:
+        raise ValueError(f"{path}: expected the chapter's title in its first cell, such as '# Time decay', found none")
+    return titles[0]
 
 
 def chapters(env: BuildEnvironment) -> dict[str, str]:
