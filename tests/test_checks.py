@@ -249,6 +249,17 @@ def test_words_for_what_cannot_be_compared():
     assert "a function (call it, with parentheses)" in str(check("half-life", lambda log_decay: log_decay.exp().log))
 
 
+def test_words_for_a_row_that_is_not_what_was_asked_for():
+    right = find("memory-step").reference
+    asked = "It should return 3 things, `read`, `contents`, `normalizer`; yours returns "
+    assert asked + "None." in str(check("memory-step", lambda *x: print(x)))
+    assert asked + "2 in a row." in str(check("memory-step", lambda *x: right(*x)[:2]))
+    said = str(check("memory-step", lambda *x: (*right(*x)[:2], torch.ones(2, 2))))
+    assert "`normalizer` should be a tensor of shape (3,), yours is a tensor of shape (2, 2)." in said
+    assert "`read` should be a tensor of shape (3,), yours is a string." in str(check("memory-step", lambda *x: ["a"] * 3))
+    assert check("memory-step", lambda *x: torch.stack(right(*x)))
+
+
 def test_threads_do_the_same_where_processes_cannot_be_copied(threads):
     assert check("half-life", find("half-life").reference)
     assert "NameError" in str(check("half-life", lambda log_decay: nothing_of_that_name))  # noqa: F821

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, exp
 
+from rwkv_explainer.checks.cases import normal, uniform
+from rwkv_explainer.checks.comparing import parts
 from rwkv_explainer.checks.exercise import Exercise
 from rwkv_explainer.model import WKVMemory
 
@@ -68,7 +70,7 @@ def half_life(log_decay: Tensor) -> Tensor:
 
 def log_decays(random: Generator) -> list[tuple]:
     """Rates from one in four hundred tokens to almost three a token."""
-    return [(torch.empty(shape, dtype=torch.float64).uniform_(-6, 1, generator=random),) for shape in ((7,), (2, 3))]
+    return [(uniform(random, -6, 1, *shape),) for shape in ((7,), (2, 3))]
 
 
 HALF_LIFE = Exercise(
@@ -108,7 +110,7 @@ def hidden_memories(random: Generator) -> list[tuple]:
         memory = WKVMemory(1).to(torch.float64).requires_grad_(False)
         memory.log_decay.uniform_(-3, 0.5, generator=random)
         memory.log_gain.normal_(generator=random)
-        keys = torch.randn(time, generator=random, dtype=torch.float64)
+        keys = normal(random, time)
 
         def read(values: Any) -> Tensor:
             memory.clear_buffers()
@@ -184,21 +186,16 @@ def slip(
 def run_memory(step: Callable, keys: Tensor, values: Tensor, log_decay: Tensor, log_gain: Tensor) -> Any:
     """Step through all tokens from an empty memory: what each reads (time, channels), and the sums at the end."""
     contents = normalizer = torch.zeros_like(keys[0])
-    reads = []
+    reads, shape = [], keys[0].shape
     for key, value in zip(keys, values):
         returned = step(contents, normalizer, key, value, log_decay, log_gain)
-        if not isinstance(returned, (tuple, list)) or len(returned) != 3:
-            return returned  # the comparison says what came instead
-        read, contents, normalizer = returned
-        reads.append(torch.as_tensor(read))
+        read, contents, normalizer = parts(returned, read=shape, contents=shape, normalizer=shape)
+        reads.append(read)
     return {"read": torch.stack(reads), "contents": contents, "normalizer": normalizer}
 
 
 def runs_of_tokens(random: Generator) -> list[tuple]:
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random, dtype=torch.float64)
-
-    return [(normal(time, channels), normal(time, channels), normal(channels) - 1, normal(channels))
+    return [(*(normal(random, time, channels) for _ in "kv"), normal(random, channels) - 1, normal(random, channels))
             for time, channels in ((6, 3), (12, 1))]
 
 
@@ -259,13 +256,7 @@ def arrange(kinds: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 def run_query(arrange: Callable, kinds: Tensor, wanted: Tensor) -> Any:
     """What comes through the gates, added up, if token i has the value i + 1. Two channels, from an empty memory."""
     time = len(kinds)
-    returned = arrange(kinds, wanted)
-    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
-        return returned
-    loud, opened = (torch.as_tensor(table, dtype=torch.float64) for table in returned)
-    for table in (loud, opened):
-        if table.shape != (time, 2):
-            return table  # the comparison names the shape
+    loud, opened = parts(arrange(kinds, wanted), loud=(time, 2), opened=(time, 2))
     memory = WKVMemory(2).to(torch.float64).requires_grad_(False)
     memory.log_decay.fill_(math.log(10)), memory.log_gain.fill_(-200)
     values = torch.arange(1.0, time + 1)[:, None].expand(time, 2)  # (time, 2)

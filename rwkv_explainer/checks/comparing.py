@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rwkv_explainer.checks.running import Stopped
+
 
 def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: bool = True) -> str | None:
     """The first difference between two results, or None.
@@ -112,6 +114,25 @@ def plain(value: Any, depth: int = 4) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     return float(value) if isinstance(value, Real) else Strange(kind(value))
+
+
+def parts(returned: Any, **shapes: tuple) -> list[Tensor]:
+    """What an answer returned in a row, by names and shapes, as float64; a single number may stand for many.
+
+    Raises:
+        Stopped: if it is something else, with what came instead.
+    """
+    row = list(returned) if isinstance(returned, Tensor) and returned.dim() else returned
+    if not isinstance(row, (list, tuple)) or len(row) != len(shapes):
+        came = f"{len(row)} in a row" if isinstance(row, (list, tuple)) else kind(row)
+        raise Stopped(f"It should return {len(shapes)} things, `{'`, `'.join(shapes)}`; yours returns {came}.")
+    tensors = []
+    for (name, shape), part in zip(shapes.items(), row):
+        try:
+            tensors.append(numbers(plain(part)).expand(shape))
+        except (AttributeError, RuntimeError):  # nothing of numbers, or of another shape
+            raise Stopped(f"`{name}` should be a tensor of shape {tuple(shape)}, yours is {kind(part)}.") from None
+    return tensors
 
 
 def kind(value: Any) -> str:

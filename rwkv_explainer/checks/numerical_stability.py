@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, exp, sigmoid
 
 from rwkv_explainer.checks.cases import normal, uniform, whole
+from rwkv_explainer.checks.comparing import parts
 from rwkv_explainer.checks.exercise import Exercise
 
 LARGEST = torch.finfo(torch.float32).max
@@ -89,10 +90,8 @@ def run_steps(step, keys: Tensor, values: Tensor, log_decay: Tensor):
     averages = []
     for key, value in zip(keys, values):
         returned = step(average, log_normalizer, key, value, log_decay)
-        if not isinstance(returned, (tuple, list)) or len(returned) != 2:
-            return returned
-        average, log_normalizer = returned
-        averages.append(torch.as_tensor(average))
+        average, log_normalizer = parts(returned, average=(3,), log_normalizer=(3,))
+        averages.append(average)
     return {"average": torch.stack(averages), "log_normalizer": log_normalizer}
 
 

@@ -140,6 +140,8 @@ def outcome(function: Callable[[], Any]) -> tuple[Any, str]:
         return function(), ""
     except TooLong:
         raise
+    except Stopped as stopped:
+        return None, str(stopped)
     except BaseException as error:  # a learner may call sys.exit, too
         return None, describe(error)
 

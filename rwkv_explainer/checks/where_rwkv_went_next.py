@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, exp
 
+from rwkv_explainer.checks.cases import normal
+from rwkv_explainer.checks.comparing import parts
 from rwkv_explainer.checks.exercise import Exercise
 
 
@@ -63,10 +65,8 @@ BIT_BY_BIT = Exercise(
 def tokens_for_eagle(random: Generator) -> list[tuple]:
     """Keys and values of a run, (time, size), and the rows' log-decays, (size,)."""
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random, dtype=torch.float64)
-
-    return [(normal(time, size), normal(time, size), normal(size) - 1) for time, size in ((5, 3), (8, 4))]
+    return [(normal(random, time, size), normal(random, time, size), normal(random, size) - 1)
+            for time, size in ((5, 3), (8, 4))]
 
 
 def as_eagle(key: Tensor, value: Tensor, log_decay: Tensor) -> tuple:
@@ -78,10 +78,8 @@ def run_goose(arrange: Callable, keys: Tensor, values: Tensor, log_decay: Tensor
     size = keys.shape[1]
     table = torch.zeros(size, size, dtype=torch.float64)
     for key, value in zip(keys, values):
-        returned = arrange(key, value, log_decay)
-        if not isinstance(returned, (tuple, list)) or len(returned) != 5:
-            return returned
-        table = goose_write(table, *(torch.as_tensor(part, dtype=torch.float64).expand(size) for part in returned))
+        names = ("key", "value", "decay", "removal_key", "rate")
+        table = goose_write(table, *parts(arrange(key, value, log_decay), **dict.fromkeys(names, (size,))))
     return table
 
 
@@ -121,7 +119,7 @@ def rows_to_swap(random: Generator) -> list[tuple]:
     cases = []
     for size in (4, 6):
         i, j = torch.randperm(size, generator=random)[:2].tolist()
-        cases.append((torch.randn(size, size, generator=random, dtype=torch.float64), i, j))
+        cases.append((normal(random, size, size), i, j))
     return cases
 
 
@@ -136,14 +134,9 @@ def difference_of(i: int, j: int, size: int, sign: float = -1) -> Tensor:
 def run_swap(answer: Callable, table: Tensor, i: int, j: int) -> Any:
     """The removal key's length, and the table after one write of nothing with it."""
     size = len(table)
-    returned = answer(i, j, size)
-    if not isinstance(returned, (tuple, list)) or len(returned) != 2:
-        return returned
-    removal_key, rate = (torch.as_tensor(part, dtype=torch.float64) for part in returned)
-    if removal_key.shape != (size,) or rate.shape not in ((), (1,), (size,)):
-        return returned
+    removal_key, rate = parts(answer(i, j, size), removal_key=(size,), rate=(size,))
     nothing, keep = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
-    return {"table": goose_write(table, nothing, nothing, keep, removal_key, rate.expand(size)),
+    return {"table": goose_write(table, nothing, nothing, keep, removal_key, rate),
             "length of the removal key": removal_key.norm()}
 
 
