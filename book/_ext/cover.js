@@ -21,21 +21,21 @@
     words.forEach((word, t) => { word.className = t === now ? "new" : t < now ? "" : "ahead"; });
   };
 
-  const play = moving => {
+  const play = (moving, atOnce) => {
     clearInterval(timer);
     timer = null;
-    let held = now === keys.length - 1 ? HOLD : 0;
+    let held = atOnce && now === keys.length - 1 ? HOLD : 0;
     if (moving) timer = setInterval(() => {
       if (now < keys.length - 1) now += 1;
       else if (held++ < HOLD) return;
       else now = held = 0;
       show();
     }, STEP);
-    button.textContent = moving ? "❚❚ Still" : "▶ Move";
-    button.setAttribute("aria-label", moving ? "Still the picture" : "Let the picture move");
+    button.textContent = moving ? "❚❚ Pause" : "▶ Play";
+    button.setAttribute("aria-label", moving ? "Pause the picture" : "Play the picture");
   };
 
   button.hidden = false;
-  button.addEventListener("click", () => play(timer === null));
-  play(!matchMedia("(prefers-reduced-motion: reduce)").matches);
+  button.addEventListener("click", () => play(timer === null, true));
+  play(!matchMedia("(prefers-reduced-motion: reduce)").matches, false); // the finished picture first
 }

@@ -96,9 +96,9 @@ def picture(sentence: str) -> str:
         f'<title id="cover-alt">{escape(alt)}</title>'
         f'<g transform="translate(1 1)">{cells}</g></svg>'
         f'<p class="cover-text" aria-hidden="true">{words}</p>'
-        f'<figcaption><button type="button" hidden></button>The memory of layer {layer}, reading: each row a '
-        "channel, each column a token, as strong as its share of what the channel holds. Above, channels that forget "
-        "fast; below, channels that keep.</figcaption>"
+        f'<figcaption><button type="button" hidden></button>What layer {layer} of the bundled model remembers as it '
+        "reads. Each row is one of its channels, a number that it keeps. Each column is a token; the stronger the "
+        "color, the more that token counts in that number. Channels above forget fast, channels below keep.</figcaption>"
         f'<script type="application/json">{json.dumps(data)}</script></figure><script>{script}</script>'
     )
 
