@@ -98,7 +98,7 @@ def picture(sentence: str) -> str:
         f'<p class="cover-text" aria-hidden="true">{words}</p>'
         f'<figcaption><button type="button" hidden></button>What layer {layer} of the bundled model remembers as it '
         "reads. Each row is one of its channels, a number that it keeps. Each column is a token; the stronger the "
-        "color, the more that token counts in that number. Channels above forget fast, channels below keep.</figcaption>"
+        "color, the more that token counts in that number. Channels above forget fast, those below keep.</figcaption>"
         f'<script type="application/json">{json.dumps(data)}</script></figure><script>{script}</script>'
     )
 
