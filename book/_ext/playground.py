@@ -209,8 +209,10 @@ def whole(prefix: str, made: Path) -> str:
 
 def figure(prefix: str, made: Path, asked: str) -> str:
     """A chapter's figure: nothing but a button that says what it loads. `asked`: the page's own attributes."""
-    megabytes = sum(size(made, name) for name in ("weights-*.js", "tokenizer.js", STYLE, *SCRIPTS)) / 1e6
-    does = "Make it live" if size(made, "weights-*.js") else "Show examples"
+    alive = size(made, "weights-*.js") > 0
+    first = ("weights-*.js", "tokenizer.js") if alive else ("example-0.js",)
+    megabytes = sum(size(made, name) for name in (*first, STYLE, *SCRIPTS)) / 1e6
+    does = "Make it live" if alive else "Show examples"
     return (f'<div class="rwkv-playground" role="region" aria-label="Live figure" tabindex="-1"{asked} {where(prefix)} '
             f'data-files="{STYLE} {" ".join(SCRIPTS)}"><button type="button" class="rwkv-start" hidden>'
             f"{does}: loads {megabytes:.1f} MB</button><noscript><p>Here the model runs in the page. That needs "

@@ -146,10 +146,11 @@
     let shown = "";
     drawings.push(() => {
       const now = names();
-      if (shown !== JSON.stringify(now)) place.replaceChildren(element("legend", {}, legend), ...now.map(chip));
+      const known = shown === JSON.stringify(now);
       shown = JSON.stringify(now);
+      if (!known) place.replaceChildren(element("legend", {}, legend), ...now.map(chip));
       place.querySelectorAll("input").forEach((input, i) => (input.checked = i === chosen[name]));
-      if (chosen[name] === now.length - 1) place.scrollTop = place.scrollHeight;
+      if (!known && chosen[name] === now.length - 1) place.scrollTop = place.scrollHeight;
     });
     return place;
   }
@@ -905,7 +906,7 @@
   const named = root.dataset.panels ?? "text tokens next lens memory channel decays trace";
   root.replaceChildren(...named.split(" ").map((name) => PANELS[name]()));
   if (figure) {
-    root.focus();
+    root.focus({ preventScroll: true }); // the button, which had it, is gone
     pickExample(texts[0]);
   } else {
     for (const kind of ["click", "input", "change"]) root.addEventListener(kind, () => (touched = true), true);
