@@ -364,9 +364,14 @@ def plot_causal_trace(
     return draw(
         paint,
         f"A heat map{f' ({title})' if title else ''}, {len(names)} tokens down, {layers} layers across, {label} from "
-        f"{grid.min():.2f} to {grid.max():.2f}. In the {side} half of the scale: {found or 'none'}.",
+        f"{signed(grid.min())} to {signed(grid.max())}. In the {side} half of the scale: {found or 'none'}.",
         size=(6.4, max(2.6, 0.3 * len(names) + 1.0)),
     )
+
+
+def signed(number: Tensor | float) -> str:
+    """A number with two digits after the point, with a true minus, and none before zero."""
+    return f"{round(float(number), 2) + 0.0:.2f}".replace("-", "−")
 
 
 def in_runs(row: Tensor) -> str:
@@ -576,8 +581,8 @@ def plot_noise(
     return draw(
         paint,
         f"Two lines over the size of the noise, from {levels[0]:g} to {levels[-1]:g} standard deviations. With nothing "
-        f"restored the log-probability of the answer goes from {corrupted[0]:.2f} to {corrupted[-1]:.2f}; with layer "
-        f"{layer} restored at the words between, from {restored[0]:.2f} to {restored[-1]:.2f}.",
+        f"restored the log-probability of the answer goes from {signed(corrupted[0])} to {signed(corrupted[-1])}; with "
+        f"layer {layer} restored at the words between, from {signed(restored[0])} to {signed(restored[-1])}.",
     )
 
 
