@@ -13,6 +13,8 @@ import os
 import platform
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +60,8 @@ def restore(block: torch.nn.Module, kept: tracing.Recording, t: int, i: int) -> 
         piece.restore(tracing.repeated(kept.states[t][2 * i + half], SAMPLES))
 
 
-def timed(action) -> tuple[float, Tensor]:
+def timed(action: Callable[[], Any]) -> tuple[float, Any]:
+    """The seconds that something took, and what came of it."""
     start = time.perf_counter()
     result = action()
     return time.perf_counter() - start, result

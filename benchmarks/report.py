@@ -57,6 +57,7 @@ def ratios(measured: Measured, task: str, ours: str, dtype: str) -> list[float]:
 
 
 def with_spread(values: list[float]) -> str:
+    """The median, with the lowest and the highest; nothing where nothing was measured."""
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})" if values else ""
 
 
@@ -115,6 +116,7 @@ def verdicts(data: dict) -> list[str]:
 
 
 def in_words(data: dict) -> str:
+    """On what, and how, it was measured."""
     m, sizes = data["machine"], data["sizes"]
     size = f"{sizes['layers']} × {sizes['channels']}, {sizes['vocabulary']:,} tokens"
     return (f"Measured on {m['processor']} with {m['cores']} cores, threads for each: {m['threads']}, load average "
@@ -234,6 +236,7 @@ NOTES = """\
 
 
 def write_page(results: Path, book_folder: Path) -> None:
+    """Write the page and its figure of what lies in the folder `results`."""
     files = results / "field.json", results / "book.json"
     field, book = (json.loads(file.read_text()) if file.exists() else None for file in files)
     not_yet = "*Not measured yet.*"
@@ -254,6 +257,7 @@ def write_page(results: Path, book_folder: Path) -> None:
 
 
 def failed(data: dict) -> list[str]:
+    """A line for everyone who could not be measured."""
     return [f"- {name} did not run: `{error}`" for name, error in data["failed"].items()]
 
 

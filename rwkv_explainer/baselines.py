@@ -23,6 +23,7 @@ class Counts:
 
     @classmethod
     def of(cls, codes: np.ndarray) -> "Counts":
+        """The n-grams with these codes, (n-grams,), in any order and with repetitions."""
         return cls(*np.unique(codes, return_counts=True))
 
     def __getitem__(self, codes: np.ndarray) -> np.ndarray:

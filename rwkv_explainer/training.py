@@ -139,6 +139,7 @@ class Corpus:
 
     @classmethod
     def from_documents(cls, documents: list[str], tokenizer: Tokenizer) -> "Corpus":
+        """Each document, its lines as paragraphs, with an end of text behind it."""
         ids, paragraphs = [np.zeros(0, np.uint16)], []
         at = 0
         for document in documents:

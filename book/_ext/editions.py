@@ -119,6 +119,7 @@ def mark(cell: dict, name: str, grade: bool = False, locked: bool = False, **poi
 
 
 def cell_by_id(notebook: dict, name: str) -> dict:
+    """The cell of that id, which every chapter has."""
     return next(cell for cell in notebook["cells"] if cell["id"] == name)
 
 
@@ -132,6 +133,7 @@ def chapters(names: list[str]) -> dict[str, dict]:
 
 
 def write(notebook: dict, path: Path) -> None:
+    """Write a notebook, with the folders that it needs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.from_dict(notebook), path)
 

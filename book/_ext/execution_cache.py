@@ -39,7 +39,7 @@ def fingerprint(root: Path, model: str = "") -> str:
     return digest.hexdigest()[:16]
 
 
-def hash_files(root: Path, files: list[Path]):
+def hash_files(root: Path, files: list[Path]) -> "hashlib._Hash":
     """A hash over the files' paths below `root` and their contents."""
     digest = hashlib.sha256()
     for path in sorted(files):

@@ -32,10 +32,12 @@ TITLE = re.compile(
 
 
 def source(cell: dict) -> str:
+    """A cell's text, which notebooks keep as one string or as lines."""
     return "".join(cell["source"])
 
 
 def tags(cell: dict) -> list[str]:
+    """A cell's tags, which tell this book's machinery what it is for."""
     return cell["metadata"].get("tags", [])
 
 

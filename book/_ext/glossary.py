@@ -86,6 +86,7 @@ def running_text(doctree: nodes.document) -> list[nodes.Text]:
 
 
 def is_output(node: nodes.Node) -> bool:
+    """Whether a cell made it."""
     while node := node.parent:
         if "cell" in node.get("classes", []):
             return True
@@ -93,6 +94,7 @@ def is_output(node: nodes.Node) -> bool:
 
 
 def inside(node: nodes.Node, kind: type[nodes.Node]) -> bool:
+    """Whether a node of this kind stands anywhere around it."""
     while node := node.parent:
         if isinstance(node, kind):
             return True

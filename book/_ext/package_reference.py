@@ -84,7 +84,9 @@ def full_name(short: str, near: str) -> str | None:
 # signatures
 
 
-def written_signature(app: Sphinx, what: str, name: str, obj: object, options, signature, returns):
+def written_signature(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
     """The arguments and what is returned, word for word as in the source."""
     if what not in ("function", "class", "exception", "method", "property"):
         return signature, returns
@@ -120,7 +122,7 @@ def fields(node: ast.ClassDef) -> str:
 # docstrings
 
 
-def as_restructured(app: Sphinx, what: str, name: str, obj: object, options, lines: list[str]) -> None:
+def as_restructured(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Turn a docstring into reStructuredText, in place; napoleon reads its sections afterwards."""
     titles = chapters(app.env)
     if what == "module":  # autodoc takes the indentation of an example for the docstring's own
