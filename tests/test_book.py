@@ -89,6 +89,17 @@ def test_cells_have_unique_ids(chapter):
     assert len(set(ids)) == len(ids)
 
 
+BACKSLASH = re.compile(r"\\text\{[^{}]*\\_[^{}]*\}")  # an underscore in MathJax's \mathrm{}; shown as it is in \text{}
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "book").iterdir() if p.suffix in {".ipynb", ".md"}))
+def test_formulas_show_no_backslash(name):
+    written = (ROOT / "book" / name).read_text(encoding="utf-8")
+    if name.endswith(".ipynb"):
+        written = "\n".join("".join(cell["source"]) for cell in json.loads(written)["cells"])
+    assert BACKSLASH.findall(written) == []
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapters_prove_what_they_build(chapter):
     """Each chapter has a proof, and each piece that it defines anew is named in one."""
@@ -187,6 +198,11 @@ def test_pages_need_no_network(pages):
         for tag in soup.select("script[src], img[src], iframe[src], link[rel~=stylesheet], link[rel~=preload]")
     ]
     assert [(page, url) for page, url in loaded if urlsplit(url).netloc] == []
+
+
+def test_formulas_on_pages_show_no_backslash(pages):
+    formulas = {name: [math.get_text() for math in page.select(".math")] for name, page in pages.items()}
+    assert {name: bad for name, all_ in formulas.items() if (bad := list(filter(BACKSLASH.search, all_)))} == {}
 
 
 def test_no_traceback_on_a_page(pages):
