@@ -132,9 +132,10 @@ def test_what_counts_as_a_use_of_a_term(term, text, found):
 
 
 def test_only_running_text_is_marked():
-    """Not the names of chapters, code, words that are being defined, tables, or what a cell displayed."""
+    """Not the names of chapters, links, code, words that are being defined, tables, or what a cell displayed."""
     paragraph = nodes.paragraph()
     paragraph += [nodes.Text("free "), nodes.emphasis("", "title"), nodes.literal("", "code"), nodes.strong("", "word")]
+    paragraph += nodes.reference("", "", nodes.inline("", "chapter"))  # as a link to a chapter is built
     output = nodes.container("", nodes.paragraph("", "output"), classes=["cell"])
     table = nodes.table("", nodes.entry("", nodes.paragraph("", "cell")))
     tree = nodes.section("", nodes.title("", "heading"), paragraph, output, table)

@@ -81,7 +81,7 @@ def running_text(doctree: nodes.document) -> list[nodes.Text]:
     return [
         text for paragraph in doctree.findall(nodes.paragraph) if not is_output(paragraph)
         for text in paragraph.findall(nodes.Text)
-        if not isinstance(text.parent, UNTOUCHED) and not inside(text, nodes.table)
+        if not inside(text, UNTOUCHED)
     ]
 
 
@@ -93,10 +93,10 @@ def is_output(node: nodes.Node) -> bool:
     return False
 
 
-def inside(node: nodes.Node, kind: type[nodes.Node]) -> bool:
+def inside(node: nodes.Node, kinds: tuple[type[nodes.Node], ...]) -> bool:
     """Whether a node of this kind stands anywhere around it."""
     while node := node.parent:
-        if isinstance(node, kind):
+        if isinstance(node, kinds):
             return True
     return False
 
