@@ -310,7 +310,7 @@ def on_paper() -> Iterator[None]:
 
 
 class NoRandomStart(TorchFunctionMode):
-    """Leaves out the random numbers of a fresh embedding: they have nowhere to go, and import for over a second."""
+    """Leaves out a fresh embedding's random numbers: they have nowhere to go, and cost an import of over a second."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -88,15 +88,10 @@ def causal_trace(
     answer_ids = check_answer(model, tokenizer, ids, answer)
     if first_token_only:
         answer_ids = answer_ids[:1]
-    table = model.embedding.embedding.weight  # (vocabulary, channels)
-    rows = table[torch.tensor(ids)]  # (time, channels)
-    random = torch.Generator().manual_seed(seed)
-    hidden = torch.randn((samples, len(span), table.shape[1]), generator=random, dtype=torch.float64).to(table)
-    hidden = hidden * noise * embedding_scale(model, tokenizer)  # (samples, subject, channels)
-    noisy = rows.repeat(samples, 1, 1)  # (samples, time, channels)
-    noisy[:, span.start : span.stop] += hidden
+    rows = model.embedding.embedding.weight[torch.tensor(ids)]  # (time, channels)
+    scale = embedding_scale(model, tokenizer)
     normalize = model.embedding.normalize_emb
-    embedded = normalize(noisy)  # (samples, time, channels)
+    embedded = normalize(hide(rows, span, noise, scale, samples, seed))  # (samples, time, channels)
 
     clean = record(model, normalize(rows))
     patch = patch_of(restore, clean)
@@ -177,6 +172,18 @@ def check_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer
                             f"{tokenizer.decode(said)!r}; trace a fact that it knows, or spell the answer with its "
                             "leading space")
     return said
+
+
+def hide(
+    rows: Float[Tensor, "time channels"], span: range, noise: float | int, scale: float, samples: int, seed: int
+) -> Float[Tensor, "samples time channels"]:
+    """Rows of the embedding table under noise, `noise` times `scale` large, at the tokens in `span`."""
+    random = torch.Generator().manual_seed(seed)
+    shape = (samples, len(span), rows.shape[1])
+    drawn = torch.randn(shape, generator=random, dtype=torch.float64).to(rows)  # the same numbers in every dtype
+    noisy = rows.repeat(samples, 1, 1)  # (samples, time, channels)
+    noisy[:, span.start : span.stop] += drawn * noise * scale
+    return noisy
 
 
 def embedding_scale(model: RWKVLM, tokenizer: Tokenizer) -> float:
