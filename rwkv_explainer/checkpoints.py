@@ -350,7 +350,7 @@ def unknown(name: str) -> str:
     names = ["textbook", *PILE]
     nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     return (f"{name!r}: expected a model's name or the path of a file, got neither"
-            + (f"; did you mean {nearest[0]!r}?" if nearest else ";") + f" There are: {', '.join(names)}")
+            + (f"; did you mean {nearest[0]!r}?" if nearest else ".") + f" There are: {', '.join(names)}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -252,7 +252,7 @@ def test_an_unknown_name_suggests_the_nearest_and_lists_all():
         load_pretrained("RWKV-4-pile-14B ")
     assert "did you mean 'rwkv-4-pile-14b'?" in str(caught.value)
     assert all(name in str(caught.value) for name in ("textbook", *PILE))
-    with pytest.raises(CheckpointError, match="'gpt2': expected a model's name or the path of a file, got neither; T"):
+    with pytest.raises(CheckpointError, match="'gpt2': expected a model's name or the path of a file, got neither. T"):
         load_pretrained("gpt2")
 
 
