@@ -99,7 +99,7 @@ def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
                  for cell in assignment(chapter, 2)["cells"] if cell["metadata"].get("nbgrader", {}).get("solution")}
     points = {exercise.name: exercise.points for exercise in exercises_of(chapter)}
     wrong = {"memory-step": solutions["memory-step"].replace("exp(log_gain + key)", "exp(key)")}
-    some = {name: solutions[name] for name in ("open-and-shut", "last-of-its-kind")}
+    some = {name: solutions[name] for name in ("last-shares", "last-of-its-kind")}
     for student, answers in (("perfect", solutions), ("empty", {}), ("half", some | wrong)):
         submit(course, student, answers)
     nbgrader(course, "autograde", CHAPTER)

@@ -5,60 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, exp
+from torch import Generator, Tensor, exp, sigmoid
 
 from rwkv_explainer.checks.cases import normal, uniform
 from rwkv_explainer.checks.comparing import parts
 from rwkv_explainer.checks.exercise import Exercise
 from rwkv_explainer.model import WKVMemory
-
-# ---------------------------------------------------------------------------------------------------------------------
-# A channel without a past
-
-
-def three_values(random: Generator) -> list[tuple]:
-    """Three whole numbers, all different: what three tokens write to a channel."""
-    return [((torch.randperm(9, generator=random)[:3] + 1).tolist(),)]
-
-
-def open_and_shut(values: list[int]) -> list[float | int]:
-    first, second, third = values
-    return [third, (first / 2 + second) / 1.5, first, first]
-
-
-def with_second(other: Callable[[int, int, int], float]) -> Callable:
-    """The right four numbers, but for what the third token reads with a gain of almost nothing."""
-    return lambda values: [values[2], other(*values), values[0], values[0]]
-
-
-OPEN_AND_SHUT = Exercise(
-    name="open-and-shut",
-    value=True,
-    cases=three_values,
-    reference=open_and_shut,
-    result="reads",
-    tolerance=0.01,
-    verified="With a high gain only the present counts, with a very low one only the past, its older token for half. "
-             "The first token has no past: its own weight cancels, whatever the gain.",
-    mistakes={
-        "The two gains are swapped: one multiplies the weight of the *current* token, and a high one drowns the past.":
-            lambda values: [open_and_shut(values)[i] for i in (1, 0, 2, 3)],
-        "With an empty memory the current token is all there is. A tiny weight over the same tiny weight is still 1.":
-            lambda values: [*open_and_shut(values)[:3], 0],
-        "The older token has faded once when the third one reads: it weighs ½, the newer one 1.":
-            with_second(lambda first, second, third: (first + second) / 2),
-        "The fading is turned around: the older token weighs less, not more.":
-            with_second(lambda first, second, third: (first + second / 2) / 1.5),
-        "The weights ½ and 1 sum to 1.5, so the average divides by that, not by the number of tokens.":
-            with_second(lambda first, second, third: (first / 2 + second) / 2),
-        "The sum has not been divided: what is read is an average, contents over normalizer.":
-            with_second(lambda first, second, third: first / 2 + second),
-        "Pure past is more than the newest token: the one before it still counts for half as much.":
-            with_second(lambda first, second, third: second),
-        "With a gain of −20 the current token counts next to nothing, not as much as any other.":
-            with_second(lambda first, second, third: (first / 2 + second + third) / 2.5),
-    },
-)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The half-life of a weight
@@ -234,6 +186,77 @@ MEMORY_STEP = Exercise(
 )
 
 # ---------------------------------------------------------------------------------------------------------------------
+# The attention block, from memory
+
+
+def block_with(
+    step: Callable = memory_step, mixtures: Callable = lambda k, v, r: (k, v, r), gate: Callable = sigmoid,
+    leave: Callable = lambda gates, read, output: output @ (gates * read),
+) -> Callable:
+    """A step of the attention block; by itself the right one, else one that goes wrong in what is given."""
+
+    def block(mixed, matrices, contents, normalizer, log_decay, log_gain):
+        k, v, r = mixtures(*mixed)
+        key, value, receptance, output = matrices
+        read, contents, normalizer = step(contents, normalizer, key @ k, value @ v, log_decay, log_gain)
+        return leave(gate(receptance @ r), read, output), contents, normalizer
+
+    return block
+
+
+def run_block(block: Callable, mixed: Tensor, matrices: Tensor, log_decay: Tensor, log_gain: Tensor) -> Any:
+    """Step through all tokens from an empty memory: their updates (time, channels), and the sums at the end."""
+    contents = normalizer = torch.zeros_like(log_decay)
+    updates, shape = [], log_decay.shape
+    for of_token in mixed:
+        returned = block(tuple(of_token), tuple(matrices), contents, normalizer, log_decay, log_gain)
+        update, contents, normalizer = parts(returned, update=shape, contents=shape, normalizer=shape)
+        updates.append(update)
+    return {"update": torch.stack(updates), "contents": contents, "normalizer": normalizer}
+
+
+def runs_of_mixtures(random: Generator) -> list[tuple]:
+    """Of each token three mixtures (time, 3, channels); four matrices; decays and gains."""
+    return [(normal(random, time, 3, c), normal(random, 4, c, c) / 2, normal(random, c) - 1, normal(random, c))
+            for time, c in ((6, 3), (12, 2))]
+
+
+ATTENTION_BLOCK = Exercise(
+    name="attention-block",
+    cases=runs_of_mixtures,
+    reference=block_with(),
+    use=run_block,
+    verified="Over two runs of 6 and 12 random tokens every update is right, and so is what remains in memory.",
+    mistakes={
+        "The gates are missing: a sigmoid of the receptances decides how much of each average comes through.":
+            block_with(leave=lambda gates, read, output: output @ read),
+        "The gates are open without limit: a sigmoid keeps them between 0 and 1.":
+            block_with(gate=lambda x: x),
+        "The gates share their opening: that is a softmax, and a sigmoid decides for each channel by itself.":
+            block_with(gate=lambda x: torch.softmax(x, 0)),
+        "Where a gate should be open, yours is shut: that is one minus the sigmoid.":
+            block_with(gate=lambda x: sigmoid(-x)),
+        "The last matrix is missing: what came through the gates is not yet the update.":
+            block_with(leave=lambda gates, read, output: gates * read),
+        "The gates come too late: they stand in front of the last matrix, where each channel is one of the memory's.":
+            block_with(leave=lambda gates, read, output: gates * (output @ read)),
+        "The mixtures of keys and values are swapped.":
+            block_with(mixtures=lambda k, v, r: (v, k, r)),
+        "The gates read the mixture for keys; they have one of their own.":
+            block_with(mixtures=lambda k, v, r: (k, v, k)),
+        "Around the memory all is well. In it, the past is one step older than it should be: read before it fades.":
+            block_with(slip(read_past=lambda a, b, keep: (keep * a, keep * b))),
+        "Around the memory all is well. In it, the current token joins the read without its gain.":
+            block_with(slip(now=lambda key, gain: exp(key))),
+        "Around the memory all is well, but the gain got into it: it is for the token's own read alone.":
+            block_with(slip(written=lambda a, b, keep, key, value, gain: (
+                keep * a + exp(gain + key) * value, keep * b + exp(gain + key)))),
+        "Around the memory all is well, but nothing in it fades.":
+            block_with(slip(keep_of=lambda log_decay: torch.ones_like(log_decay))),
+    },
+)
+
+# ---------------------------------------------------------------------------------------------------------------------
 # A query after all
 
 
@@ -290,4 +313,4 @@ QUERY = Exercise(
     },
 )
 
-EXERCISES = [OPEN_AND_SHUT, HALF_LIFE, LAST_SHARES, MEMORY_STEP, QUERY]
+EXERCISES = [HALF_LIFE, LAST_SHARES, MEMORY_STEP, ATTENTION_BLOCK, QUERY]

@@ -7,18 +7,6 @@ import torch
 from torch import exp
 
 
-def running_read(past_weights, with_current):
-    """What the third of three tokens reads, from the weights of the two before it."""
-
-    def reads(values):
-        a, b, c = values
-        x, y = past_weights
-        third = (x * a + y * b + with_current * c) / (x + y + with_current)
-        return [c, third, a, a]
-
-    return reads
-
-
 def half_life_by_counting(log_decay):
     rate = np.exp(log_decay.numpy())
     return np.log(0.5) / -rate
@@ -86,6 +74,28 @@ def fades_all(contents, normalizer, key, value, log_decay, log_gain):
     return read, keep * (contents + exp(key) * value), keep * (normalizer + exp(key))
 
 
+def block_around(step, gates=torch.sigmoid, update=lambda gates, read, W_o: W_o @ (gates * read)):
+    """The attention block around a memory, as a learner writes it."""
+
+    def block(mixed, matrices, contents, normalizer, log_decay, log_gain):
+        k, v, r = mixed
+        W_k, W_v, W_r, W_o = matrices
+        read, contents, normalizer = step(contents, normalizer, W_k @ k, W_v @ v, log_decay, log_gain)
+        return [update(gates(W_r @ r), read, W_o), contents, normalizer]
+
+    return block
+
+
+def one_mixture_for_all(mixed, *rest):
+    k, v, r = mixed
+    return block_around(step_without_exp_twice)((k, v, k), *rest)
+
+
+def values_first(mixed, *rest):
+    k, v, r = mixed
+    return block_around(step_without_exp_twice)((v, k, r), *rest)
+
+
 def loops(kinds, wanted):
     loud, opened = torch.zeros(len(kinds), 2), torch.zeros(len(kinds), 2)
     for i in range(len(kinds)):
@@ -95,19 +105,6 @@ def loops(kinds, wanted):
 
 
 ANSWERS = {
-    "open-and-shut": (
-        [lambda values: torch.tensor(running_read((0.5, 1.0), 0.0)(values)),
-         lambda values: [round(x, 2) for x in running_read((0.5, 1.0), 2e-9)(values)]],
-        {
-            "gains are swapped": lambda v: [(v[0] + 2 * v[1]) / 3, v[2], v[0], v[0]],
-            "tiny weight is still 1": lambda v: [v[2], (v[0] + 2 * v[1]) / 3, v[0], 0],
-            "older token has faded once": running_read((1, 1), 0),
-            "fading is turned around": running_read((1, 0.5), 0),
-            "more than the newest token": running_read((0, 1), 0),
-            "next to nothing": running_read((0.5, 1), 1),
-            "has not been divided": lambda v: (v[2], v[0] / 2 + v[1], v[0], v[0]),
-        },
-    ),
     "half-life": (
         [half_life_by_counting, lambda log_decay: 0.6931471805599453 * exp(-log_decay)],
         {
@@ -140,6 +137,23 @@ ANSWERS = {
             "Only `contents` fades": half_fading,
             "took `log_decay` for the rate": one_exp,
             "in the moment it is written": fades_all,
+        },
+    ),
+    "attention-block": (
+        [block_around(step_without_exp_twice, gates=lambda x: 1 / (1 + exp(-x))),
+         block_around(step_without_exp_twice, update=lambda gates, read, W_o: (W_o * (gates * read)).sum(dim=1))],
+        {
+            "gates are missing": block_around(step_without_exp_twice, gates=torch.ones_like),
+            "without limit": block_around(step_without_exp_twice, gates=lambda x: x),
+            "that is a softmax": block_around(step_without_exp_twice, gates=lambda x: x.softmax(-1)),
+            "one minus the sigmoid": block_around(step_without_exp_twice, gates=lambda x: 1 / (1 + exp(x))),
+            "last matrix is missing": block_around(step_without_exp_twice, update=lambda gates, read, _: gates * read),
+            "come too late": block_around(step_without_exp_twice, update=lambda gates, read, W_o: (W_o @ read) * gates),
+            "keys and values are swapped": values_first,
+            "mixture for keys": one_mixture_for_all,
+            "read before it fades": block_around(decayed_first),
+            "the gain got into it": block_around(gain_written),
+            "nothing in it fades": block_around(never_fading),
         },
     ),
     "last-of-its-kind": (
