@@ -50,7 +50,7 @@ SURPRISE = Exercise(
                           for time in (1, 6)],
     reference=surprise,
     result="the surprise",
-    verified="For a text of one token and one of six, that is how many bits it takes to tell them.",
+    verified="For a text of one token and one of six, these are the bits that the tokens cost.",
     mistakes={
         "These are nats: for bits, take the logarithm to base 2.": lambda logits, ids: -chances(logits, ids).sum(),
         "That is the mean per token; the surprise of a text is the sum.":
