@@ -52,7 +52,7 @@ def threads(monkeypatch):
 
 
 @each_exercise
-def test_right_answers_pass_however_they_are_written(name):
+def test_right_answers_pass_however_they_are_written(name, threads):
     right, _ = BANKS[name]
     assert right, "there is no second right answer"
     for seed in SEEDS:
@@ -169,22 +169,38 @@ def takes_all_memory(*x):
     return [0] * 10**12
 
 
-ANYTHING = [
-    None, 3.5, "seven", [], {}, object(), torch.zeros(0), [[1], [2, 3]], int, torch.ones(10**7), Broken(), Broken,
-    BrokenTensor(torch.ones(2)), yields(), lambda *x: [None], lambda *x: 1 / 0, lambda *x: "words", lambda *x: {1: 2},
-    lambda *x: object(), lambda *x: Broken(), lambda *x: [Broken()], lambda *x: {"a": Broken()}, lambda *x: Broken,
+VALUES = [None, 3.5, "seven", [], {}, object(), torch.zeros(0), [[1], [2, 3]], torch.ones(10**7), Broken(),
+          BrokenTensor(torch.ones(2)), [Broken()], yields(), 10**400, itertools.count(), int]
+FUNCTIONS = [
+    int, Broken, lambda *x: [None], lambda *x: 1 / 0, lambda *x: "words", lambda *x: {1: 2}, lambda *x: object(),
+    lambda *x: Broken(), lambda *x: [Broken()], lambda *x: {"a": Broken()}, lambda *x: Broken,
     lambda *x: BrokenTensor(torch.ones(2)), lambda *x: torch.ones(2).to_sparse(), lambda *x: torch.ones(2) * 1j,
-    lambda *x: torch.zeros(1).expand(10**12), lambda *x: torch.zeros(10**12), lambda *x: 10**400,
-    raises, deletes_its_name, deletes_what_all_use, yields, calls_itself, asks, leaves, leaves_at_once,
-    takes_all_memory,
+    lambda *x: torch.zeros(1).expand(10**12), lambda *x: 10**400, raises, deletes_its_name, yields, calls_itself, asks,
+    leaves,
 ]
+DANGEROUS = [deletes_what_all_use, leaves_at_once, takes_all_memory, lambda *x: torch.zeros(10**12)]
+
+
+def assert_all_wrong(name: str, answers: list) -> None:
+    for answer in answers:
+        verdict = check(name, answer)
+        assert verdict.status == "wrong" and len(str(verdict)) < 600, verdict
 
 
 @each_exercise
-def test_any_answer_gets_a_verdict(name):
-    for answer in ANYTHING:
-        verdict = check(name, answer)
-        assert verdict.status == "wrong" and len(str(verdict)) < 600, answer
+def test_any_answer_gets_a_verdict(name, threads):
+    assert_all_wrong(name, VALUES if find(name).value else FUNCTIONS)
+
+
+@each_exercise
+def test_a_dangerous_answer_gets_a_verdict(name):
+    assert_all_wrong(name, DANGEROUS)
+
+
+@pytest.mark.parametrize("name", ["half-life", "memory-step", "two-ones"])
+def test_any_answer_gets_a_verdict_in_a_process_too(name):
+    assert_all_wrong(name, [*VALUES, *FUNCTIONS])
+    assert not multiprocessing.active_children()
 
 
 @each_exercise
@@ -256,7 +272,8 @@ def test_words_for_a_row_that_is_not_what_was_asked_for():
     assert asked + "2 in a row." in str(check("memory-step", lambda *x: right(*x)[:2]))
     said = str(check("memory-step", lambda *x: (*right(*x)[:2], torch.ones(2, 2))))
     assert "`normalizer` should be a tensor of shape (3,), yours is a tensor of shape (2, 2)." in said
-    assert "`read` should be a tensor of shape (3,), yours is a string." in str(check("memory-step", lambda *x: ["a"] * 3))
+    said = str(check("memory-step", lambda *x: ["a"] * 3))
+    assert "`read` should be a tensor of shape (3,), yours is a string." in said
     assert check("memory-step", lambda *x: torch.stack(right(*x)))
 
 

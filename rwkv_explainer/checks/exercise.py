@@ -35,7 +35,7 @@ class Exercise:
     cases: Callable[[torch.Generator], list[Case]]  # by random numbers
     mistakes: dict[str, Callable]  # what is probably wrong, in the learner's world: a wrong answer like `reference`
     verified: str  # what a right answer has been found to do
-    value: bool = False  # the answer is a value, not a function or a class; there is one case, and `given` returns it
+    value: bool = False  # the answer is a value, not a function; there is one case, and `given` returns it
     use: Callable = call  # how an answer meets a case
     result: str = "the result"  # what the answer comes to, in words
     tolerance: float = 1e-6
@@ -59,8 +59,7 @@ class Exercise:
 
     def results(self, answer: Callable, cases: list[Case]) -> list[Any]:
         """What an answer of ours comes to in each case, from a copy that it may change."""
-        meet = call if self.value else self.use
-        return [meet(answer, *copy.deepcopy(case)) for case in cases]
+        return [self.use(answer, *copy.deepcopy(case)) for case in cases]
 
 
 @dataclass(frozen=True)
