@@ -267,7 +267,7 @@ def test_a_changed_eagle_is_noticed(change, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", [
-    ("torch.lerp(x, last_x, share(first))", "torch.lerp(x, last_x, share(x))"),
+    ("mixer(first) for path", "mixer(x) for path"),
     ("self.log_decay = log_decays  # this token's", "self.log_decay = 0.99 * log_decays"),
     ("(self.channels, decay_rank, torch.tanh)", "(self.channels, decay_rank, sigmoid)"),
 ], ids=["first blend", "decay", "tanh"])
