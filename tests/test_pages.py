@@ -170,13 +170,13 @@ def test_cover_moves_only_for_who_wants_it(browser, site, motion):
         moment = "[...document.querySelectorAll('.cover rect')].map(cell => cell.getAttribute('fill-opacity')).join()"
         last = page.evaluate(moment)
         if motion == "reduce":
-            assert "Move" in button.inner_text() and newest.count() == 0
+            assert "Play" in button.inner_text() and newest.count() == 0
             button.press("Enter")
         page.wait_for_function(f"before => {moment} !== before", arg=last)
         button.press("Enter")
         stilled = page.evaluate(moment)
         page.wait_for_timeout(1500)  # two steps of the picture
-        assert "Move" in button.inner_text() and page.evaluate(moment) == stilled
+        assert "Play" in button.inner_text() and page.evaluate(moment) == stilled
 
 
 # ---------------------------------------------------------------------------------------------------------------------
