@@ -17,7 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 PAGE = "glossary"
-ORDINARY = {"batch", "gain", "key", "layer", "step", "value"}  # marked, they would be wrong too often: everyday words
+# Marked, they would be wrong too often: everyday words, and a decay that may be one of weights.
+ORDINARY = {"batch", "decay", "gain", "key", "layer", "step", "value"}
 UNTOUCHED = (  # what is inside of these stays as it is: names of chapters, words being defined, code, links, tables
     nodes.emphasis, nodes.strong, nodes.literal, nodes.math, nodes.reference, nodes.title, nodes.table, nodes.caption,
     nodes.footnote, nodes.raw, addnodes.pending_xref,
