@@ -61,7 +61,7 @@ KEYS = [
     *(Key(f"blocks.{{i}}.att.{theirs}", f"rwkv.blocks.{{i}}.attention.{converted}",
           f"blocks.{{i}}.attention.{ours}", *rest)
       for theirs, converted, ours, *rest in (
-          ("time_decay", "time_decay", "memory.log_decay", CHANNELS, "w"),
+          ("time_decay", "time_decay", "memory.log_decay", CHANNELS, r"\log w"),
           ("time_first", "time_first", "memory.log_gain", CHANNELS, "u"),
           ("time_mix_k", "time_mix_key", "key_mixer.weight", MIX, "mu_k"),
           ("time_mix_v", "time_mix_value", "value_mixer.weight", MIX, "mu_v"),

@@ -42,7 +42,7 @@ def chapter_of(ours: str) -> str:
 
 def in_math(letter: str) -> str:
     """The paper's letter as it is printed there: "mu'_k" as a primed Greek mu with the subscript k."""
-    return f"${letter.replace('mu', chr(92) + 'mu')}$" if letter else ""
+    return f"${letter.replace('mu', chr(92) + 'mu')}$" if letter else "–"
 
 
 def rows() -> dict[str, list[list[str]]]:
