@@ -157,10 +157,10 @@ def plot_fading(rates: Sequence[float], ages: int = 20) -> Plot:
 
     def paint(figure: Figure, paper: Paper) -> None:
         axes = figure.subplots()
-        for rate, half_life, hue in zip(rates, half_lives, paper.hues):
-            axes.plot(between, torch.exp(-rate * between), color=hue,
-                      label=f"rate {rate:g}: {half_life:.1f} tokens to half")
-            axes.plot(age, torch.exp(-rate * age), "o", markersize=3, color=hue)
+        for rate, half_life in zip(rates, half_lives):
+            (curve,) = axes.plot(between, torch.exp(-rate * between),
+                                 label=f"rate {rate:g}: {half_life:.1f} tokens to half")
+            axes.plot(age, torch.exp(-rate * age), "o", markersize=3, color=curve.get_color())
         axes.set(xlabel="tokens since it was written", ylabel="weight left", ylim=(-0.02, 1.05))
         whole_numbers(axes.xaxis)
         axes.legend()
