@@ -48,6 +48,11 @@ SMALLEST_TEXT = """() => Math.min(99, ...[...document.querySelectorAll(".rwkv-gr
 }))"""
 
 
+# Code and equations that end at the right edge of their box, until one moves them: on a phone only.
+CUT_OFF = """() => [...document.querySelectorAll(".cell_input pre, div.math")].filter(e => e.checkVisibility())
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.trim().slice(0, 80))"""
+
+
 def switch(page: Page, scheme: str, width: int) -> None:
     """Resize the window, and choose light or dark as the button of that name does."""
     page.set_viewport_size({"width": width, "height": 900})
@@ -66,6 +71,7 @@ def test_page_fits_every_window(browser, site, name, record_property):
             switch(page, scheme, width)
             over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert (over, page.evaluate(STICKING_OUT)) == (0, []), f"{scheme}, {width} px"
+            assert width < 1440 or page.evaluate(CUT_OFF) == []
         assert page.evaluate(SMALLEST_TEXT) >= 9, "pixels, on a phone"
 
 
