@@ -57,7 +57,7 @@ def test_the_table_names_every_parameter_once_with_its_shape(checkpoint):
 
 
 @pytest.mark.parametrize("upstream, ours, letter", [
-    ("blocks.{i}.att.time_decay", "blocks.{i}.attention.memory.log_decay", "w"),
+    ("blocks.{i}.att.time_decay", "blocks.{i}.attention.memory.log_decay", r"\log w"),
     ("blocks.{i}.att.time_first", "blocks.{i}.attention.memory.log_gain", "u"),
     ("blocks.{i}.att.time_mix_v", "blocks.{i}.attention.value_mixer.weight", "mu_v"),
     ("blocks.{i}.att.output.weight", "blocks.{i}.attention.output.weight", "W_o"),
