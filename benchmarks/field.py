@@ -286,7 +286,7 @@ class Record:
         self.path.write_text(json.dumps(self.data, indent=1) + "\n")
 
 
-def machine(threads: int) -> dict[str, str | int]:
+def machine(threads: int) -> dict[str, str | float]:
     """What it was measured on and with, and how much else went on there."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []

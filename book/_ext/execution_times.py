@@ -16,6 +16,7 @@ class Placeholder(nodes.Element):
 
 class ExecutionTimes(SphinxDirective):
     def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # the page is made anew with every build, whatever has run
         return [Placeholder()]
 
 
@@ -43,14 +44,8 @@ def row(*cells: nodes.Node) -> nodes.row:
     return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells))
 
 
-def stale(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """The pages to write anew, whatever has run."""
-    return [name for name in env.found_docs if any(env.get_doctree(name).findall(Placeholder))]
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_node(Placeholder)
     app.add_directive("execution-times", ExecutionTimes)
-    app.connect("env-updated", stale)
     app.connect("doctree-resolved", fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
