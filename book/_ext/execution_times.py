@@ -9,6 +9,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
+MARK = "has_execution_times"  # in the metadata of a page that has the table
+
 
 class Placeholder(nodes.Element):
     """Where the table will stand, once all chapters have run."""
@@ -16,7 +18,7 @@ class Placeholder(nodes.Element):
 
 class ExecutionTimes(SphinxDirective):
     def run(self) -> list[nodes.Node]:
-        self.env.note_reread()  # the page is made anew with every build, whatever has run
+        self.env.metadata[self.env.docname][MARK] = True
         return [Placeholder()]
 
 
@@ -44,8 +46,14 @@ def row(*cells: nodes.Node) -> nodes.row:
     return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells))
 
 
+def stale(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """The pages to write anew, whatever has run."""
+    return [name for name, told in env.metadata.items() if MARK in told]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_node(Placeholder)
     app.add_directive("execution-times", ExecutionTimes)
+    app.connect("env-updated", stale)
     app.connect("doctree-resolved", fill)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
