@@ -1,6 +1,7 @@
 """The book as built: every chapter ran, nothing is broken or hidden in its pages, and nothing in it is yesterday's."""
 
 import ast
+import copy
 import json
 import os
 import re
@@ -211,6 +212,42 @@ def test_no_traceback_on_a_page(pages):
             cell.decompose()
         assert "Traceback (most recent call last)" not in soup.get_text(), page
         assert soup.select(".output.traceback, .system-message, .problematic") == [], page
+
+
+
+# A number in prose, or one that a cell shows: percent signs count, signs and separators of thousands do not.
+NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:\s?%)?(?!\w)")
+
+
+def numbers(text: str) -> set[str]:
+    """The numbers in a text, as they are compared."""
+    return {re.sub(r"[\s,]", "", number) for number in NUMBER.findall(text)}
+
+
+def seems_measured(number: str) -> bool:
+    """Decimals, shares and large numbers; small whole ones count layers and tokens, others are years."""
+    if number.endswith("%") or "." in number:
+        return True
+    return int(number) >= 100 and not re.fullmatch("(19|20)..", number)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.skipif(bool(chosen_model()), reason="prose tells what the bundled model does")
+def test_numbers_in_prose_stand_in_a_cell(pages, chapter):
+    """What prose says was measured can be read off a cell of the same page, which computed it when the page was made.
+
+    What follows on paper stands in a formula, and what is typed as code.
+    """
+    article = copy.copy(pages[f"{chapter}.html"].article)
+    shown = set()
+    for cell in article.select(".cell, .rwkv-playground"):
+        alternatives = [image["alt"] for image in cell.select("[alt]")]
+        shown |= numbers(" ".join([cell.get_text(" "), *alternatives]))
+        cell.decompose()
+    for other in article.select(".math, code, .headerlink, .section-number, .caption-number, .exercise-rating"):
+        other.decompose()
+    told = {number for part in article.select("p, li, td") for number in numbers(part.get_text(""))}
+    assert {number for number in told - shown if seems_measured(number)} == set()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

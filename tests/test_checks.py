@@ -361,7 +361,7 @@ def test_solutions_hold_for_other_seeds(chapter, seed):
         for code in (cells["setup"], cells["exercises-setup"].replace("seed = 0", f"seed = {seed}")):
             exec("\n".join(line for line in code.splitlines() if not line.startswith("%")), names)
         for exercise in exercises_of(notebook):
-            if exercise.solution:
+            if exercise.answer:
                 *code, last = source(exercise.solution).splitlines()
                 exec("\n".join(code), names)
                 assert eval(last, names), exercise.name

@@ -27,9 +27,10 @@ def test_editions_hold_no_solution_and_all_exercises(name):
     notebook = ALL[name]
     targets = {exercise.target["id"]: [] for exercise in exercises_of(notebook) if exercise.target}
     student, graded = student_edition(notebook, 3, targets), assignment(notebook, 3)
-    text = json.dumps(student)
-    assert "BEGIN SOLUTION" not in text and "<summary>Why</summary>" not in text
+    assert "BEGIN SOLUTION" not in json.dumps(student)
     for edition in (student, graded):
+        assert "<summary>Why</summary>" not in json.dumps(edition)
+        assert [exercise.name for exercise in exercises_of(edition) if exercise.solution] == []
         assert "seed = 3" in json.dumps(edition) and "seed = 0" not in json.dumps(edition)
         nbformat.validate(nbformat.from_dict(edition))
     asked = [exercise for exercise in exercises_of(notebook) if exercise.answer]

@@ -85,6 +85,10 @@ def essentials(chapter: dict) -> dict:
     title, *rest = notebook["cells"][: ids.index("setup") + 1]
     title["source"] = source(title).partition("\n")[0]
     notebook["cells"] = [title, *rest, *notebook["cells"][ids.index("exercises"):]]
+    for exercise in exercises_of(notebook):
+        if not exercise.answer:  # an open question: what we did with it is not for those who are asked
+            for cell in filter(None, (exercise.solution, exercise.why)):
+                notebook["cells"].remove(cell)
     return notebook
 
 

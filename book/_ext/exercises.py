@@ -9,6 +9,8 @@ seed. Then, for each exercise, with NAME the name that its check has:
     NAME-target     code, tag `target`, not in all: what a right answer brings, such as a figure
     NAME-why        Markdown, tag `why`: the reason, folded
 
+An open question has no place to answer and no check. Its solution is what we did; it may use all of the chapter.
+
 In a notebook all of this is plain. On the page the statement becomes sphinx-exercise's directive. The courses' editions
 are made of the same cells (editions.py).
 """
