@@ -20,6 +20,7 @@ from filelock import FileLock
 from jupyter_cache import get_cache
 
 import rwkv_explainer.model
+from rwkv_explainer import load_pretrained
 
 ROOT = Path(__file__).resolve().parents[1]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -147,6 +148,14 @@ def test_every_cell_ran_without_error(html, chapter):
     assert [cell["id"] for cell in cells if cell["id"] in failed and "raises-exception" not in tags(cell)] == []
     warned = [(cell["id"], output["text"]) for cell, output in outputs if output.get("name") == "stderr"]
     assert [(name, text) for name, text in warned if "Warning" in "".join(text)] == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_says_which_model_speaks(pages, chapter):
+    """Sentences about *textbook* are then read for what they are, also in a book that was built on another model."""
+    if "load_pretrained(" in "".join("".join(cell["source"]) for cell in code_cells(source(chapter))):
+        said = [output.get_text() for output in pages[f"{chapter}.html"].select(".cell_output")]
+        assert any(load_pretrained()[0].name in output for output in said)
 
 
 def test_execution_times_lists_every_chapter(pages):
