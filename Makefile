@@ -16,10 +16,10 @@ FOLDER ?= book
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install book html serve lab publish-to hub-links zip student assignments test test-colab train bench booktimes clean
+.PHONY: help install book html serve lab publish-to hub-links zip student assignments test test-colab test-other-model train bench booktimes clean
 
 help:  ## list these commands
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-17s %s\n' "$$name" "$$what"; done
 
 install: $(VENV)/.installed  ## make .venv with all that the book needs, pinned (TORCH_INDEX=... chooses PyTorch's build)
 
@@ -73,6 +73,9 @@ test: book  ## build the book, then check it and the package
 
 test-colab: install  ## run every chapter alone, in a new environment with the newest packages, as Colab does
 	$(BIN)/python -m pytest -v -m "colab or not colab" -k empty_folder tests/test_anywhere.py
+
+test-other-model: install  ## build the whole book on a random model of another size and vocabulary (ten minutes)
+	$(BIN)/python -m pytest -v -m other_model tests/test_other_model.py
 
 train: install  ## train a small model: on a text with CORPUS=text.txt, else on the atlas alone, in a few minutes
 ifdef CORPUS
