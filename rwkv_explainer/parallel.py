@@ -21,6 +21,7 @@ from rwkv_explainer.shapes import EmbeddingSequence, LogitSequence, TokenIds
 
 CHUNK = 32  # tokens that the memory handles in one matrix product
 SEGMENT = 512  # tokens that go through the blocks together, a whole number of chunks
+RUSH = 20.0  # a log_decay from which on nothing is left of any weight; its rate, times any age, is still a number
 
 
 @no_type_check  # as at the model's own door, a wrong token is refused in words
@@ -172,8 +173,11 @@ def remember_chunks(memory: WKVMemory, keys: EmbeddingSequence, values: Embeddin
     fading = weights[:, t, :1]  # (channels, 1)
     average, log_normalizer = carry(memory, sums, factor, fading, keys[..., 0, :])  # (channels, runs, chunks + 1) each
     log_past = log_normalizer[..., :-1] - factor  # (channels, runs, chunks)
-    lightest = (lowest - factor).amin(dim=(1, 2)) + memory.log_gain.detach().clamp(max=0)  # (channels,)
-    if lightest.min() < 1 - largest or log_past.max() > largest - 10:  # too far apart
+    gain = memory.log_gain.detach().to(k.dtype)  # (channels,)
+    lightest = min((lowest - factor + gain.clamp(max=0)[:, None, None]).min(), gain.min())
+    size = torch.maximum(v.detach().abs().max(), average.detach().abs().max()).clamp(min=1).log()
+    heaviest = size + max(log_past.max(), largest / 4 + gain.max())
+    if lightest < 1 - largest or not heaviest < largest - 5:  # too far apart or too large, or NaN already
         read = partial(remember_chunks, t=t) if len(factor[0, 0]) > 1 else step_through
         return torch.cat([read(memory, k, v) for k, v in zip(keys.split(t, -2), values.split(t, -2))], dim=-2)
     past = exp(log_past)  # (channels, runs, chunks)
@@ -247,7 +251,7 @@ def decay_weights(memory: WKVMemory, t: int, dtype: torch.dtype) -> Tensor:
     Row i is for the reader of token i, row t for one who comes after the chunk. Column 0 is for all that was remembered
     before, column 1 + j for token j. Down each diagonal the age is the same: rows are windows on one line of weights.
     """
-    rate = exp(memory.log_decay.to(dtype))[:, None]  # (channels, 1)
+    rate = exp(memory.log_decay.to(dtype).clamp(max=RUSH))[:, None]  # (channels, 1)
     fading = exp(-rate * torch.arange(t, -1, -1, device=rate.device))  # (channels, t + 1), oldest first
     now = exp(memory.log_gain.to(dtype))[:, None]  # (channels, 1)
     line = torch.cat([fading, now, torch.zeros_like(fading[:, 2:])], dim=1)  # (channels, 2 t + 1), no future

@@ -39,11 +39,12 @@ def exact(keys, values, log_decay, log_gain):
     return torch.stack(reads)
 
 
-def random_run(seed, time, spread, decays=(-4.0, 2.0)):
+def random_run(seed, time, spread, decays=(-4.0, 2.0), gains=1.0, size=1.0):
+    """Keys and values (time, channels), log_decay and log_gain (channels,): keys, gains, values of about these sizes."""
     random = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64)
     log_decay = decays[0] + (decays[1] - decays[0]) * torch.rand(CHANNELS, generator=random, dtype=torch.float64)
-    return spread * draw(time, CHANNELS), draw(time, CHANNELS), log_decay, draw(CHANNELS)
+    return spread * draw(time, CHANNELS), size * draw(time, CHANNELS), log_decay, gains * draw(CHANNELS)
 
 
 @given(seed=st.integers(0, 10**6), time=st.integers(1, 70), spread=st.floats(0.1, 8))
@@ -72,14 +73,17 @@ def test_keys_of_a_hundred_in_float32(mode):
     time=st.integers(1, 70),
     spread=st.sampled_from([1e-3, 1.0, 30.0, 300.0, 1e4]),
     dtype=st.sampled_from(DTYPES),
-    decays=st.sampled_from([(-40.0, -30.0), (-4.0, 2.0), (5.0, 8.0), (60.0, 80.0)]),
+    decays=st.sampled_from([(-800.0, -700.0), (-40.0, -30.0), (-4.0, 2.0), (5.0, 8.0), (60.0, 80.0), (700.0, 800.0)]),
+    gains=st.sampled_from([1.0, 100.0, 1e3]),
+    size=st.sampled_from([1.0, 1e4, 1e30]),
     chunked=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
-def test_always_finite_and_within_the_values_seen(seed, time, spread, dtype, decays, chunked):
-    keys, values, log_decay, log_gain = random_run(seed, time, spread, decays)
+@settings(max_examples=120, deadline=None)
+def test_always_finite_and_within_the_values_seen(seed, time, spread, dtype, decays, gains, size, chunked):
+    """With keys and gains of any size, large values, and decays that are 0 or 1 to the last bit."""
+    keys, values, log_decay, log_gain = random_run(seed, time, spread, decays, gains, size)
     limit = torch.finfo(dtype).max / 4
-    keys, values = keys.clamp(-limit, limit).to(dtype), values.to(dtype)
+    keys, values = (numbers.clamp(-limit, limit).to(dtype) for numbers in (keys, values))
     memory = memory_of(StableWKVMemory, log_decay, log_gain, dtype)
     got = parallel.remember(memory, keys, values) if chunked else stepped(memory, keys, values)
     assert got.dtype == dtype and got.isfinite().all() and memory.average.isfinite().all()
