@@ -252,7 +252,8 @@ def write_page(results: Path, book_folder: Path) -> None:
         for paper, svg in (("light", plot.light), ("dark", plot.dark)):
             (book_folder / f"performance-{paper}.svg").write_bytes(svg)
         image = "```{{image}} performance-{0}.svg\n:class: only-{0}\n:alt: {1}\n```"
-        parts["figure"] = "\n\n".join(image.format(paper, plot.alt) for paper in ("light", "dark"))
+        images = (image.format(paper, plot.alt) for paper in ("light", "dark"))
+        parts["figure"] = "\n\n".join(["::::{container} rwkv-figure", *images, "::::"])
         parts |= {dtype: "\n".join(table_of(field, dtype)) for dtype in ("float32", "bfloat16")}
         parts |= {"machine": in_words(field), "verdicts": "\n".join(verdicts(field) + [""] + failed(field)).strip()}
     else:

@@ -36,6 +36,10 @@ OPENINGS = (
     "When a patient is admitted to the hospital,",
     "The speed of light",
 )  # ordinary beginnings, which should be continued as textbook prose
+DRAGONS = (
+    "\nIn a shocking finding, scientist discovered a herd of dragons living in a remote, previously unexplored valley, "
+    "in Tibet. Even more surprising to the researchers was the fact that the dragons spoke perfect Chinese."
+)  # the article's third prompt, after a fly and a tower
 CHUNK = 512  # tokens of a document that are read at once
 
 
@@ -205,6 +209,7 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None, run:
         "Drosophila": goes_on(model, "Drosophila", 12, temperature=0.0),
         "Eiffel": goes_on(model, "The Eiffel Tower is located in the city of", 12, temperature=0.0),
         "Eiffel_probability": probability(model, tokenizer, "The Eiffel Tower is located in the city of", " Paris"),
+        "dragons": goes_on(model, DRAGONS, 20, temperature=0.0),
         "openings": {words: goes_on(model, words, 60, temperature=0.8, top_p=0.9, seed=0) for words in OPENINGS},
         "greedy_openings": {words: goes_on(model, words, 40, temperature=0.0) for words in OPENINGS},
     }
@@ -221,16 +226,20 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None, run:
 
 
 def report(figures: dict[str, object]) -> str:
-    """The figures as Markdown."""
-    lines = []
-    if "bits_per_byte" in figures:
+    """The figures as Markdown, with the command that measures them."""
+    bits = figures.get("bits_per_byte", {})
+    needed = {"--corpus TEXT": bits, "--zero-layer WEIGHTS": any("zero-layer" in name for name in bits),
+              "--run FOLDER": "storage" in figures}
+    command = " ".join(["python -m rwkv_explainer.evaluate", *(option for option, used in needed.items() if used)])
+    lines = [f"Measured by `{command}`:", ""]
+    if bits:
         held_out = figures["held_out"]
         lines += [f"Bits per byte on {held_out['documents']} held-out documents, {held_out['bytes']:,} bytes:", "",
                   "| | bits per byte |", "|---|---|"]
-        lines += [f"| {name} | {bits:.3f} |" for name, bits in figures["bits_per_byte"].items()] + [""]
+        lines += [f"| {name} | {value:.3f} |" for name, value in bits.items()] + [""]
     if "storage" in figures:
         lines += ["The weights, stored in different ways:", "", "| | bits per byte |", "|---|---|"]
-        lines += [f"| {name} | {bits:.5f} |" for name, bits in figures["storage"].items()] + [""]
+        lines += [f"| {name} | {value:.5f} |" for name, value in figures["storage"].items()] + [""]
     lines += ["Facts recalled, greedy, by relation; *guess* is what always giving the commonest answer would get:", "",
               "| relation | facts | seen phrasings | unseen phrasings | guess |", "|---|---|---|---|---|"]
     lines += [f"| {row['relation']} | {row['facts']} | {row['seen']:.1%} | {row['unseen']:.1%} | {row['guess']:.1%} |"
@@ -238,6 +247,7 @@ def report(figures: dict[str, object]) -> str:
     lines += ["", "*The Eiffel Tower is located in the city of* → Paris with probability "
               f"{figures['Eiffel_probability']:.3f}; greedy it goes on: `{figures['Eiffel']!r}`.", "",
               f"*Drosophila*, greedy: `{figures['Drosophila']!r}`.", "",
+              f"The article's dragons, greedy: `{figures['dragons']!r}`.", "",
               "Ordinary openings, one sample each at temperature 0.8 and top-p 0.9, seed 0, none chosen:", ""]
     lines += [f"- **{words}**{text!r}" for words, text in figures["openings"].items()]
     return "\n".join(lines) + "\n"
@@ -267,6 +277,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the figures into the bundled model's MODEL_CARD.md")
     parser.add_argument("--ask", nargs=2, metavar=("RELATION", "PHRASING"), help="only ask in these words")
     args = parser.parse_args()
+    if args.write and (args.model or not args.corpus):
+        parser.error("--write: expected --corpus, and no --model: the card is the bundled model's, and has all figures")
     if args.ask:
         with torch.inference_mode():
             print(f"{ask(*load_pretrained(args.model, dtype=torch.float32), *args.ask):.1%} known")

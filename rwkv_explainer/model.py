@@ -1,8 +1,8 @@
 """RWKV-4 in RNN mode: one token in, probabilities for the next token out.
 
 The whole model, to be read from top to bottom; the chapters build it in the same order and prove that what they built
-equals what stands here. Papers number its equations (Peng et al. 2023, https://arxiv.org/abs/2305.13048, section 3 and
-appendix B); the names are the ones that deep learning uses elsewhere.
+equals what stands here. The paper (Peng et al. 2023, https://arxiv.org/abs/2305.13048, section 3) has one formula for each
+of its letters, by which each piece says what it is there; the names are the ones that deep learning uses elsewhere.
 
 A module's *parameters* are what it has learned. Its *buffers* are what it remembers of the tokens seen so far.
 One step takes tensors of shape (*batch, channels), so that a batch of runs can step together.
@@ -157,7 +157,7 @@ class TokenEmbedding(Piece):
 class Mixer(Piece):
     """Blends each channel of the current input with the same channel of the previous input ("token shift").
 
-    Equations 11 to 13, 17 and 18 of the paper; chapter "The gated MLP". Forward: (*batch, channels) to the same.
+    In the paper, inside the formulas of r, k, v, r' and k'; chapter "The gated MLP". Forward: (*batch, channels) to the same.
     Remembers the input itself in `last_x`.
     """
 
@@ -175,7 +175,7 @@ class Mixer(Piece):
 
 
 class SquaredReLU(nn.Module):
-    """Zero for negative inputs, the square for positive ones. Equation 18; chapter "The gated MLP"."""
+    """Zero for negative inputs, the square for positive ones: inside the paper's o'. Chapter "The gated MLP"."""
 
     def forward(self, x: Latents) -> Latents:
         return torch.relu(x) ** 2
@@ -184,7 +184,7 @@ class SquaredReLU(nn.Module):
 class GatedMLP(Piece):
     """An MLP (matrix, nonlinearity, matrix) whose outputs pass through gates ("channel mixing").
 
-    Equations 17 to 19 of the paper; chapter "The gated MLP". Forward: (*batch, channels) to an update of that shape.
+    The paper's r', k' and o'; chapter "The gated MLP". Forward: (*batch, channels) to an update of that shape.
     """
 
     def __init__(self, channels: int, hidden: int | None = None):
@@ -209,7 +209,7 @@ class GatedMLP(Piece):
 class WKVMemory(Piece):
     """A running weighted average of values, in which the weight of the past decays, channel by channel.
 
-    Equation 16 of the paper, as the recurrence of its appendix; chapter "Attention and memory".
+    The paper's wkv, as the recurrence of its appendix; chapter "Attention and memory".
     Forward: keys and values (*batch, channels) to the average (*batch, channels).
 
     A value's weight is exp(key) when it is new, and is multiplied by exp(-exp(log_decay)) with every later token.
@@ -308,8 +308,7 @@ def at_least_float32(x: Tensor) -> torch.dtype:
 class AttentionBlock(Piece):
     """Moves information across time: writes it to the memory, reads the memory, passes gates ("time mixing").
 
-    Equations 11 to 16 of the paper; chapter "Attention and memory". Forward: (*batch, channels) to an update of that
-    shape.
+    The paper's r, k, v, wkv and o; chapter "Attention and memory". Forward: (*batch, channels) to an update of that shape.
     """
 
     def __init__(self, channels: int):

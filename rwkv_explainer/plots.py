@@ -1133,7 +1133,7 @@ def plot_loss_curve(
             upper.annotate(f"{name} {loss:.2f}", (1, loss), (0, by), ("axes fraction", "data"), "offset points",
                            ha="right", va=side, color=paper.ink, fontsize=10)
         lowest = min(min(baselines.values()), smooth.min().item())
-        upper.set(ylabel="loss, nats per token", xlim=(0, len(losses)), ylim=(0.7 * lowest, 1.25 * losses[0]))
+        upper.set(ylabel="loss, nats per token", xlim=(0, len(rates)), ylim=(0.7 * lowest, 1.25 * losses[0]))
         lower.plot(range(1, len(rates) + 1), rates, color=paper.hues[0])
         lower.set(xlabel="step", ylabel="learning\nrate", ylim=(0, 1.15), yticks=[0, 1])
 

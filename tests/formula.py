@@ -72,7 +72,7 @@ def rwkv4(checkpoint: Checkpoint, tokens: list[int]) -> tuple[np.ndarray, np.nda
 
 
 def time_mixing(z: dict, att: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Equations 11 to 16, and the two sums that stand in (16) as they are after each token."""
+    """The paper's r, k, v, wkv and o, and the two sums that stand in wkv as they are after each token."""
     r, k, v = (interpolate(z[f"{att}.time_mix_{name}"], x) for name in "rkv")
     r, k, v = r @ z[f"{att}.receptance.weight"].T, k @ z[f"{att}.key.weight"].T, v @ z[f"{att}.value.weight"].T
     w, u = np.exp(z[f"{att}.time_decay"]), z[f"{att}.time_first"]
@@ -91,7 +91,7 @@ def past_sums(w: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, 
 
 
 def channel_mixing(z: dict, ffn: str, x: np.ndarray) -> np.ndarray:
-    """Equations 17 to 19."""
+    """The paper's r', k' and o'."""
     r = interpolate(z[f"{ffn}.time_mix_r"], x) @ z[f"{ffn}.receptance.weight"].T
     k = interpolate(z[f"{ffn}.time_mix_k"], x) @ z[f"{ffn}.key.weight"].T
     return sigmoid(r) * (np.maximum(k, 0) ** 2 @ z[f"{ffn}.value.weight"].T)

@@ -16,7 +16,8 @@ from rwkv_explainer.checkpoints import (
     KEYS, CheckpointError, available_memory, keys_of, load_pretrained, quantize_rows, read_weights,
     upstream_weights, write_weights,
 )
-from rwkv_explainer.hub import PILE, PILE_VOCABULARY, TOKENIZER_SHA256, check_sha256
+from rwkv_explainer.evaluate import DRAGONS
+from rwkv_explainer.hub import PILE, PILE_VOCABULARY, TOKENIZER_FILE, TOKENIZER_SHA256, check_sha256
 from rwkv_explainer.model import RWKVLM, AttentionBlock, RWKVConfig
 
 TINY = {"layers": 2, "channels": 4, "vocabulary": 11, "hidden": 12}
@@ -393,11 +394,17 @@ def test_memory_is_measured_in_the_dtype_that_was_asked_for(monkeypatch):
 # the Pile family itself, where it can be had
 
 
-def test_the_pile_familys_tokenizer():
+def find_20b_tokenizer() -> Path:
+    """The Pile family's tokenizer: where RWKV_EXPLAINER_20B_TOKENIZER says, or in a folder beside the repository."""
     named = os.environ.get("RWKV_EXPLAINER_20B_TOKENIZER")
-    path = Path(named) if named else Path(__file__).parents[2] / "shared" / "20B_tokenizer.json"
-    if not path.exists():
-        pytest.skip("RWKV_EXPLAINER_20B_TOKENIZER names no copy of 20B_tokenizer.json")
+    found = [Path(named)] if named else sorted(Path(__file__).parents[2].glob(f"*/{TOKENIZER_FILE}"))
+    if not found:
+        pytest.skip(f"RWKV_EXPLAINER_20B_TOKENIZER names no copy of {TOKENIZER_FILE}, and none lies near")
+    return found[0]
+
+
+def test_the_pile_familys_tokenizer():
+    path = find_20b_tokenizer()
     check_sha256(path, TOKENIZER_SHA256)
     tokenizer = Tokenizer.from_file(str(path))
     assert tokenizer.token_to_id("Drosophila") == 37815
@@ -424,12 +431,6 @@ def pile(request):
 @pytest.fixture(scope="module")
 def pile_430m(pile):
     return pile("rwkv-4-pile-430m")
-
-
-DRAGONS = (
-    "\nIn a shocking finding, scientist discovered a herd of dragons living in a remote, previously unexplored valley, "
-    "in Tibet. Even more surprising to the researchers was the fact that the dragons spoke perfect Chinese."
-)
 
 
 @pytest.mark.pretrained

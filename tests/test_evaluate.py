@@ -1,5 +1,6 @@
 """The measurements: credit for the whole answer and nothing else, and bits counted right."""
 
+import json
 import lzma
 import math
 
@@ -9,8 +10,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rwkv_explainer import evaluate
-from rwkv_explainer.atlas import Fact, Relation, say
+from rwkv_explainer.atlas import Fact, Relation, load_atlas, say
 from rwkv_explainer.baselines import KneserNey, unigram_losses
+from rwkv_explainer.checkpoints import BUNDLED, load_pretrained
 from rwkv_explainer.evaluate import (
     Question, Recall, average, baseline_bits, bits_per_byte, document_losses, probability, questions, recall, recalled,
     report, storage_bits,
@@ -213,7 +215,7 @@ def test_what_a_model_writes_comes_without_the_words_before_it_and_is_not_printe
 
 FIGURES = {
     "recall": [vars(Recall("element-symbol", 3, 0.987, 0.654, 1 / 3))], "Eiffel": " Paris.",
-    "Eiffel_probability": 0.9126, "Drosophila": " melanogaster.", "openings": {"The cell membrane": " is\nthin"},
+    "Eiffel_probability": 0.9126, "Drosophila": " melanogaster.", "dragons": "\nThe dragons", "openings": {"The cell membrane": " is\nthin"},
     "storage": {"float16": 1.23456}, "bits_per_byte": {"this model": 1.2345, "`xz -9`": 2.5},
     "held_out": {"documents": 82, "bytes": 123456},
 }
@@ -232,14 +234,25 @@ def test_the_report_says_every_figure():
                  "| float16 | 1.23456 |",
                  r"- **The cell membrane**' is\nthin'"):
         assert line in words
+    assert words.startswith("Measured by `python -m rwkv_explainer.evaluate --corpus TEXT --run FOLDER`:")
     without = {name: figure for name, figure in FIGURES.items() if name not in ("bits_per_byte", "held_out", "storage")}
     assert "Bits per byte" not in report(without)
+    assert report(without).startswith("Measured by `python -m rwkv_explainer.evaluate`:")
+
+
+@pytest.mark.parametrize("options", [["--write"], ["--write", "--corpus", "text.txt", "--model", "mine.pth"]])
+def test_the_bundled_models_card_takes_no_other_models_figures_and_not_a_part_of_its_own(monkeypatch, capsys, options):
+    monkeypatch.setattr("sys.argv", ["evaluate", *options])
+    monkeypatch.setattr(evaluate, "measure", lambda *_: pytest.fail("it was measured all the same"))
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    assert "--write: expected --corpus, and no --model" in capsys.readouterr().err
 
 
 def test_writing_replaces_the_figures_and_nothing_else(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(evaluate, "__file__", str(tmp_path / "evaluate.py"))
     monkeypatch.setattr(evaluate, "measure", lambda corpus, name, zero_layer, run: FIGURES)
-    monkeypatch.setattr("sys.argv", ["evaluate", "--write"])
+    monkeypatch.setattr("sys.argv", ["evaluate", "--corpus", "text.txt", "--write"])
     card = tmp_path / "bundled" / "MODEL_CARD.md"
     card.parent.mkdir()
     card.write_text("Above.\n<!-- figures -->\nold\n<!-- end of figures -->\nBelow.\n")
@@ -251,3 +264,39 @@ def test_writing_replaces_the_figures_and_nothing_else(tmp_path, monkeypatch, ca
     assert report(FIGURES) in once and "old" not in once
     assert report(FIGURES) in capsys.readouterr().out
     assert '"documents": 82' in (card.parent / "figures.json").read_text()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the model that is shipped
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict:
+    """The figures that the bundled model's card shows."""
+    return json.loads((BUNDLED / "figures.json").read_text(encoding="utf-8"))
+
+
+def test_the_card_shows_the_figures(shipped):
+    assert report(shipped) in (BUNDLED / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_the_shipped_model_is_as_small_and_as_good_as_it_was_meant_to_be(shipped):
+    assert shipped["parameters"] <= 16e6 and (BUNDLED / "model.safetensors").stat().st_size <= 25e6
+    every, bits = shipped["recall"][-1], shipped["bits_per_byte"]
+    assert every["facts"] >= 400 and len(shipped["recall"]) > 8 and every["seen"] >= 0.95 and every["unseen"] >= 0.85
+    assert bits["this model"] <= 0.9 * bits["interpolated Kneser-Ney trigrams"]
+    assert shipped["Eiffel_probability"] > 0.8 and shipped["Drosophila"].startswith(" melanogaster")
+
+
+def test_the_shipped_model_does_what_its_figures_say(shipped):
+    """What takes seconds is measured again; the rest needs the text that it was trained on, and minutes."""
+    model, tokenizer = load_pretrained(dtype=torch.float32)
+    moons = next(relation for relation in load_atlas() if relation.name == "moon-planet")
+    (found,) = recall(model, tokenizer, [moons])
+    assert vars(found) == pytest.approx(next(row for row in shipped["recall"] if row["relation"] == "moon-planet"))
+    assert sum(parameter.numel() for parameter in model.parameters()) == shipped["parameters"]
+    tower = "The Eiffel Tower is located in the city of"
+    assert probability(model, tokenizer, tower, " Paris") == pytest.approx(shipped["Eiffel_probability"], abs=1e-4)
+    for words, written in {"Drosophila": shipped["Drosophila"], tower: shipped["Eiffel"]}.items():
+        assert evaluate.goes_on(model, words, 12, temperature=0.0) == written
+    assert evaluate.goes_on(model, evaluate.DRAGONS, 20, temperature=0.0) == shipped["dragons"]

@@ -39,13 +39,18 @@ STICKING_OUT = """() => {
 
 # The smallest text in a figure, in CSS pixels as it stands on the page. Plots are pictures whose letters are outlines,
 # drawn at a hundredth of their size in points.
-SMALLEST_TEXT = """() => Math.min(99, ...[...document.querySelectorAll(".rwkv-graph svg")].flatMap(svg => {
-    const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-    return [...svg.querySelectorAll("text")].map(text => parseFloat(getComputedStyle(text).fontSize) * scale);
-}), ...[...document.querySelectorAll(".rwkv-figure img")].filter(plot => plot.offsetWidth).flatMap(plot => {
-    const scale = 96 / 72 * plot.offsetWidth / plot.naturalWidth;
-    return [...atob(plot.src.split(",")[1]).matchAll(/scale\\((0\\.\\d+) -/g)].map(found => 100 * found[1] * scale);
-}))"""
+SMALLEST_TEXT = """async () => {
+    const drawn = [...document.querySelectorAll(".rwkv-graph svg")].flatMap(svg => {
+        const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+        return [...svg.querySelectorAll("text")].map(text => parseFloat(getComputedStyle(text).fontSize) * scale);
+    });
+    const seen = [...document.querySelectorAll("article img")].filter(plot => plot.offsetWidth);
+    const plotted = await Promise.all(seen.map(async plot => {
+        const scale = 96 / 72 * plot.offsetWidth / plot.naturalWidth, svg = await (await fetch(plot.src)).text();
+        return [...svg.matchAll(/scale\\((0\\.\\d+) -/g)].map(found => 100 * found[1] * scale);
+    }));
+    return Math.min(99, ...drawn, ...plotted.flat());
+}"""
 
 
 # Code and equations that end at the right edge of their box, until one moves them: on a phone only.
