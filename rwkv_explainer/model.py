@@ -1,8 +1,8 @@
 """RWKV-4 in RNN mode: one token in, probabilities for the next token out.
 
 The whole model, to be read from top to bottom; the chapters build it in the same order and prove that what they built
-equals what stands here. The paper (Peng et al. 2023, https://arxiv.org/abs/2305.13048, section 3) has one formula for each
-of its letters, by which each piece says what it is there; the names are the ones that deep learning uses elsewhere.
+equals what stands here. The paper (Peng et al. 2023, https://arxiv.org/abs/2305.13048, section 3) has a formula for each
+of its letters, so each piece says which letters it is there; the names are those that deep learning uses elsewhere.
 
 A module's *parameters* are what it has learned. Its *buffers* are what it remembers of the tokens seen so far.
 One step takes tensors of shape (*batch, channels), so that a batch of runs can step together.
@@ -157,7 +157,7 @@ class TokenEmbedding(Piece):
 class Mixer(Piece):
     """Blends each channel of the current input with the same channel of the previous input ("token shift").
 
-    In the paper, inside the formulas of r, k, v, r' and k'; chapter "The gated MLP". Forward: (*batch, channels) to the same.
+    Inside the paper's r, k, v, r' and k'; chapter "The gated MLP". Forward: (*batch, channels) to the same.
     Remembers the input itself in `last_x`.
     """
 
@@ -308,7 +308,8 @@ def at_least_float32(x: Tensor) -> torch.dtype:
 class AttentionBlock(Piece):
     """Moves information across time: writes it to the memory, reads the memory, passes gates ("time mixing").
 
-    The paper's r, k, v, wkv and o; chapter "Attention and memory". Forward: (*batch, channels) to an update of that shape.
+    The paper's r, k, v, wkv and o; chapter "Attention and memory". Forward: (*batch, channels) to an update of that
+    shape.
     """
 
     def __init__(self, channels: int):
