@@ -1,8 +1,8 @@
 """RWKV-4 in RNN mode: one token in, probabilities for the next token out.
 
 The whole model, to be read from top to bottom; the chapters build it in the same order and prove that what they built
-equals what stands here. The paper (Peng et al. 2023, https://arxiv.org/abs/2305.13048, section 3) has a formula for each
-of its letters, so each piece says which letters it is there; the names are those that deep learning uses elsewhere.
+equals what stands here. The paper (Peng et al. 2023, https://arxiv.org/abs/2305.13048, section 3) has a formula for
+each of its letters; each piece says which letters it is there. The names are those that deep learning uses elsewhere.
 
 A module's *parameters* are what it has learned. Its *buffers* are what it remembers of the tokens seen so far.
 One step takes tensors of shape (*batch, channels), so that a batch of runs can step together.

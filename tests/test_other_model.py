@@ -4,7 +4,6 @@ The model is one of random numbers, of four layers and as many tokens as the Pil
 as if it had been downloaded under a name of that family, and there is no network.
 """
 
-import os
 import shutil
 import subprocess
 from pathlib import Path

@@ -40,7 +40,7 @@ def exact(keys, values, log_decay, log_gain):
 
 
 def random_run(seed, time, spread, decays=(-4.0, 2.0), gains=1.0, size=1.0):
-    """Keys and values (time, channels), log_decay and log_gain (channels,): keys, gains, values of about these sizes."""
+    """Keys and values (time, channels), log_decay and log_gain (channels,), of about these sizes."""
     random = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(*shape, generator=random, dtype=torch.float64)
     log_decay = decays[0] + (decays[1] - decays[0]) * torch.rand(CHANNELS, generator=random, dtype=torch.float64)
