@@ -215,7 +215,8 @@ def test_what_a_model_writes_comes_without_the_words_before_it_and_is_not_printe
 
 FIGURES = {
     "recall": [vars(Recall("element-symbol", 3, 0.987, 0.654, 1 / 3))], "Eiffel": " Paris.",
-    "Eiffel_probability": 0.9126, "Drosophila": " melanogaster.", "dragons": "\nThe dragons", "openings": {"The cell membrane": " is\nthin"},
+    "Eiffel_probability": 0.9126, "Drosophila": " melanogaster.", "dragons": "\nThe dragons",
+    "openings": {"The cell membrane": " is\nthin"},
     "storage": {"float16": 1.23456}, "bits_per_byte": {"this model": 1.2345, "`xz -9`": 2.5},
     "held_out": {"documents": 82, "bytes": 123456},
 }
