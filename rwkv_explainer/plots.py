@@ -1215,7 +1215,7 @@ def plot_recall(pairs: Sequence[int], shares: dict[str, dict[str, Float[Tensor, 
             axes.axvline(rows, color=paper.ink, linewidth=1, linestyle=":", label="as many as rows")
             axes.set(xlabel="keys", title=title, ylim=(-0.02, 1.05))
         figure.axes[0].set_ylabel("share of right answers")
-        figure.axes[-1].legend(fontsize=9)
+        figure.axes[0].legend(fontsize=9)
 
     at = max(n for n, count in enumerate(pairs) if count <= rows)
     found = "; ".join(

@@ -409,7 +409,7 @@ def test_greedy_writing_is_generate(page, model, tokenizer):
     press(page, "Write twenty")
     model.tokenizer = tokenizer
     whole = model.generate("The cell membrane", N=20, temperature=0.0)
-    assert page.evaluate(SAYS) == f"The model wrote: {whole.removeprefix('The cell membrane')}"
+    assert page.evaluate(SAYS) == f"After the text: {whole.removeprefix('The cell membrane')}"
 
 
 def test_trace_on_the_page_is_tracing_py(page, numbers, model, tokenizer):

@@ -217,7 +217,7 @@
   /** The likeliest tokens, `best`: id, probability, words; `before`: the probabilities before they were reshaped. */
   function choices(caption, column, best, before = best.map(([, p]) => p)) {
     const goOn = (id, words) =>
-      button(visible(words), () => busy || append(id), {
+      button(visible(words), () => busy || take(id), {
         disabled: !live() || Boolean(busy),
         title: live() ? "Go on with this token" : null,
       });
@@ -459,7 +459,7 @@
         run.moments.map((m) => m.text),
         chosen.at,
         `Layer ${chosen.layer + 1}, one channel through ${moments.length} tokens. After “${visible(moment().text)}” ` +
-          `it holds ${average.toFixed(2)}, and ${percent(weights[top] / sum)} of its weight is ` +
+          `it holds ${playground.fixed(average, 2)}, and ${percent(weights[top] / sum)} of its weight is ` +
           `“${visible(run.moments[top].text)}”.`,
       );
     }
@@ -472,8 +472,8 @@
         ["token", "value written", "average held", "weight in memory", "of it new"],
         moments.map(({ value, average, sum, weights }, t) => [
           visible(run.moments[t].text),
-          value.toFixed(3),
-          average.toFixed(3),
+          playground.fixed(value, 3),
+          playground.fixed(average, 3),
           percent(sum / most),
           percent(weights[t] / sum),
         ]),
@@ -574,7 +574,7 @@
         `The probability of “${visible(answer)}” is ${percent(Math.exp(clean))}. With noise on the starred tokens it ` +
         `is ${percent(likely(corrupted))}.` +
         (best
-          ? ` Between the subject and the last token, most returns when layer ${best.i + 1} is put back at ` +
+          ? ` Between the subject and the last token, most returns from layer ${best.i + 1} at ` +
             `“${visible(run.moments[best.t].text)}”: ${percent(best.p)}.`
           : "")
       );
@@ -588,9 +588,10 @@
     }
 
     return panel(
-      "Where the fact is kept",
+      "Where the answer can be brought back",
       "A causal trace. Hide the subject under noise, and the model loses its answer. Then put back one thing as it " +
-        "was, at one token and one layer, and see how much of the answer returns." +
+        "was, at one token and one layer, and see how much of the answer returns. Probabilities are averaged over the " +
+        "draws; the chapter Causal trace averages their logarithms, which are lower." +
         (figure ? "" : " The text is read up to the chosen moment."),
       row(hide("Hide from", 0, from, "Hide from"), hide("to", 1, to, "Hide up to")),
       row(
@@ -773,6 +774,12 @@
     choose({ at: run.moments.length - 1 });
   }
 
+  /** As the reader chose, not the model. */
+  function take(id) {
+    append(id);
+    sayWritten();
+  }
+
   function writeTokens(count) {
     return during("write", async () => {
       cut();
@@ -781,19 +788,20 @@
         append(playground.draw(odds, playground.random(chosen.seed * 1000003 + run.moments.length)()));
         if (count > 1) await new Promise((done) => setTimeout(done, 30));
       }
-      say(
-        `The model wrote: ${run.moments
-          .slice(run.prompt)
-          .map((m) => m.text)
-          .join("")}`,
-      );
+      sayWritten();
     });
+  }
+
+  function sayWritten() {
+    const written = run.moments.slice(run.prompt).map((m) => m.text);
+    say(written.length ? `After the text: ${written.join("")}` : "");
   }
 
   function takeBack() {
     chosen.at = Math.max(0, run.moments.length - 2);
     cut();
     changed();
+    sayWritten();
   }
 
   /** What a trace depends on, as a string. */

@@ -26,18 +26,19 @@
 
   playground.percent = (p) =>
     p >= 0.9995
-      ? "100 %"
+      ? "100%"
       : p >= 0.0995
-        ? `${(100 * p).toFixed(0)} %`
+        ? `${(100 * p).toFixed(0)}%`
         : p >= 0.001
-          ? `${(100 * p).toFixed(1)} %`
-          : "< 0.1 %";
+          ? `${(100 * p).toFixed(1)}%`
+          : "< 0.1%";
+  playground.fixed = (x, digits) => x.toFixed(digits).replace("-", "−");
   playground.short = (x) =>
     Math.abs(x) >= 1000
       ? Math.round(x).toLocaleString("en")
       : Math.abs(x) >= 10
-        ? x.toFixed(0)
-        : x.toFixed(Math.abs(x) >= 1 ? 1 : 2);
+        ? playground.fixed(x, 0)
+        : playground.fixed(x, Math.abs(x) >= 1 ? 1 : 2);
 
   /** The color between nothing (0) and all (1), as red, green, blue. */
   function heat(share) {
@@ -127,7 +128,7 @@
       "p",
       { class: "pg-legend" },
       [0, 0.05, 0.2, 0.5, 1].map((share) =>
-        element("span", {}, element("i", { style: `background:rgb(${heat(Math.sqrt(share))})` }), `${100 * share} %`),
+        element("span", {}, element("i", { style: `background:rgb(${heat(Math.sqrt(share))})` }), `${100 * share}%`),
       ),
     );
 
@@ -144,7 +145,7 @@
     );
     const x = (share) => left + share * (width - left - right);
     const y = (share) => height - bottom - share * (height - top - bottom);
-    place.replaceChildren(svg);
+    queueMicrotask(() => place.replaceChildren(svg)); // once it is drawn: scripts that watch the page look at each change
     return { svg, x, y, width, height };
   }
 
@@ -223,9 +224,9 @@
   /** Half-lives of all layers, each layer's channels in order; one layer and one channel stand out. */
   playground.drawDecays = function (place, halfLives, layer, rank, label) {
     const { svg, x, y, width } = frame(place, 240, label, { left: 48, bottom: 34 });
-    const up = (tokens) => (Math.log10(Math.min(Math.max(tokens, 0.1), 10000)) + 1) / 5; // from 0.1 to 10,000
+    const up = (tokens) => (Math.log10(Math.min(Math.max(tokens, 0.01), 1000)) + 2) / 5; // from 0.01 to 1,000
     const points = (lives) => Array.from(lives, (tokens, r) => [x(r / (lives.length - 1)), y(up(tokens))]);
-    for (const tokens of [0.1, 1, 10, 100, 1000, 10000]) {
+    for (const tokens of [0.01, 0.1, 1, 10, 100, 1000]) {
       svg.append(
         line(x(0), y(up(tokens)), x(1), y(up(tokens)), "pg-grid"),
         words(x(0) - 6, y(up(tokens)) + 4, tokens.toLocaleString("en"), "end"),
