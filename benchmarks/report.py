@@ -189,8 +189,8 @@ all matrices over the bandwidth, measured in the same run as the time that one s
 a text at once; its limit is the multiply-adds over the rate of one large product, measured in the same run. Both are
 taken with plain PyTorch calls, so a row can come out a little above its limit. **Time to first token** is loading plus
 reading {prompt} tokens, in a process that has imported its libraries. **Peak memory** is the most that a process held
-while it loaded, read 1,024 tokens and wrote {decoded}, its libraries included. Where a speed swings from round to round,
-the median of the ratios is not the ratio of the medians.
+while it loaded, read 1,024 tokens and wrote {decoded}, its libraries included. Where a speed swings from round to
+round, the median of the ratios is not the ratio of the medians.
 
 ## float32
 

@@ -1,7 +1,8 @@
-"""Where a lost fact can be put back: the causal trace, after Meng et al. 2022 (https://arxiv.org/abs/2202.05262), section 2.
+"""Where a lost fact can be put back: the causal trace.
 
-The paper's Figure 11; chapter "Causal trace". Hide the subject of a prompt under noise, and the model loses the answer.
-Put one thing back as it was in the clean run, at one token and one layer, and see how much of the answer returns.
+After Meng et al. 2022 (https://arxiv.org/abs/2202.05262), section 2, and Figure 11 of RWKV's paper; chapter "Causal
+trace". Hide the subject of a prompt under noise, and the model loses the answer. Put one thing back as it was in the
+clean run, at one token and one layer, and see how much of the answer returns.
 """
 
 import argparse
