@@ -36,7 +36,7 @@ class Piece(nn.Module):
     """What all pieces of the model share: a memory that can be cleared, kept and put back, and weights to load."""
 
     def clear_buffers(self) -> None:
-        """Forget everything: each state buffer becomes (channels,) zeros, or logarithms of 0, in the parameters' dtype."""
+        """Forget everything: each state buffer becomes (channels,) zeros, or logarithms of 0, in the weights' dtype."""
         like = next(self.parameters(), torch.empty(0))
         for module in self.modules():
             for name, buffer in module._buffers.items():
