@@ -87,9 +87,9 @@ def main() -> None:
         browser.close()
     words = (f"Chromium {version}, {platform.machine()}, {os.cpu_count()} cores, load average at the end "
              f"{os.getloadavg()[0]:.0f}; served from the same machine; over 40 tokens. Where the machine has other "
-             "work to do, the fastest is nearer to what it can do, but not under throttling, which pauses the processor "
-             "now and then and lets some tokens through. The page's bytes include the theme's. Everything is counted as it "
-             "lies on the disk, without compression.")
+             "work to do, the fastest is nearer to what it can do, but not under throttling, which pauses the "
+             "processor now and then and lets some tokens through. The page's bytes include the theme's. Everything is "
+             "counted as it lies on the disk, without compression.")
     print(f"{table(found)}\n\n{words}")
     if args.write:
         (ROOT / "benchmarks" / "playground.md").write_text(f"{table(found)}\n\n{words}\n", encoding="utf-8")
