@@ -85,7 +85,7 @@ else
 endif
 
 bench: install  ## measure the package beside `rwkv` and transformers, and write the book's page on it (a quarter of an hour)
-	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/field.py
+	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/compare_implementations.py
 	$(BIN)/python benchmarks/report.py
 
 booktimes: install  ## measure how long the book takes from a clean checkout, for the same page (FOLDER_OF_RUN=... goes on)

@@ -152,8 +152,8 @@ def generate(
     return "".join(parts)
 
 
-def _encode(tokenizer: Tokenizer, context: str) -> list[int]:
-    """The ids of a text."""
+def _encode(tokenizer: Tokenizer, context: object) -> list[int]:
+    """The ids of a text; refuse what is none."""
     if not isinstance(context, str):
         raise TypeError(f"context: expected one text (str), got {type(context).__name__}; call once for each text")
     try:

@@ -19,7 +19,8 @@ torch.set_num_threads(1)  # the fastest for tensors as small as these
 @pytest.fixture(scope="session")
 def random_model():
     """A function that builds an `RWKVLM` of any size, its parameters random, keys within a few units, decays mixed."""
-    from rwkv_explainer.model import RWKVLM, RWKVConfig
+    from rwkv_explainer.model import RWKVLM
+    from rwkv_explainer.piece import RWKVConfig
 
     def build(layers=2, channels=8, vocabulary=11, hidden=20, seed=0, dtype=torch.float64):
         model = RWKVLM.from_config(RWKVConfig(vocabulary, channels, layers, hidden))

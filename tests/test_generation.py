@@ -2,6 +2,9 @@
 
 import builtins
 import inspect
+import io
+import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rwkv_explainer import RWKVLM, generation
+from rwkv_explainer.model import AttentionBlock, GatedMLP, Mixer, RWKVBlock, StableWKVMemory, Unembedding
 from rwkv_explainer.generation import adjust_probabilities, sample, stream_decode
 
 some = settings(deadline=None, max_examples=100, derandomize=True)
@@ -52,7 +56,8 @@ def test_temperature_is_a_power():
 @given(probabilities=distributions(), top_p=st.floats(0.01, 1.0), temperature=st.floats(0.2, 5.0))
 @some
 def test_top_p_keeps_the_fewest_likeliest(probabilities, top_p, temperature):
-    before, after = adjust_probabilities(probabilities, temperature), adjust_probabilities(probabilities, temperature, top_p)
+    before = adjust_probabilities(probabilities, temperature)
+    after = adjust_probabilities(probabilities, temperature, top_p)
     kept = after > 0
     torch.testing.assert_close(after.sum(), torch.tensor(1.0).double())
     torch.testing.assert_close(after[kept], before[kept] / before[kept].sum())  # in proportion
@@ -61,13 +66,14 @@ def test_top_p_keeps_the_fewest_likeliest(probabilities, top_p, temperature):
     assert before[kept].sum() - before[kept].min() < top_p + 1e-9  # and not one too many
 
 
-def test_reshape_in_batches():
+def test_adjusting_in_batches():
     probabilities = torch.rand(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).softmax(-1)
     together = adjust_probabilities(probabilities, temperature=0.7, top_p=0.6)
     assert together.shape == (2, 3, 5)
     for i in range(2):
         for j in range(3):
-            torch.testing.assert_close(together[i, j], adjust_probabilities(probabilities[i, j], temperature=0.7, top_p=0.6))
+            alone = adjust_probabilities(probabilities[i, j], temperature=0.7, top_p=0.6)
+            torch.testing.assert_close(together[i, j], alone)
 
 
 def test_temperature_zero_takes_the_likeliest():
@@ -259,3 +265,45 @@ def test_what_generate_cannot_do(model, random_model):
         model.generate("a", N=-1)
     with pytest.raises(ValueError, match="no tokenizer: set model.tokenizer, or get both from load_pretrained"):
         random_model().generate("a")
+    with pytest.raises(TypeError, match="context: expected one text .str., got list; call once for each text"):
+        generation._encode(model.tokenizer, ["a", "b"])
+    with pytest.raises(ValueError, match="context: .* half a surrogate pair"):
+        model.generate("a\ud800")
+    with pytest.raises(ValueError, match="context: expected text to go on with, got none"):
+        model.generate("", N=2, keep_memory=True)
+
+
+def test_what_you_read_is_what_runs(random_model, tokenizer, monkeypatch):
+    """Every new token goes through the `forward` of the model and of all its pieces."""
+    layers, n, calls = 3, 3, Counter()
+    model = RWKVLM.from_weights(
+        random_model(vocabulary=257, layers=layers).state_dict(), memory_class=StableWKVMemory
+    ).requires_grad_(False)
+    model.tokenizer = tokenizer
+    for piece in (RWKVLM, RWKVBlock, AttentionBlock, GatedMLP, Mixer, StableWKVMemory, Unembedding):
+
+        def counted(self, *args, piece=piece, forward=piece.forward):
+            calls[piece] += 1
+            return forward(self, *args)
+
+        monkeypatch.setattr(piece, "forward", counted)
+    model.generate("abc", N=n)
+    assert calls[RWKVLM] == n
+    for piece in (RWKVBlock, AttentionBlock, GatedMLP, StableWKVMemory):
+        assert calls[piece] == n * layers, piece
+    assert calls[Mixer] == 5 * n * layers
+
+
+def test_it_can_stop_at_the_end_of_a_text(model, monkeypatch):
+    script = [65, 66, 0, 67]
+    monkeypatch.setattr(generation, "sample", lambda *arguments: torch.tensor(script.pop(0)))
+    text = model.generate("a", N=4, stop_at_end=True)
+    assert script == [67] and text == "a" + model.tokenizer.decode([65, 66])
+
+
+def test_a_terminal_that_lacks_a_character_shows_a_question_mark(model, monkeypatch):
+    page = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(page, encoding="cp1252"))
+    assert model.generate("Café 🦋", N=0) == "Café 🦋"
+    sys.stdout.flush()
+    assert page.getvalue().decode("cp1252") == "Café ?\n"

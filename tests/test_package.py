@@ -1,5 +1,6 @@
 """The package as others get it: installed somewhere else, whole, light, and as the README says."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jedi
 import pytest
 
 import rwkv_explainer
@@ -91,3 +93,27 @@ def test_readme_example_runs(installed):
     assert len([line for line in code.splitlines() if line]) <= 10
     said = python(code, installed)
     assert "The Eiffel Tower is located in the city of Paris" in said
+
+
+CORE = ["model", "piece", "parallel", "generation", "tokens", "checkpoints", "hub", "lab.decay", "lab.tracing"]
+
+
+@pytest.mark.parametrize("name", ["rwkv_explainer", *(f"rwkv_explainer.{name}" for name in CORE)])
+def test_a_module_says_what_is_public(name):
+    module = importlib.import_module(name)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for public in module.__all__:
+        assert hasattr(module, public) and not public.startswith("_"), public
+
+
+def test_the_package_offers_few_names():
+    assert len(rwkv_explainer.__all__) <= 25
+
+
+@pytest.mark.parametrize("begins", ["generate", "read", "tokenizer", "name", "snapshot", "detach", "clear_buffers", "logits"])
+def test_an_editor_completes(begins):
+    """By jedi, which runs nothing: what `load_pretrained` returns has these attributes."""
+    code = f"import rwkv_explainer as rwkv\nmodel, tokenizer = rwkv.load_pretrained()\nmodel.{begins[:-1]}"
+    project = jedi.Project(ROOT)
+    names = {completion.name for completion in jedi.Script(code, project=project).complete()}
+    assert begins in names

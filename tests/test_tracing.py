@@ -8,6 +8,7 @@ import torch
 
 from rwkv_explainer.lab.tracing import (
     ROLES,
+    ActivationCache,
     Patch,
     PatchKind,
     UnknownAnswer,
@@ -202,7 +203,7 @@ def test_a_prompt_without_text_cannot_be_ablated(model):
 
 def test_there_are_five_kinds_of_patch(model):
     with pytest.raises(ValueError, match="patch: expected one of 'both', .*got 'memory'"):
-        Patch("memory", None)
+        Patch("memory", ActivationCache([], [], []))
 
 
 def test_a_trace_needs_a_sample(model):

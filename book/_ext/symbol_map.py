@@ -31,7 +31,8 @@ def place_of(ours: str) -> str:
 
 def chapter_of(ours: str) -> str:
     """The title of the chapter that builds the innermost piece around a tensor, by that piece's docstring."""
-    from rwkv_explainer.model import RWKVLM, RWKVConfig
+    from rwkv_explainer.model import RWKVLM
+    from rwkv_explainer.piece import RWKVConfig
 
     piece, title = RWKVLM.from_config(RWKVConfig(vocab_size=2, channels=2, n_layer=1, intermediate_size=2)), ""
     for part in ours.replace("{i}", "0").split(".")[:-1]:

@@ -1,7 +1,7 @@
-"""Ours beside the field: this package, the architecture's own `rwkv`, and transformers' RWKV, on one random checkpoint.
+"""This package, the architecture's own `rwkv`, and transformers' RWKV, side by side on one random checkpoint.
 
-    python benchmarks/field.py                  the whole run, about a quarter of an hour on two quiet cores
-    python benchmarks/field.py --quick          a small model and two rounds: a look at whether it works
+    python benchmarks/compare_implementations.py             the whole run, about a quarter of an hour on two quiet cores
+    python benchmarks/compare_implementations.py --quick     a small model and two rounds: a look at whether it works
 
 The checkpoint has the 169M's shape and random numbers, and is written once, in each contestant's own layout. Every
 contestant lives in a process of its own, and only one works at any time: each round goes through all of them, so that
@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import tempfile
 import time
 import traceback
@@ -46,7 +47,7 @@ def write_checkpoints(folder: Path, sizes: dict[str, int]) -> None:
     for name in ("float32", "bfloat16"):
         stored = {key: tensor.to(DTYPES[name]).contiguous() for key, tensor in weights.items()}
         torch.save(stored, folder / f"{name}.pth")
-        converted = {key.converted.format(i=i): stored[key.upstream.format(i=i)] for key, i in keys_of(sizes["layers"])}
+        converted = {key.hf_name.format(i=i): stored[key.upstream_name.format(i=i)] for key, i in keys_of(sizes["layers"])}
         (folder / name).mkdir()
         save_file(converted, folder / name / "model.safetensors", metadata={"format": "pt"})
         config = {
@@ -65,7 +66,8 @@ def write_checkpoints(folder: Path, sizes: dict[str, int]) -> None:
 @torch.no_grad()
 def random_model(layers: int, channels: int, vocabulary: int):
     """A model whose numbers are random, of a size that keeps the keys within a few units."""
-    from rwkv_explainer.model import RWKVLM, RWKVConfig
+    from rwkv_explainer.model import RWKVLM
+    from rwkv_explainer.piece import RWKVConfig
 
     model = RWKVLM.from_config(RWKVConfig(vocabulary, channels, layers, 4 * channels))
     random = torch.Generator().manual_seed(0)
@@ -100,17 +102,7 @@ class Ours:
         return self.model.read(ids, last_only=True).log()  # equal to the logits but for a constant
 
     def step(self, token: int) -> torch.Tensor:
-        return self.model.read([token], last_only=True)
-
-
-class OursCompiled(Ours):
-    """Products of a matrix and one vector through torch.compile: an option, which needs a C++ compiler."""
-
-    def start(self) -> None:
-        from rwkv_explainer import products
-
-        super().start()
-        products.compile_steps()
+        return self.model(token)
 
 
 class Rwkv:
@@ -186,7 +178,6 @@ ENTRIES = {
     f"{name} {dtype}": Entry(kind, dtype)
     for name, kind, dtypes in (
         ("ours", Ours, ("float32", "bfloat16", "float64")),
-        ("ours, compiled", OursCompiled, ("float32", "bfloat16")),
         ("rwkv", Rwkv, ("float32", "bfloat16")),
         ("transformers", Transformers, ("float32", "bfloat16")),
         ("limits", Limits, ("float32", "bfloat16")),
@@ -296,15 +287,19 @@ class Record:
         self.path.write_text(json.dumps(self.data, indent=1) + "\n")
 
 
-def machine(threads: int) -> dict[str, str | float]:
-    """What it was measured on and with, and how much else went on there."""
+def processor_name() -> str:
+    """The maker's name of this processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    name = next(names, platform.processor())
+    return next(names, platform.processor())
+
+
+def machine(threads: int) -> dict[str, str | float]:
+    """What it was measured on and with, and how much else went on there."""
     packages = {package: version(package) for package in ("torch", "rwkv", "transformers")}
     counts = {"cores": os.cpu_count(), "threads": threads, "load": os.getloadavg()[0]}
-    return {"processor": name, **counts, "python": platform.python_version(), **packages}
+    return {"processor": processor_name(), **counts, "python": platform.python_version(), **packages}
 
 
 def measure_starts(names: list[str], record: Record, start) -> list[str]:
@@ -372,11 +367,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=None, help="default: 9, or 2 with --quick")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for each contestant")
     parser.add_argument("--only", nargs="+", choices=[n for n in ENTRIES if not n.startswith("limits")], default=None)
-    parser.add_argument("--out", type=Path, default=RESULTS / "field.json")
+    parser.add_argument("--out", type=Path, default=None, help="default: a file named after the processor")
     args = parser.parse_args()
     args.rounds = args.rounds or (2 if args.quick else 9)
     sizes = SMALL if args.quick else WHOLE
-    record = Record(args.out, args, sizes)
+    path = args.out or RESULTS / f"{'-'.join(re.findall('[a-z0-9]+', processor_name().lower()))}.json"
+    record = Record(path, args, sizes)
     names = args.only or [name for name in ENTRIES if not name.startswith("limits")]
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoints(Path(folder), sizes)

@@ -1,0 +1,53 @@
+"""How tokens are written: as text, as bytes, for a figure or a page."""
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from rwkv_explainer.checkpoints import load_pretrained
+from rwkv_explainer.tokens import END_OF_TEXT, END_OF_TEXT_ID, show_tokens, token_bytes, token_name
+
+ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """A token for each byte."""
+    byte_level = Tokenizer(models.BPE(vocab={character: i for i, character in enumerate(ALPHABET)}, merges=[]))
+    byte_level.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    byte_level.decoder = decoders.ByteLevel()
+    return byte_level
+
+
+@pytest.mark.parametrize(
+    "text, written",
+    [
+        (" Paris", "·Paris"),
+        ("a\n\tb\r", "a↵⇥b␍"),
+        ("é", "é"),
+        ("\x00", "00"),
+        ("a\x1fb", "a1Fb"),
+        ("\x7f", "7F"),
+        ("\x85", "C2 85"),
+        ("$$", "$$"),
+    ],
+)
+def test_a_text_is_written_so_that_every_figure_can_hold_it(tokenizer, text, written):
+    assert token_name(tokenizer.encode(text).ids, tokenizer) == written
+
+
+def test_no_name_has_a_control_character(tokenizer):
+    """Any of the 256 bytes: one control character would break a whole figure."""
+    for token_id in range(len(ALPHABET)):
+        assert token_name(token_id, tokenizer).isprintable()
+
+
+def test_part_of_a_character_is_its_byte(tokenizer):
+    first, second = tokenizer.encode("é").ids
+    assert (token_name(first, tokenizer), token_name(second, tokenizer)) == ("C3", "A9")
+    assert token_bytes(first, tokenizer) + token_bytes(second, tokenizer) == "é".encode()
+
+
+def test_the_end_of_a_text():
+    tokenizer = load_pretrained()[1]
+    assert tokenizer.token_to_id(END_OF_TEXT) == END_OF_TEXT_ID
+    assert show_tokens(f"a{END_OF_TEXT}", tokenizer).ids[-1] == END_OF_TEXT_ID
