@@ -60,7 +60,7 @@ def test_the_table_names_every_parameter_once_with_its_shape(checkpoint):
     assert {key.upstream_name.format(i=i): tuple(sizes[axis] for axis in key.stored_shape) for key, i in rows} == {
         name: tuple(tensor.shape) for name, tensor in checkpoint.items()
     }
-    for column in ("upstream", "converted", "ours"):
+    for column in ("upstream_name", "hf_name", "name"):
         assert len({getattr(key, column) for key in KEYS}) == len(KEYS)
 
 

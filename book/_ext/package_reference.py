@@ -1,5 +1,11 @@
 """Sphinx extension: the package's docstrings and annotations, as they were written, for the page api.md.
 
+The page says which names it has, in groups, by what one wants to do with them:
+
+    ```{package-names}
+    rwkv_explainer.lab.decay: decay_rates half_lives
+    ```
+
 autodoc imports the package; what it would show of the annotations is what they became: `Float[Tensor, "*batch ..."]`
 where the code says `Embedding`. So signatures are taken from the source. Docstrings here are plain text: their stars,
 backquotes and indented examples are turned into reStructuredText, the names of the package and the titles of chapters
@@ -9,9 +15,8 @@ become links, and what a comment says beside a field or a shape is told too.
 import ast
 import inspect
 import json
-import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -22,52 +27,65 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PythonDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 
 PACKAGE = "rwkv_explainer"
-FIRST = ("shapes", "model", "parallel", "generation", "checkpoints")  # in the order in which one reads them
+PAGE = Path(__file__).resolve().parents[1] / "api.md"
 COMMENTED = re.compile(r"^ *(\w+)(?:: [^#]+?)?(?: = [^#]+?)?  # (.+)$")
+
+
+def groups() -> list[dict[str, list[str]]]:
+    """The names that api.md asks for, block by block: of each module, which. No names stand for the module itself."""
+    blocks = re.findall(r"^```\{package-names\}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [parse(block.splitlines()) for block in blocks]
+
+
+def parse(lines: Iterable[str]) -> dict[str, list[str]]:
+    """One block: a module and its names on each line."""
+    return {module: names.split() for module, _, names in (line.partition(":") for line in lines if line.strip())}
 
 
 @cache
 def modules() -> dict[str, ModuleType]:
-    """Every module of the package, by name; of the exercises' checks their front alone, the rest tells the answers."""
-    package = import_module(PACKAGE)
-    order = {f"{PACKAGE}.{name}": place for place, name in enumerate(FIRST)}
-    names = [info.name for info in pkgutil.walk_packages(package.__path__, PACKAGE + ".")]
-    names = [name for name in names if not name.startswith((PACKAGE + ".chapters", PACKAGE + ".exercises."))]
-    names.sort(key=lambda name: (order.get(name, len(order)), name))
-    return {PACKAGE: package} | {name: import_module(name) for name in names}
+    """The package and every module that api.md has names of."""
+    return {name: import_module(name) for name in (PACKAGE, *(name for group in groups() for name in group))}
 
 
 @cache
 def documented() -> dict[str, str]:
-    """What api.md has an entry for: each full name, and the short one that docstrings use for it."""
+    """What api.md has an entry for: each full name, and the short one that docstrings use for it.
+
+    Raises:
+        ValueError: if the page asks for a name that its module does not offer.
+    """
     names = {}
-    for module in modules().values():
-        tree = ast.parse(inspect.getsource(module))
-        definitions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-        for node in definitions:
-            offered = node.name in getattr(module, "__all__", [node.name]) and node.name[0] != "_"
-            if offered and ast.get_docstring(node):
-                names[f"{module.__name__}.{node.name}"] = node.name
-                methods = [part for part in getattr(node, "body", []) if isinstance(part, ast.FunctionDef)]
-                for method in methods if isinstance(node, ast.ClassDef) else ():
-                    if ast.get_docstring(method) and method.name[0] != "_":
-                        names[f"{module.__name__}.{node.name}.{method.name}"] = method.name
-    names |= {f"{PACKAGE}.shapes.{name}": name for name, _, _ in shapes()}
-    return names
+    for module, wanted in ((module, wanted) for group in groups() for module, wanted in group.items()):
+        for name in wanted:
+            obj = getattr(modules()[module], name, None)
+            if obj is None or not inspect.getdoc(obj):
+                raise ValueError(f"{PAGE}: expected names with a docstring, but {module} has no such {name}")
+            names[f"{module}.{name}"] = name
+            methods = vars(obj).items() if inspect.isclass(obj) else ()
+            names |= {f"{module}.{name}.{method}": method for method, value in methods if is_told(method, value)}
+    return names | {f"{PACKAGE}.shapes.{name}": name for name, _, _ in shapes()}
+
+
+def is_told(name: str, value: object) -> bool:
+    """Whether a class's attribute is a public method or property with a docstring."""
+    value = getattr(value, "__func__", value)
+    return name[0] != "_" and (inspect.isfunction(value) or isinstance(value, property)) and bool(value.__doc__)
 
 
 def shapes() -> list[tuple[str, str, str]]:
     """The names in shapes.py: what each is, and what its comment says."""
-    source = inspect.getsource(modules()[PACKAGE + ".shapes"])
+    source = inspect.getsource(import_module(PACKAGE + ".shapes"))
     lines = source.splitlines()
     return [
         (node.targets[0].id, ast.unparse(node.value), lines[node.lineno - 1].partition("  # ")[2])
         for node in ast.parse(source).body
-        if isinstance(node, ast.Assign)
+        if isinstance(node, ast.Assign) and node.targets[0].id[0] != "_"
     ]
 
 
@@ -218,31 +236,36 @@ class PublicNames(Directive):
         return container.children
 
 
-class PackageModules(Directive):
-    """A section for each module, with all that has a docstring, where the page says `{package-modules}`."""
+class PackageNames(Directive):
+    """An entry for each name of a block `{package-names}`."""
+
+    has_content = True
 
     def run(self) -> list[nodes.Node]:
-        lines = []
-        for name in list(modules())[1:]:
-            lines += [
-                f"## {name}",
-                "",
-                "```{eval-rst}",
-                f".. automodule:: {name}",
-                "   :members:",
-                "   :member-order: bysource",
-                "```",
-                "",
-            ]
+        lines = ["```{eval-rst}"]
+        for module, names in parse(self.content).items():
+            lines += [] if names else [f".. automodule:: {module}", ""]
+            for name in names:
+                kind = "class" if inspect.isclass(getattr(modules()[module], name)) else "function"
+                lines += [f".. auto{kind}:: {module}.{name}"]
+                lines += ["   :members:", "   :member-order: bysource"] * (kind == "class") + [""]
         container = nodes.container()
-        self.state.nested_parse(StringList(lines, source=__file__), self.content_offset, container, match_titles=True)
+        self.state.nested_parse(StringList([*lines, "```"], source=__file__), self.content_offset, container)
         return container.children
 
 
 def public_names() -> dict[str, object]:
-    """What the package itself offers, its modules aside."""
+    """What the package itself offers."""
     package = modules()[PACKAGE]
-    return {name: obj for name, obj in vars(package).items() if name[0] != "_" and not isinstance(obj, ModuleType)}
+    return {name: getattr(package, name) for name in package.__all__}
+
+
+class QuietPython(PythonDomain):
+    """The Python domain, whose entries come after pages in the search: "wkv" is part of each of their full names."""
+
+    def get_objects(self) -> Iterator[tuple[str, str, str, str, str, int]]:
+        for *entry, priority in super().get_objects():
+            yield *entry, 2 if priority == 1 else priority
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Node) -> nodes.Node | None:
@@ -269,8 +292,10 @@ def plain_lines(app: Sphinx, page: str, template: str, context: dict, doctree: n
 def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
+    app.connect("config-inited", lambda app, config: setattr(config, "napoleon_use_ivar", True))  # fields, not entries
     app.add_directive("public-names", PublicNames)
-    app.add_directive("package-modules", PackageModules)
+    app.add_directive("package-names", PackageNames)
+    app.add_domain(QuietPython, override=True)
     app.connect("autodoc-process-signature", written_signature)
     app.connect("autodoc-process-docstring", as_restructured, priority=400)  # napoleon comes at 500
     app.connect("missing-reference", resolve)
