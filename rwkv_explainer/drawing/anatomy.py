@@ -19,6 +19,8 @@ from rwkv_explainer.drawing.anatomy_parts import GROUPS, KINDS, PANELS, PARTS, E
 from rwkv_explainer.drawing.palette import DARK, LIGHT, Theme, on_dark
 from rwkv_explainer.model import RWKVLM, RWKVConfig
 
+__all__ = ["Anatomy", "anatomy", "link_chapters"]
+
 LEGEND = {"remembered": "kept for the next token", "learned": "learned, then fixed", "computed": "computed anew"}
 SHOWN = 4  # of the likeliest next tokens
 

@@ -10,6 +10,8 @@ from html import escape
 from rwkv_explainer.drawing.anatomy_parts import PANELS, Example, Part
 from rwkv_explainer.model import RWKVConfig
 
+__all__ = ["draw_panels"]
+
 WIDTH = 360
 HEIGHTS = {"model": 718, "block": 446, "memory": 256}
 GAP = 20  # between the columns, where the panels stand side by side

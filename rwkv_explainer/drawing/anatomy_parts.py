@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+__all__ = ["GROUPS", "KINDS", "PANELS", "PARTS", "Example", "Part"]
+
 
 @dataclass(frozen=True)
 class Part:
