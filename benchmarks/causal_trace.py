@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from rwkv_explainer.lab import tracing
-from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.model import RWKVLM, StableWKVMemory
 from rwkv_explainer.parallel import read_block
+from rwkv_explainer.piece import RWKVConfig
 
 TOKENS, SAMPLES, ANSWER = 11, 10, [7]
 
 
-def loop_in_rnn_mode(model: RWKVLM, noisy: Tensor, kept: tracing.Recording, cell: tuple[int, int]) -> Tensor:
+def loop_in_rnn_mode(model: RWKVLM, noisy: Tensor, kept: tracing.ActivationCache, cell: tuple[int, int]) -> Tensor:
     """One cell, token by token: (samples,)."""
     model.clear_buffers()
     for t in range(TOKENS):
@@ -39,7 +40,7 @@ def loop_in_rnn_mode(model: RWKVLM, noisy: Tensor, kept: tracing.Recording, cell
     return model.unembedding.logits(x).log_softmax(-1)[:, ANSWER[0]]
 
 
-def loop_in_parallel_mode(model: RWKVLM, noisy: Tensor, kept: tracing.Recording, cell: tuple[int, int]) -> Tensor:
+def loop_in_parallel_mode(model: RWKVLM, noisy: Tensor, kept: tracing.ActivationCache, cell: tuple[int, int]) -> Tensor:
     """One cell, all tokens at once but for a stop at the restored one: (samples,)."""
     model.clear_buffers()
     x, (t, layer) = noisy, cell
@@ -54,10 +55,11 @@ def loop_in_parallel_mode(model: RWKVLM, noisy: Tensor, kept: tracing.Recording,
     return model.unembedding.logits(x[:, -1]).log_softmax(-1)[:, ANSWER[0]]
 
 
-def restore(block: torch.nn.Module, kept: tracing.Recording, t: int, i: int) -> None:
+def restore(block: torch.nn.Module, kept: tracing.ActivationCache, t: int, i: int) -> None:
     """Put a block's state back, for every sample."""
     for half, piece in enumerate((block.attention, block.gated_mlp)):
-        piece.restore(tracing.repeated(kept.states[t][2 * i + half], SAMPLES))
+        state = kept.states[t][2 * i + half]
+        piece.restore({name: buffer.expand(SAMPLES, -1) for name, buffer in state.items()})
 
 
 def timed(action: Callable[[], Any]) -> tuple[float, Any]:
@@ -75,18 +77,18 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=768)
     args = parser.parse_args()
     torch.manual_seed(0)
-    model = RWKVLM.from_config(RWKVConfig(1000, args.channels, args.layers, 4 * args.channels)).float().stabilize()
+    model = RWKVLM.from_config(RWKVConfig(1000, args.channels, args.layers, 4 * args.channels), memory_class=StableWKVMemory)
     model.requires_grad_(False)
     clean = torch.randn(TOKENS, args.channels)
     noisy = clean.repeat(SAMPLES, 1, 1)
     noisy[:, 1:4] += 3 * torch.randn(SAMPLES, 3, args.channels)
-    kept = tracing.record(model, clean)
-    patch = tracing.patch_of("both", kept)
+    kept = tracing.run_with_cache(model, clean)
+    patch = tracing.Patch("both", kept)
     cells = [(t, (5 * t + 3) % args.layers) for t in range(TOKENS)]
     whole = TOKENS * args.layers
     ratios: dict[str, list[float]] = {"RNN mode": [], "time-parallel mode": []}
     for round_number in range(args.rounds):
-        seconds, found = timed(lambda: tracing.sweep(model, noisy, ANSWER, patch))
+        seconds, found = timed(lambda: tracing.patch_every_cell(model, noisy, ANSWER, patch))
         grid = found[1:].view(TOKENS, args.layers, SAMPLES)
         for name, loop in (("RNN mode", loop_in_rnn_mode), ("time-parallel mode", loop_in_parallel_mode)):
             loop_seconds, results = timed(lambda: [loop(model, noisy, kept, cell) for cell in cells])

@@ -26,16 +26,33 @@ from rwkv_explainer.hub import (
     PILE_VOCABULARY,
     TOKENIZER_FILE,
     CheckpointError,
-    check_sha256,
+    require_sha256,
     fetch_tokenizer,
     fetch_weights,
-    in_words,
+    format_bytes,
 )
-from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.model import RWKVLM, StableWKVMemory
+from rwkv_explainer.piece import RWKVConfig
+
+__all__ = [
+    "BUNDLED",
+    "KEYS",
+    "Key",
+    "find_bundled",
+    "keys_of",
+    "load_pretrained",
+    "load_weights",
+    "model_from_weights",
+    "on_meta_device",
+    "quantize_dequantize",
+    "quantize_rows",
+    "save_weights",
+    "upstream_weights",
+]
 
 BUNDLED = Path(__file__).parent / "bundled"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-WORTH_SAYING = 4e9  # bytes of memory from which a model says how much it takes
+REPORT_ABOVE = 4e9  # bytes: a model that takes more memory says so while it is loaded
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -46,21 +63,21 @@ WORTH_SAYING = 4e9  # bytes of memory from which a model says how much it takes
 class Key:
     """One tensor of a model: what it is called where, its shape, the paper's letter. `{i}` is the number of a block."""
 
-    upstream: str  # in the checkpoints of the architecture's own code
-    converted: str  # in those converted for the transformers library
-    ours: str
-    stored: tuple[str, ...]  # its shape in a checkpoint
-    letter: str = ""
+    upstream_name: str  # in the checkpoints of the architecture's own code
+    hf_name: str  # in those converted for the transformers library
+    name: str  # in our models
+    stored_shape: tuple[str, ...]  # in a checkpoint
+    paper_symbol: str = ""
 
     @property
     def shape(self) -> tuple[str, ...]:
         """Its shape in our models."""
-        return tuple(size for size in self.stored if size != "1")
+        return tuple(size for size in self.stored_shape if size != "1")
 
 
 CHANNELS, SQUARE, MIX = ("channels",), ("channels", "channels"), ("1", "1", "channels")
 KEYS = [
-    Key("emb.weight", "rwkv.embeddings.weight", "embedding.embedding.weight", ("vocabulary", "channels")),
+    Key("emb.weight", "rwkv.embeddings.weight", "embedding.embedding.weight", ("vocab_size", "channels")),
     *(
         Key(f"blocks.0.ln0.{p}", f"rwkv.blocks.0.pre_ln.{p}", f"embedding.normalize_emb.{p}", CHANNELS)
         for p in ("weight", "bias")
@@ -99,16 +116,16 @@ KEYS = [
         for theirs, converted, ours, *rest in (
             ("time_mix_k", "time_mix_key", "mlp_mixer.weight", MIX, "mu'_k"),
             ("time_mix_r", "time_mix_receptance", "receptance_mixer.weight", MIX, "mu'_r"),
-            ("key.weight", "key.weight", "key.weight", ("hidden", "channels"), "W'_k"),
+            ("key.weight", "key.weight", "key.weight", ("intermediate_size", "channels"), "W'_k"),
             ("receptance.weight", "receptance.weight", "receptance.weight", SQUARE, "W'_r"),
-            ("value.weight", "value.weight", "value.weight", ("channels", "hidden"), "W'_v"),
+            ("value.weight", "value.weight", "value.weight", ("channels", "intermediate_size"), "W'_v"),
         )
     ),
     *(Key(f"ln_out.{p}", f"rwkv.ln_out.{p}", f"unembedding.normalize_unemb.{p}", CHANNELS) for p in ("weight", "bias")),
-    Key("head.weight", "head.weight", "unembedding.unembedding.weight", ("vocabulary", "channels")),
+    Key("head.weight", "head.weight", "unembedding.unembedding.weight", ("vocab_size", "channels")),
 ]
 
-RELATIVES = {  # a tensor that only they have: who they are
+_OTHER_ARCHITECTURES = {  # pattern of a tensor's name: the architecture it belongs to
     r"\.att\.(x_r|a0|r_k)$": "RWKV-7",
     r"\.att\.time_maa": "RWKV-6",
     r"\.att\.(ln_x|gate|time_faaaa)": "RWKV-5",
@@ -118,52 +135,52 @@ RELATIVES = {  # a tensor that only they have: who they are
 }
 
 
-def keys_of(layers: int) -> list[tuple[Key, int | None]]:
+def keys_of(n_layer: int) -> list[tuple[Key, int | None]]:
     """Every tensor of a model with this many blocks: its row of the table, and which block it stands in."""
-    whole = [(key, None) for key in KEYS if "{i}" not in key.ours]
-    return whole + [(key, i) for i in range(layers) for key in KEYS if "{i}" in key.ours]
+    whole = [(key, None) for key in KEYS if "{i}" not in key.name]
+    return whole + [(key, i) for i in range(n_layer) for key in KEYS if "{i}" in key.name]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # reading
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Every tensor in a model's file, under our names and in our shapes, in the stored dtype. Nothing is copied.
+def load_weights(path: str | Path) -> dict[str, Tensor]:
+    """Every tensor in a model's file, under our names and in our shapes, in the stored dtype.
 
     The file is a `.safetensors` or PyTorch file (`.pth`, `.pt`, `.bin`) of an RWKV-4, in the layout of the
-    architecture's own code or of the transformers library. The tensors stay on the disk until they are used.
+    architecture's own code or of the transformers library. It is memory-mapped: a tensor is read when it is used.
 
     Raises:
         CheckpointError: if it is not such a file, or a tensor in it is missing, unexpected, misshaped or not finite.
     """
     path = Path(path)
-    stored = read_tensors(path)
-    check_family(path, stored)
-    layout = next((layout for layout in ("upstream", "converted") if getattr(KEYS[0], layout) in stored), None)
+    stored = _load_tensors(path)
+    _require_rwkv4(path, stored)
+    layout = next((layout for layout in ("upstream_name", "hf_name") if getattr(KEYS[0], layout) in stored), None)
     if layout is None:
         raise CheckpointError(
-            f"{path}: expected an RWKV-4 with {KEYS[0].upstream} or {KEYS[0].converted}, got "
-            f"{in_short(stored)}; is it the file of another architecture?"
+            f"{path}: expected an RWKV-4 with {KEYS[0].upstream_name} or {KEYS[0].hf_name}, got "
+            f"{_abbreviate(stored)}; is it the file of another architecture?"
         )
-    sizes, layers = read_sizes(path, stored, layout)
+    sizes, layers = _stored_sizes(path, stored, layout)
     rows = {getattr(key, layout).format(i=i): (key, i) for key, i in keys_of(layers)}
     if rows.keys() != stored.keys():
         missing, left_over = rows.keys() - stored.keys(), stored.keys() - rows.keys()
         raise CheckpointError(
             f"{path}: expected the {len(rows)} tensors of an RWKV-4 with {layers} blocks; missing: "
-            f"{in_short(missing)}; left over: {in_short(left_over)}; the file is not whole, or of a "
+            f"{_abbreviate(missing)}; left over: {_abbreviate(left_over)}; the file is not whole, or of a "
             "variant: get it again"
         )
     for name, (key, _) in rows.items():
-        check_tensor(f"{path}: {name}", stored[name], key.stored, sizes)
+        _require_tensor(f"{path}: {name}", stored[name], key.stored_shape, sizes)
     return {
-        key.ours.format(i=i): stored[name].detach().reshape([sizes[size] for size in key.shape])
+        key.name.format(i=i): stored[name].detach().reshape([sizes[size] for size in key.shape])
         for name, (key, i) in rows.items()
     }
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def _load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors in a file, by the names that they have there."""
     if path.is_dir():
         raise CheckpointError(f"{path}: expected a file, got a folder; name the file in it")
@@ -185,7 +202,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file can make its reader raise anything
         why = str(error).partition("\n")[0]
         raise CheckpointError(
-            f"{path}: expected a whole model's file, got {in_words(path.stat().st_size)} that cannot "
+            f"{path}: expected a whole model's file, got {format_bytes(path.stat().st_size)} that cannot "
             f"be read ({why:.200}); it may be cut off: get it again"
         ) from error
     entries = stored.items() if isinstance(stored, dict) else [(f"a {type(stored).__name__}", None)]
@@ -198,33 +215,33 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return stored
 
 
-def check_family(path: Path, names: Iterable[str]) -> None:
+def _require_rwkv4(path: Path, names: Iterable[str]) -> None:
     """Refuse the other RWKVs."""
-    for pattern, relative in RELATIVES.items():
+    for pattern, architecture in _OTHER_ARCHITECTURES.items():
         for name in names:
             if re.search(pattern, name):
                 raise CheckpointError(
-                    f"{path}: expected an RWKV-4, got {relative}: it has {name}; this book has "
+                    f"{path}: expected an RWKV-4, got {architecture}: it has {name}; this book has "
                     f"the plain RWKV-4 alone, as in {', '.join(PILE)}"
                 )
 
 
-def read_sizes(path: Path, stored: Mapping[str, Tensor], layout: str) -> tuple[dict[str, int], int]:
+def _stored_sizes(path: Path, stored: Mapping[str, Tensor], layout: str) -> tuple[dict[str, int], int]:
     """The sizes by which to measure every tensor, and the number of blocks."""
     table = stored[getattr(KEYS[0], layout)]
     if table.dim() != 2:
         raise CheckpointError(
-            f"{path}: {getattr(KEYS[0], layout)}: expected shape (vocabulary, channels), got "
+            f"{path}: {getattr(KEYS[0], layout)}: expected shape (vocab_size, channels), got "
             f"{tuple(table.shape)}; get the file again"
         )
-    vocabulary, channels = table.shape
-    middle = stored.get(next(getattr(key, layout) for key in KEYS if "hidden" in key.stored).format(i=0))
-    hidden = middle.shape[0] if middle is not None and middle.dim() else 4 * channels
+    vocab_size, channels = table.shape
+    middle = stored.get(next(getattr(key, layout) for key in KEYS if "intermediate_size" in key.stored_shape).format(i=0))
+    intermediate_size = middle.shape[0] if middle is not None and middle.dim() else 4 * channels
     blocks = {match[1] for name in stored if (match := re.search(r"\bblocks\.(\d+)\.(?!ln0|pre_ln)", name))}
-    return {"1": 1, "vocabulary": vocabulary, "channels": channels, "hidden": hidden}, len(blocks)
+    return {"1": 1, "vocab_size": vocab_size, "channels": channels, "intermediate_size": intermediate_size}, len(blocks)
 
 
-def check_tensor(what: str, tensor: Tensor, axes: tuple[str, ...], sizes: Mapping[str, int]) -> None:
+def _require_tensor(what: str, tensor: Tensor, axes: tuple[str, ...], sizes: Mapping[str, int]) -> None:
     """Refuse a tensor that is not what its place in the model asks for."""
     shape = tuple(sizes[axis] for axis in axes)
     if tensor.shape != shape:
@@ -240,7 +257,7 @@ def check_tensor(what: str, tensor: Tensor, axes: tuple[str, ...], sizes: Mappin
         )
 
 
-def in_short(names: Collection[str]) -> str:
+def _abbreviate(names: Collection[str]) -> str:
     """The first few of many names."""
     first = ", ".join(sorted(names)[:4]) or "none"
     return first + (f" and {len(names) - 4} more" if len(names) > 4 else "")
@@ -253,11 +270,11 @@ def in_short(names: Collection[str]) -> str:
 def upstream_weights(model: RWKVLM) -> dict[str, Tensor]:
     """The model's tensors under upstream's names and in upstream's shapes: what the architecture's own code reads."""
     ours = model.state_dict()
-    rows = [(key, i, ours[key.ours.format(i=i)]) for key, i in keys_of(model.config.layers)]
-    return {key.upstream.format(i=i): tensor[(None,) * key.stored.count("1")] for key, i, tensor in rows}
+    rows = [(key, i, ours[key.name.format(i=i)]) for key, i in keys_of(model.config.n_layer)]
+    return {key.upstream_name.format(i=i): tensor[(None,) * key.stored_shape.count("1")] for key, i, tensor in rows}
 
 
-def write_weights(model: RWKVLM, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
+def save_weights(model: RWKVLM, path: str | Path, dtype: torch.dtype = torch.float16) -> None:
     """Write the model as safetensors, in upstream's layout. Whatever happens, `path` is never half a file.
 
     Raises:
@@ -288,7 +305,7 @@ def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return numbers.to(torch.int8), scales
 
 
-def rounded_rows(tensor: Tensor) -> Tensor:
+def quantize_dequantize(tensor: Tensor) -> Tensor:
     """What `quantize_rows` keeps of a matrix, as float64; vectors, which are few, as they are in float32."""
     if tensor.dim() < 2:
         return tensor.float()
@@ -307,7 +324,7 @@ def load_pretrained(
 
     Args:
         name_or_path: "textbook", which is part of this package; a model of the Pile family, such as "rwkv-4-pile-169m",
-            which is downloaded when it is first asked for; or the path of a file, see `read_weights`. None stands for
+            which is downloaded when it is first asked for; or the path of a file, see `load_weights`. None stands for
             what the environment variable RWKV_EXPLAINER_MODEL says, and otherwise for "textbook".
         dtype: what the model computes in. None stands for float32 for the Pile family, float64 for the others.
 
@@ -323,7 +340,7 @@ def load_pretrained(
     name = str(name_or_path or os.environ.get("RWKV_EXPLAINER_MODEL") or "textbook")
     if name in PILE:
         dtype = dtype or torch.float32
-        check_memory(name, dtype)
+        _require_memory(name, dtype)
         tokenizer, weights = fetch_tokenizer(), fetch_weights(PILE[name])
     elif name == "textbook":
         weights, tokenizer = find_bundled()
@@ -332,30 +349,30 @@ def load_pretrained(
         beside = (weights.with_name(file) for file in ("tokenizer.json", TOKENIZER_FILE))
         tokenizer = next((file for file in beside if file.exists()), None)
     else:
-        raise CheckpointError(unknown(name))
-    model = build(read_weights(weights), dtype or torch.float64)
+        raise CheckpointError(_unknown_model(name))
+    model = model_from_weights(load_weights(weights), dtype or torch.float64)
     model.name = name
-    model.tokenizer = read_tokenizer(tokenizer, model.vocabulary) if tokenizer else None
+    model.tokenizer = _load_tokenizer(tokenizer, model.vocab_size) if tokenizer else None
     return model, model.tokenizer
 
 
-def build(weights: Mapping[str, Tensor], dtype: torch.dtype) -> RWKVLM:
-    """A model around these very tensors, converted only where they are of another dtype."""
+def model_from_weights(weights: Mapping[str, Tensor], dtype: torch.dtype) -> RWKVLM:
+    """A model with these tensors as its parameters, converted only where they have another dtype."""
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
-    with on_paper():
-        model = RWKVLM.from_weights(weights)
-    return model.stabilize().requires_grad_(False).eval()
+    with on_meta_device():
+        model = RWKVLM.from_weights(weights, memory_class=StableWKVMemory)
+    return model.requires_grad_(False).eval()
 
 
 @contextmanager
-def on_paper() -> Iterator[None]:
-    """Build modules whose parameters have shapes, but take no memory until tensors are put in their place."""
-    with torch.device("meta"), NoRandomStart():
+def on_meta_device() -> Iterator[None]:
+    """Build modules on the meta device, without initialization: `load_state_dict(..., assign=True)` fills them."""
+    with torch.device("meta"), _SkipRandomInit():
         yield
 
 
-class NoRandomStart(TorchFunctionMode):
-    """Leaves out a fresh embedding's random numbers: they have nowhere to go, and cost an import of over a second."""
+class _SkipRandomInit(TorchFunctionMode):
+    """Skips `normal_`, which on meta tensors would import torch's decompositions: over a second."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -376,25 +393,25 @@ def find_bundled() -> tuple[Path, Path]:
                 f"{file}: the bundled model is not whole: the file or its line in {sums} is missing; "
                 "install the package again"
             )
-        check_sha256(file, expected[file.name])
+        require_sha256(file, expected[file.name])
     return files
 
 
-def read_tokenizer(path: Path, vocabulary: int) -> Tokenizer:
+def _load_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
     """The tokenizer in a file, if the model has a row for each of its tokens."""
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library has no narrower one
         raise CheckpointError(f"{path}: expected a tokenizer of the tokenizers library, got: {error}") from error
-    if tokenizer.get_vocab_size() > vocabulary:
+    if tokenizer.get_vocab_size() > vocab_size:
         raise CheckpointError(
-            f"{path}: expected at most {vocabulary} tokens, as the model beside it has rows, got "
+            f"{path}: expected at most {vocab_size} tokens, as the model beside it has rows, got "
             f"{tokenizer.get_vocab_size()}; it is another model's tokenizer"
         )
     return tokenizer
 
 
-def unknown(name: str) -> str:
+def _unknown_model(name: str) -> str:
     """That there is no such model, and which ones there are."""
     names = ["textbook", *PILE]
     nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
@@ -409,23 +426,23 @@ def unknown(name: str) -> str:
 # is there memory for it?
 
 
-def check_memory(name: str, dtype: torch.dtype) -> None:
+def _require_memory(name: str, dtype: torch.dtype) -> None:
     """Say how much memory a large model of the Pile family takes, and refuse it where there is not as much."""
     pile = PILE[name]
-    with on_paper():
-        model = RWKVLM.from_config(RWKVConfig(PILE_VOCABULARY, pile.channels, pile.layers, 4 * pile.channels))
+    with on_meta_device():
+        model = RWKVLM.from_config(RWKVConfig(PILE_VOCABULARY, pile.channels, pile.n_layer, 4 * pile.channels))
     needed = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
-    if needed >= WORTH_SAYING:
-        print(f"{name} takes {in_words(needed)} of memory in {dtype}.", flush=True)
-    available = available_memory()
+    if needed >= REPORT_ABOVE:
+        print(f"{name} takes {format_bytes(needed)} of memory in {dtype}.", flush=True)
+    available = _available_memory()
     if available is not None and available < needed:
         raise CheckpointError(
-            f"{name} takes {in_words(needed)} of memory in {dtype}, and {in_words(available)} are "
+            f"{name} takes {format_bytes(needed)} of memory in {dtype}, and {format_bytes(available)} are "
             "available; close something, choose dtype=torch.bfloat16, or a smaller model"
         )
 
 
-def available_memory() -> int | None:
+def _available_memory() -> int | None:
     """Bytes of memory that a model could take, or None where the machine does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()  # Linux

@@ -4,6 +4,7 @@ Chapter "Strings, tokens, probabilities".
 """
 
 import math
+import sys
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -12,15 +13,16 @@ from tokenizers.decoders import DecodeStream
 
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.shapes import Distribution
+from rwkv_explainer.tokens import END_OF_TEXT_ID
 
-END_OF_TEXT = 0  # the id of <|endoftext|>, in every tokenizer that this book meets
+__all__ = ["adjust_probabilities", "generate", "sample", "stream_decode"]
 
 
-def reshape(probabilities: Distribution, temperature: float | int = 1.0, top_p: float | int = 1.0) -> Distribution:
+def adjust_probabilities(probabilities: Distribution, temperature: float | int = 1.0, top_p: float | int = 1.0) -> Distribution:
     """The probabilities that `sample` draws from: sharpened or flattened by `temperature`, cut off by `top_p`.
 
     Args:
-        probabilities: (*batch, vocabulary), summing to 1.
+        probabilities: (*batch, vocab_size), summing to 1.
         temperature: above 0. Each probability is raised to the power 1 / temperature: below 1 the likely tokens gain,
             above 1 the unlikely ones do.
         top_p: above 0, at most 1. Only the fewest likeliest tokens whose probabilities sum to at least this much stay.
@@ -32,19 +34,19 @@ def reshape(probabilities: Distribution, temperature: float | int = 1.0, top_p: 
         raise ValueError(
             f"temperature: expected a number above 0, got {temperature}; sample() takes 0 for the likeliest token"
         )
-    check_top_p(top_p)
-    probabilities = torch.softmax(probabilities.log() / temperature, dim=-1)  # (*batch, vocabulary)
+    _require_top_p(top_p)
+    probabilities = torch.softmax(probabilities.log() / temperature, dim=-1)  # (*batch, vocab_size)
     if top_p < 1:
-        ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)  # (*batch, vocabulary)
-        likelier = ranked.cumsum(dim=-1) - ranked  # (*batch, vocabulary), what the tokens before each one sum to
-        kept = ranked.where(likelier < top_p, 0)  # (*batch, vocabulary)
-        probabilities = torch.zeros_like(kept).scatter(-1, order, kept)  # (*batch, vocabulary)
-        probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)  # (*batch, vocabulary)
+        ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)  # (*batch, vocab_size)
+        likelier = ranked.cumsum(dim=-1) - ranked  # (*batch, vocab_size), what the tokens before each one sum to
+        kept = ranked.where(likelier < top_p, 0)  # (*batch, vocab_size)
+        probabilities = torch.zeros_like(kept).scatter(-1, order, kept)  # (*batch, vocab_size)
+        probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)  # (*batch, vocab_size)
     return probabilities
 
 
-def check_top_p(top_p: float | int) -> None:
-    """Refuse what `reshape` could not cut off at."""
+def _require_top_p(top_p: float | int) -> None:
+    """Refuse what `adjust_probabilities` could not cut off at."""
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p: expected a number above 0 and at most 1, got {top_p}; 1.0 keeps every token")
 
@@ -55,7 +57,7 @@ def sample(
     top_p: float | int = 1.0,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Draw a token id from each distribution: (*batch, vocabulary) to (*batch,). Temperature 0 takes the likeliest.
+    """Draw a token id from each distribution: (*batch, vocab_size) to (*batch,). Temperature 0 takes the likeliest.
 
     Raises:
         ValueError: if the probabilities are not finite, or `temperature` or `top_p` is out of range.
@@ -63,80 +65,105 @@ def sample(
     if not probabilities.isfinite().all():
         raise ValueError("probabilities: expected numbers from 0 to 1, got NaN or infinity; the model overflowed")
     if temperature == 0:
-        check_top_p(top_p)
+        _require_top_p(top_p)
         return probabilities.argmax(dim=-1)  # (*batch,)
-    probabilities = reshape(probabilities, temperature, top_p)
-    flat = probabilities.reshape(-1, probabilities.shape[-1])  # (runs, vocabulary)
+    probabilities = adjust_probabilities(probabilities, temperature, top_p)
+    flat = probabilities.reshape(-1, probabilities.shape[-1])  # (runs, vocab_size)
     return torch.multinomial(flat, 1, generator=generator).reshape(probabilities.shape[:-1])  # (*batch,)
 
 
-def whole_characters(token_ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
-    """The text of the ids, as it comes: a token that ends inside a character waits for the rest of the character."""
-    seen, said = [], 0
+def stream_decode(token_ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
+    """Decode ids as they arrive, holding back the bytes of a character until the whole of it has come."""
+    seen, decoded = [], 0
     stream = DecodeStream(skip_special_tokens=False)
     for token_id in token_ids:
         seen.append(token_id)
         text = stream.step(tokenizer, token_id)
         if text:
-            said += len(text)
+            decoded += len(text)
             yield text
-    if rest := tokenizer.decode(seen, skip_special_tokens=False)[said:]:  # a character that was never finished
+    if rest := tokenizer.decode(seen, skip_special_tokens=False)[decoded:]:  # a character that was never finished
         yield rest
 
 
 @torch.no_grad()
 def generate(
-    self: RWKVLM,
+    model: RWKVLM,
     context: str = "",
     N: int = 1,
     temperature: float | int = 1.0,
     top_p: float | int = 1.0,
-    *,
     seed: int | None = None,
     keep_memory: bool = False,
+    stop_at_end: bool = False,
     verbose: bool = False,
 ) -> str:
-    """Read `context`, then write `N` more tokens, printing all of it as it goes. A method of `RWKVLM`.
+    """Read `context`, then write `N` more tokens, printing all of it as it goes. `model.generate(...)` calls this.
 
-    An empty context starts from the token <|endoftext|>, which is not printed. Afterwards the model has read all of the
-    text, so that `generate(more, keep_memory=True)` goes on from there.
+    The context is read in time-parallel mode; each new token is one step, `model(token)`. An empty context starts from
+    the token <|endoftext|>, which is not printed. Afterwards the model has read all of the text, so that
+    `model.generate(more, keep_memory=True)` goes on from there.
 
     Args:
         N: tokens to write after the context.
-        temperature: 0 always takes the likeliest token; see `reshape`.
-        top_p: see `reshape`.
+        temperature: 0 always takes the likeliest token; see `adjust_probabilities`.
+        top_p: see `adjust_probabilities`.
         seed: the same seed gives the same text; None gives another one each time.
         keep_memory: go on from what the model remembers, instead of forgetting it first.
+        stop_at_end: stop before the first <|endoftext|> that the model would write.
         verbose: say how many tokens are read, and how many written.
 
     Returns:
         The whole text, context included.
 
     Raises:
-        ValueError: if the model has no tokenizer, `N` is negative, or `temperature` or `top_p` is out of range.
+        TypeError: if `context` is no text.
+        ValueError: if the model has no tokenizer, there is nothing to go on from, `N` is negative, or `temperature` or
+            `top_p` is out of range.
     """
-    if self.tokenizer is None:
+    if model.tokenizer is None:
         raise ValueError("this model has no tokenizer: set model.tokenizer, or get both from load_pretrained()")
     if N < 0:
         raise ValueError(f"N: expected a number of tokens, 0 or more, got {N}")
+    context_ids = _encode(model.tokenizer, context)
+    if keep_memory and not context_ids:
+        raise ValueError("context: expected text to go on with, got none; ask for more tokens in the call before")
     random = None if seed is None else torch.Generator().manual_seed(seed)
-    context_ids = self.tokenizer.encode(context).ids
     if verbose:
         print(f"reading {len(context_ids)} tokens, then writing {N}:")
     if not keep_memory:
-        self.clear_buffers()
+        model.clear_buffers()
 
     def token_ids() -> Iterator[int]:
-        probabilities = self.read(context_ids or [END_OF_TEXT], last_only=True)  # (vocabulary,)
+        probabilities = model.read(context_ids or [END_OF_TEXT_ID], last_only=True)  # (vocab_size,)
         yield from context_ids
         for _ in range(N):
             token_id = int(sample(probabilities.cpu(), temperature, top_p, random))
+            if stop_at_end and token_id == END_OF_TEXT_ID:
+                return
             yield token_id
-            probabilities = self.read([token_id], last_only=True)  # (vocabulary,)
+            probabilities = model(token_id)  # (vocab_size,)
 
-    pieces = []
-    for text in whole_characters(token_ids(), self.tokenizer):
-        print(text, end="", flush=True)
-        pieces.append(text)
+    parts = []
+    for text in stream_decode(token_ids(), model.tokenizer):
+        _print_anywhere(text)
+        parts.append(text)
     print()
-    return "".join(pieces)
+    return "".join(parts)
+
+
+def _encode(tokenizer: Tokenizer, context: str) -> list[int]:
+    """The ids of a text."""
+    if not isinstance(context, str):
+        raise TypeError(f"context: expected one text (str), got {type(context).__name__}; call once for each text")
+    try:
+        context.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"context: expected text that UTF-8 can hold, got half a surrogate pair ({error})") from None
+    return tokenizer.encode(context).ids
+
+
+def _print_anywhere(text: str) -> None:
+    """Print without a line end; where the output's encoding lacks a character, print a question mark instead."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, errors="replace").decode(encoding), end="", flush=True)

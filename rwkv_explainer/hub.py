@@ -1,23 +1,33 @@
-"""The Pile family: where its files are, and how they come here, whole or not at all.
+"""Download of the RWKV-4 Pile checkpoints and their tokenizer, verified by sha256.
 
 Everything goes through `huggingface_hub`, into its own cache, so that HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE mean here
-what they mean elsewhere. A download that was interrupted leaves NAME.incomplete behind, and the next call goes on from
-there. A file gets its own name only after its sha256 was found right.
+what they mean elsewhere. Writes are atomic: a file gets its name when all of it has come.
 """
 
 import errno
 import hashlib
 import os
-import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+__all__ = [
+    "CheckpointError",
+    "PILE",
+    "PILE_VOCABULARY",
+    "PileModel",
+    "fetch_tokenizer",
+    "fetch_weights",
+    "format_bytes",
+    "require_sha256",
+]
+
 
 class CheckpointError(ValueError):
-    """A model that cannot be had as it was asked for. Says which file, what was expected, what came, and what to do."""
+    """A checkpoint that cannot be found, downloaded or read. Says which file, what was expected, what to do."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class PileModel:
     """One of the models that the paper trained on the Pile."""
 
     name: str
-    layers: int
+    n_layer: int
     channels: int
     file: str
     sha256: str
@@ -86,7 +96,6 @@ PILE = {
 }
 
 TOKENIZER_FILE = "20B_tokenizer.json"
-TOKENIZER_BYTES = 2467981
 TOKENIZER_SHA256 = "56ac4821e129d2c520fdaba60abd920fa852ada51b45c0dd52bbb6bd8c985ade"
 TOKENIZER_FOLDER = "https://raw.githubusercontent.com/BlinkDL/ChatRWKV/9ad503fc9e3a7ffe46e6c48f5d6d59cbd2940e11"
 
@@ -97,25 +106,22 @@ def fetch_weights(model: PileModel) -> Path:
     Raises:
         CheckpointError: if the file cannot be had, or is not the one that was asked for.
     """
-    hub = client()
+    hub = _import_hub()
     cached = hub.try_to_load_from_cache(model.repository, model.file)
-    if not isinstance(cached, str):
-        check_online(hub, model.name)
-        url = hub.hf_hub_url(model.repository, model.file)
-        with explained(hub, url):
-            found = hub.get_hf_file_metadata(url)
-        if not (found.etag and found.size and found.commit_hash):
-            raise CheckpointError(
-                f"{url}: expected a hub's headers (ETag, Content-Length, X-Repo-Commit), got {found}"
-                "; is HF_ENDPOINT the address of a hub?"
-            )
-        folder = hub.file_download.repo_folder_name(repo_id=model.repository, repo_type="model")
-        blob = Path(hub.constants.HF_HUB_CACHE, folder, "blobs", found.etag)
-        download(hub, url, found.location, blob, found.size, model.sha256)
-        with explained(hub, url):  # the client finds the file there, and only gives it its name
-            cached = hub.hf_hub_download(model.repository, model.file)
-    check_sha256_once(Path(cached), model.sha256)
-    return Path(cached)
+    if isinstance(cached, str):
+        _require_sha256_once(Path(cached), model.sha256)
+        return Path(cached)
+    _require_online(hub, model.name)
+    with _as_checkpoint_error(hub, hub.hf_hub_url(model.repository, model.file)), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Not enough free disk space")
+        path = Path(hub.hf_hub_download(model.repository, model.file, token=False))
+    try:
+        _require_sha256_once(path, model.sha256)
+    except CheckpointError as error:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise CheckpointError(_another_file(hub.hf_hub_url(model.repository, model.file), error)) from None
+    return path
 
 
 def fetch_tokenizer() -> Path:
@@ -126,22 +132,35 @@ def fetch_tokenizer() -> Path:
     Raises:
         CheckpointError: if the file cannot be had, or is not the one that was asked for.
     """
-    hub = client()
+    hub = _import_hub()
     target = Path(hub.constants.HF_ASSETS_CACHE, "rwkv-explainer", TOKENIZER_FILE)
-    if not target.exists():
-        check_online(hub, TOKENIZER_FILE)
-        folder = os.environ.get("RWKV_EXPLAINER_TOKENIZER_URL") or TOKENIZER_FOLDER
-        url = f"{folder.rstrip('/')}/{TOKENIZER_FILE}"
-        download(hub, url, url, target, TOKENIZER_BYTES, TOKENIZER_SHA256)
-    check_sha256(target, TOKENIZER_SHA256)
+    if target.exists():
+        require_sha256(target, TOKENIZER_SHA256)
+        return target
+    _require_online(hub, TOKENIZER_FILE)
+    folder = os.environ.get("RWKV_EXPLAINER_TOKENIZER_URL") or TOKENIZER_FOLDER
+    url = f"{folder.rstrip('/')}/{TOKENIZER_FILE}"
+    partial = target.with_name(f"{target.name}.{os.getpid()}.new")  # two processes may download at the same time
+    try:
+        with _as_checkpoint_error(hub, url):
+            response = hub.utils.get_session().get(url, follow_redirects=True)
+            hub.utils.hf_raise_for_status(response)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(response.content)
+        require_sha256(partial, TOKENIZER_SHA256)
+        os.replace(partial, target)
+    except CheckpointError as error:
+        raise error if error.__cause__ else CheckpointError(_another_file(url, error)) from None
+    finally:
+        if target.parent.is_dir():
+            partial.unlink(missing_ok=True)
     return target
 
 
-def client() -> ModuleType:
+def _import_hub() -> ModuleType:
     """The hub's own client, which only the Pile family needs."""
     try:
         import huggingface_hub
-        import huggingface_hub.file_download
     except ImportError as error:
         raise CheckpointError(
             "the Pile models come through the package huggingface_hub, which is not installed: "
@@ -150,7 +169,7 @@ def client() -> ModuleType:
     return huggingface_hub
 
 
-def check_online(hub: ModuleType, what: str) -> None:
+def _require_online(hub: ModuleType, what: str) -> None:
     """Refuse to download where the reader has asked for no network."""
     if hub.constants.HF_HUB_OFFLINE:
         raise CheckpointError(
@@ -160,99 +179,59 @@ def check_online(hub: ModuleType, what: str) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# the download
+# what can go wrong on the way
 
-
-def download(hub: ModuleType, url: str, location: str, target: Path, size: int, sha256: str) -> None:
-    """Bring `url` to `target`, going on from what an earlier call left. One process at a time; the others wait.
-
-    Args:
-        location: where the bytes of `url` are, if it is elsewhere.
-
-    Raises:
-        CheckpointError: if it does not come whole, or has another sha256 than expected. Then there is no `target`.
-    """
-    partial = target.with_name(target.name + ".incomplete")
-    with explained(hub, url, partial):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with hub.utils.WeakFileLock(target.with_name(target.name + ".lock")):
-            if target.exists():
-                return
-            receive(hub, url, location, partial, size)
-            try:
-                check_sha256(partial, sha256)
-            except CheckpointError as error:
-                partial.unlink()
-                raise CheckpointError(
-                    f"{url} sent another file, or a damaged one, which was deleted; call again; if "
-                    f"it stays so, that place does not have the right file ({error})"
-                ) from None
-            os.replace(partial, target)
-
-
-def receive(hub: ModuleType, url: str, location: str, partial: Path, size: int) -> None:
-    """Add to `partial` what is still missing of `size` bytes."""
-    done = partial.stat().st_size if partial.exists() else 0
-    if done > size:  # then it was never the beginning of this file
-        partial.unlink()
-        done = 0
-    free = shutil.disk_usage(partial.parent).free
-    if free < size - done:
-        raise CheckpointError(
-            f"{url}: needs {in_words(size - done)} on the disk of {partial.parent}, where "
-            f"{in_words(free)} are free; make room, or set HF_HOME to a folder on a larger disk"
-        )
-    headers = hub.utils.build_hf_headers(token=False) | {"Accept-Encoding": "identity"}  # not zipped
-    with open(partial, "ab") as file:
-        hub.file_download.http_get(
-            location,
-            file,
-            resume_size=done,
-            headers=headers,
-            expected_size=size,
-            displayed_filename=url.rpartition("/")[2],
-        )
-        file.flush()
-        os.fsync(file.fileno())
+_MIRROR = "if HF_ENDPOINT or RWKV_EXPLAINER_TOKENIZER_URL names a mirror, does the mirror have it?"
+_STATUS = {  # HTTP status of an answer: what it means, and what to do
+    401: f"the hub wants a login for it (401), though it is public; {_MIRROR}",
+    403: f"the hub refuses to give it (403), though it is public; {_MIRROR}",
+    404: f"there is no such file (404); {_MIRROR}",
+    429: "the hub has too many requests from this network (429), as happens when a whole class starts together: "
+    "wait a few minutes, then call again",
+}
 
 
 @contextmanager
-def explained(hub: ModuleType, url: str, partial: Path | None = None) -> Iterator[None]:
-    """Turn what goes wrong on the way into a CheckpointError that says what to do. `partial` keeps what came."""
+def _as_checkpoint_error(hub: ModuleType, url: str) -> Iterator[None]:
+    """Turn what goes wrong while `url` is downloaded into a CheckpointError that says what to do."""
     try:
         yield
-    except (hub.errors.HTTPError, OSError) as error:
-        if partial and type(error) is OSError and error.errno is None:  # the client's sign for a wrong length
-            partial.unlink()
-        kept = partial.stat().st_size if partial and partial.exists() else 0
-        raise CheckpointError(f"{url}: {explain(hub, error, partial, kept)}") from error
+    except (hub.errors.HTTPError, OSError, UserWarning) as error:
+        raise CheckpointError(f"{url}: {_explain(error)}") from error
 
 
-def explain(hub: ModuleType, error: Exception, partial: Path | None, kept: int) -> str:
-    """What went wrong with a download that left `kept` bytes, and what to do."""
-    why = f"{type(error).__name__}: {error}".partition("\n")[0]
-    if isinstance(error, hub.errors.HfHubHTTPError):
-        return (
-            f"expected the file, got HTTP status {error.response.status_code}; if HF_ENDPOINT or "
-            "RWKV_EXPLAINER_TOKENIZER_URL names a mirror, does the mirror have it?"
-        )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (
-            f"the disk is full; {in_words(kept)} are kept in {partial}: make room and call again to go on from "
-            "there, or delete it and set HF_HOME to a folder on a larger disk"
-        )
-    if isinstance(error, OSError) and error.filename:
-        return f"cannot be written ({why}); set HF_HOME to a folder of yours"
-    if kept:
-        return f"broke off ({why}); call again to go on: {in_words(kept)} are kept in {partial}"
-    return f"did not come ({why}); is there a network? Nothing is kept: call again"
+def _explain(error: Exception) -> str:
+    """What went wrong with a download, and what to do."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:  # the client wraps what it met
+        causes.append(causes[-1].__cause__)
+    why = f"{type(causes[-1]).__name__}: {causes[-1]}".partition("\n")[0]
+    for cause in causes:
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status in _STATUS:
+            return _STATUS[status]
+        if status is not None:
+            return f"the hub is out of order (HTTP status {status}): wait, then call again; {_MIRROR}"
+        if isinstance(cause, UserWarning) or getattr(cause, "errno", None) == errno.ENOSPC:
+            return f"there is not enough space on the disk ({why}): make room, or set HF_HOME to a larger disk"
+        if isinstance(cause, OSError) and cause.filename:
+            return f"cannot be written ({why}); set HF_HOME to a folder of yours"
+    return f"it did not come ({why}); is there a network? If there is, call again"
+
+
+def _another_file(url: str, error: Exception) -> str:
+    """That a download has the wrong sha256."""
+    return (
+        f"{url} sent another file, or a damaged one, which was deleted; call again; if it stays so, "
+        f"that place does not have the right file ({error})"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # is it the right file?
 
 
-def check_sha256(path: Path, expected: str) -> None:
+def require_sha256(path: Path, expected: str) -> None:
     """Refuse a file whose contents are not those that the hash was taken of."""
     with open(path, "rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
@@ -263,22 +242,22 @@ def check_sha256(path: Path, expected: str) -> None:
         )
 
 
-def check_sha256_once(path: Path, expected: str) -> None:
-    """As `check_sha256`, but a file that was found right is hashed again only when its size or its time changes."""
+def _require_sha256_once(path: Path, expected: str) -> None:
+    """As `require_sha256`, but a file that was found right is hashed again only when its size or its time changes."""
     file = path.resolve()  # the cache's names are links
     about = file.stat()
     seal, sealed = file.with_name(file.name + ".verified"), f"{expected} {about.st_size} {about.st_mtime_ns}\n"
     if seal.exists() and seal.read_text() == sealed:
         return
-    check_sha256(path, expected)
+    require_sha256(path, expected)
     try:
         seal.write_text(sealed)
     except OSError:
         pass  # a cache that is not ours to write to: it is hashed every time
 
 
-def in_words(size: int | float) -> str:
-    """A number of bytes, for people: 4.2 GB, 13 kB."""
+def format_bytes(size: int | float) -> str:
+    """A number of bytes as text: 4.2 GB, 13 kB."""
     for unit in ("bytes", "kB", "MB"):
         if size < 999.5:  # what rounds to 1000 has the next unit
             return f"{size:.3g} {unit}"

@@ -2,174 +2,51 @@
 
 The whole model, to be read from top to bottom; the chapters build it in the same order and prove that what they built
 equals what stands here. The paper (Peng et al. 2023, https://arxiv.org/abs/2305.13048, section 3) has a formula for
-each of its letters; each piece says which letters it is there. The names are those that deep learning uses elsewhere.
+each of its letters, and each piece says which letters it is there. Modules have the names that they have in the book;
+the table in CONTRIBUTING.md translates them.
 
 A module's *parameters* are what it has learned. Its *buffers* are what it remembers of the tokens seen so far.
-One step takes tensors of shape (*batch, channels), so that a batch of runs can step together.
+One step takes tensors of shape (*batch, channels), so that a batch of runs can step together. What all pieces share, such
+as `clear_buffers` and `from_weights`, is in `piece.py`.
 """
 
-import inspect
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import no_type_check
+from collections.abc import Sequence
+from typing import Any, no_type_check
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, exp, nn, sigmoid
 
-from rwkv_explainer.shapes import (
-    Embedding,
-    Latents,
-    Logits,
-    Memory,
-    NextTokenProbabilities,
-    OneHot,
-    State,
-    TokenId,
-    Update,
-)
+from rwkv_explainer.piece import Piece, RWKVConfig, infer_config, require_same_batch, require_token
+from rwkv_explainer.shapes import Embedding, Latents, Logits, Memory, NextTokenProbabilities, OneHot, TokenId, Update
 
-
-@dataclass(frozen=True)
-class RWKVConfig:
-    """The four sizes that fix the shape of every tensor in the model."""
-
-    vocabulary: int  # number of tokens
-    channels: int  # width of an embedding
-    layers: int  # number of blocks
-    hidden: int  # width of the gated MLP's middle: 4 x channels in every published model
-
-
-class Piece(nn.Module):
-    """What all pieces of the model share: a memory that can be cleared, kept and put back, and weights to load."""
-
-    def clear_buffers(self) -> None:
-        """Forget everything: each state buffer becomes (channels,) zeros, or logarithms of 0, in the weights' dtype."""
-        like = next(self.parameters(), torch.empty(0))
-        for module in self.modules():
-            for name, buffer in module._buffers.items():
-                empty = getattr(module, "empty", {}).get(name, 0.0)
-                module._buffers[name] = torch.full(buffer.shape[-1:], empty, dtype=like.dtype, device=like.device)
-
-    def snapshot(self) -> State:
-        """A copy of every state buffer, by name: what the model remembers at this moment."""
-        return {name: buffer.clone() for name, buffer in self.state_buffers().items()}
-
-    def restore(self, state: State) -> None:
-        """Put a `snapshot` back. The snapshot itself stays untouched, so it can be restored again.
-
-        Raises:
-            ValueError: if `state` is not of this piece: it names the buffers that are missing or left over.
-        """
-        buffers = self.state_buffers()
-        if state.keys() != buffers.keys():
-            raise ValueError(
-                f"this is another module's state: missing {sorted(buffers.keys() - state.keys())}, "
-                f"left over {sorted(state.keys() - buffers.keys())}; give what snapshot() returned"
-            )
-        for name, value in state.items():
-            if value.shape[-1:] != buffers[name].shape[-1:]:
-                raise ValueError(
-                    f"state[{name!r}]: expected {buffers[name].shape[-1]} channels on the last axis, "
-                    f"got shape {tuple(value.shape)}"
-                )
-        for name, value in state.items():
-            owner, _, buffer = name.rpartition(".")
-            setattr(self.get_submodule(owner), buffer, value.clone())
-
-    def state_buffers(self) -> State:
-        """Every state buffer by name, not copied. Mixers that saw the same input may share one tensor."""
-        return dict(self.named_buffers(remove_duplicate=False))
-
-    @classmethod
-    def from_config(cls, config: RWKVConfig) -> "Piece":
-        """Build the piece with the sizes of `config`, its parameters not yet trained."""
-        return cls(**{size: getattr(config, size) for size in inspect.signature(cls).parameters})
-
-    @classmethod
-    def from_weights(cls, weights: Mapping[str, Tensor], prefix: str = "") -> "Piece":
-        """Build the piece with the sizes and the values found in a whole model's `weights`.
-
-        Args:
-            weights: every tensor of a model by its name here, as `checkpoints.read_weights` returns them.
-            prefix: where the piece stands in the model, such as "blocks.0.attention"; the pieces of which a model has
-                only one know their place.
-
-        Raises:
-            ValueError: if a tensor of the piece is missing or has another shape.
-        """
-        prefix = prefix or cls.place
-        piece = cls.from_config(RWKVConfig(**sizes_of(weights)))
-        whole = {name: f"{prefix}.{name}".lstrip(".") for name in piece.state_dict()}
-        own = {name: weights.get(whole[name]) for name in whole}
-        for name, expected in piece.state_dict().items():
-            if own[name] is None or own[name].shape != expected.shape:
-                got = "no such tensor" if own[name] is None else f"shape {tuple(own[name].shape)}"
-                raise ValueError(
-                    f"weights[{whole[name]!r}]: expected shape {tuple(expected.shape)}, got {got}; "
-                    f"is {prefix!r} the place of a {cls.__name__}?"
-                )
-        piece.load_state_dict(own, assign=True)
-        piece.clear_buffers()
-        return piece
-
-    place = ""
-
-
-def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """The sizes of the model whose tensors these are, read off their shapes."""
-    blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
-    table, middle = "embedding.embedding.weight", "blocks.0.gated_mlp.key.weight"
-    for name in [table, middle] if blocks else [table]:
-        if name not in weights or weights[name].dim() != 2:
-            raise ValueError(
-                f"weights[{name!r}]: expected a matrix, which says how large the model is, got "
-                f"{'no such tensor' if name not in weights else tuple(weights[name].shape)}"
-            )
-    vocabulary, channels = weights[table].shape
-    hidden = weights[middle].shape[0] if blocks else 4 * channels
-    return {"vocabulary": vocabulary, "channels": channels, "layers": len(blocks), "hidden": hidden}
-
-
-def check_same_batch(buffer: Tensor, x: Tensor, empty: float = 0.0) -> None:
-    """Refuse to continue a memory with another batch shape; a memory that is all empty starts any batch."""
-    if buffer.shape != x.shape and (buffer.dim() > 1 or (buffer != empty).any()):
-        raise ValueError(
-            f"the memory belongs to a run of shape {tuple(buffer.shape)}, but this step has shape "
-            f"{tuple(x.shape)}; call clear_buffers() to start a new run"
-        )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# from tokens to vectors
+__all__ = "TokenEmbedding Mixer SquaredReLU GatedMLP WKVMemory StableWKVMemory AttentionBlock RWKVBlock RWKV".split()
+__all__ += ["Unembedding", "RWKVLM"]
 
 
 class TokenEmbedding(Piece):
     """Turns a token into a vector: its row of the embedding table, normalized.
 
-    Chapter "Embedding and unembedding". Forward: ids (*batch,) or one-hots (*batch, vocabulary) to (*batch, channels).
+    Chapter "Embedding and unembedding". Forward: ids (*batch,) or one-hots (*batch, vocab_size) to (*batch, channels).
     """
 
-    place = "embedding"
+    default_prefix = "embedding"
 
-    def __init__(self, vocabulary: int, channels: int):
+    def __init__(self, vocab_size: int, channels: int):
         super().__init__()
-        self.vocabulary, self.channels = vocabulary, channels
-        self.embedding = nn.Embedding(vocabulary, channels)
+        self.vocab_size, self.channels = vocab_size, channels
+        self.embedding = nn.Embedding(vocab_size, channels)
         self.normalize_emb = nn.LayerNorm(channels)
 
     def forward(self, token: TokenId | OneHot) -> Embedding:
-        table = self.embedding.weight  # (vocabulary, channels)
+        table = self.embedding.weight  # (vocab_size, channels)
         token = torch.as_tensor(token, device=table.device)
         if token.is_floating_point():  # a one-hot times the table picks the row at its 1,
             row = token.to(table.dtype) @ table  # (*batch, channels)
         else:  # so an id may as well look that row up
             row = self.embedding(token)  # (*batch, channels)
         return self.normalize_emb(row)  # (*batch, channels)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the gated MLP: computes, mostly on the current token
 
 
 class Mixer(Piece):
@@ -186,13 +63,12 @@ class Mixer(Piece):
         self.register_buffer("last_x", torch.zeros(channels), persistent=False)
 
     def forward(self, x: Embedding) -> Embedding:
-        check_same_batch(self.last_x, x)
         mixed = self.weight * x + (1 - self.weight) * self.last_x  # (*batch, channels)
-        self.last_x: Memory = x
+        self.last_x = x.clone()  # a copy: the caller may go on to change x
         return mixed
 
 
-class SquaredReLU(nn.Module):
+class SquaredReLU(Piece):
     """Zero for negative inputs, the square for positive ones: inside the paper's o'. Chapter "The gated MLP"."""
 
     def forward(self, x: Latents) -> Latents:
@@ -205,23 +81,19 @@ class GatedMLP(Piece):
     The paper's r', k' and o'; chapter "The gated MLP". Forward: (*batch, channels) to an update of that shape.
     """
 
-    def __init__(self, channels: int, hidden: int | None = None):
+    def __init__(self, channels: int, intermediate_size: int | None = None):
         super().__init__()
-        self.channels, self.hidden = channels, hidden or 4 * channels
+        self.channels, self.intermediate_size = channels, intermediate_size or 4 * channels
         self.mlp_mixer, self.receptance_mixer = Mixer(channels), Mixer(channels)
-        self.key = nn.Linear(channels, self.hidden, bias=False)
+        self.key = nn.Linear(channels, self.intermediate_size, bias=False)
         self.nonlinearity = SquaredReLU()
-        self.value = nn.Linear(self.hidden, channels, bias=False)
+        self.value = nn.Linear(self.intermediate_size, channels, bias=False)
         self.receptance = nn.Linear(channels, channels, bias=False)
 
     def forward(self, x: Embedding) -> Update:
-        latents = self.nonlinearity(self.key(self.mlp_mixer(x)))  # (*batch, hidden)
+        latents = self.nonlinearity(self.key(self.mlp_mixer(x)))  # (*batch, intermediate_size)
         gates = sigmoid(self.receptance(self.receptance_mixer(x)))  # (*batch, channels), each between 0 and 1
         return gates * self.value(latents)  # (*batch, channels)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# the attention block: remembers
 
 
 class WKVMemory(Piece):
@@ -230,16 +102,16 @@ class WKVMemory(Piece):
     The paper's wkv, as the recurrence of its appendix; chapter "Attention and memory".
     Forward: keys and values (*batch, channels) to the average (*batch, channels).
 
-    A value's weight is exp(key) when it is new, and is multiplied by exp(-exp(log_decay)) with every later token.
-    `contents` sums weight x value, `normalizer` sums the weights. This is the plain form: exp(key) overflows float32
-    for keys above 88.
+    A value's weight is exp(key) when it is new, and is multiplied by exp(-rate) with every later token, where rate is
+    exp(log_decay). `contents` sums weight x value, `normalizer` sums the weights. This is the plain form: exp(key)
+    overflows float32 for keys above 88.
     """
 
     def __init__(self, channels: int):
         super().__init__()
         self.channels = channels
         self.log_gain = nn.Parameter(torch.zeros(channels))  # how much more the current token counts
-        self.log_decay = nn.Parameter(torch.zeros(channels))  # how fast the past fades: exp(log_decay) per token
+        self.log_decay = nn.Parameter(torch.zeros(channels))  # logarithm of the rate at which the past fades
         self.register_buffer("contents", torch.zeros(channels), persistent=False)
         self.register_buffer("normalizer", torch.zeros(channels), persistent=False)
 
@@ -250,42 +122,71 @@ class WKVMemory(Piece):
 
     def read(self, keys: Embedding, values: Embedding) -> Embedding:
         """The average over everything remembered and the current token, which has not been written yet."""
-        check_same_batch(self.contents, keys)
         weight = exp(self.log_gain + keys)  # (*batch, channels)
         return (self.contents + weight * values) / (self.normalizer + weight)  # (*batch, channels)
 
     def step(self) -> None:
         """One token goes by: every weight in memory fades."""
-        keep = exp(-exp(self.log_decay))  # (channels,), each between 0 and 1
-        self.contents: Memory = keep * self.contents
-        self.normalizer: Memory = keep * self.normalizer
+        kept = exp(-exp(self.log_decay))  # (channels,), each between 0 and 1
+        self.contents = kept * self.contents  # (*batch, channels)
+        self.normalizer = kept * self.normalizer  # (*batch, channels)
 
     def write(self, keys: Embedding, values: Embedding) -> None:
         """Let the past fade by one step, then add the current token to it."""
-        check_same_batch(self.contents, keys)
         self.step()
         weight = exp(keys)  # (*batch, channels)
-        self.contents: Memory = self.contents + weight * values
-        self.normalizer: Memory = self.normalizer + weight
+        self.contents = self.contents + weight * values  # (*batch, channels)
+        self.normalizer = self.normalizer + weight  # (*batch, channels)
 
 
-class StableWKVMemory(WKVMemory):
+class StableWKVMemory(Piece):
     """The same average, kept in numbers that do not overflow. Chapter "Numerical stability".
 
-    Instead of `contents` and `normalizer` it remembers their ratio, the `average`, and the logarithm of the normalizer.
-    A new value takes the share of the average that its weight is of all weights: a sigmoid of a difference of
-    logarithms. Below float32 it computes in float32: of a large logarithm, half precision keeps too little.
+    Parameters, `read`, `step`, `write` and `forward` are those of `WKVMemory`. Instead of `contents` and `normalizer` it
+    remembers their ratio, the `average`, and the logarithm of the normalizer. A new value takes the share of the average
+    that its weight is of all weights: a sigmoid of a difference of logarithms. In models of half precision the state
+    is float32: of a large logarithm, half precision keeps too little.
     """
 
-    empty = {"log_normalizer": -math.inf}  # the logarithm of no weight at all
+    initial_state = {"log_normalizer": -math.inf}  # the logarithm of no weight at all
 
     def __init__(self, channels: int):
-        Piece.__init__(self)
+        super().__init__()
         self.channels = channels
         self.log_gain = nn.Parameter(torch.zeros(channels))
         self.log_decay = nn.Parameter(torch.zeros(channels))
         self.register_buffer("average", torch.zeros(channels), persistent=False)
         self.register_buffer("log_normalizer", torch.full((channels,), -math.inf), persistent=False)
+
+    def forward(self, keys: Embedding, values: Embedding) -> Embedding:
+        average = self.read(keys, values)  # (*batch, channels)
+        self.write(keys, values)
+        return average
+
+    def read(self, keys: Embedding, values: Embedding) -> Embedding:
+        """The average over everything remembered and the current token, which has not been written yet."""
+        return self.average_with(self.log_gain + keys, values).to(values.dtype)  # (*batch, channels)
+
+    def step(self) -> None:
+        """One token goes by: every weight fades, and with them all the logarithm of their sum."""
+        self.log_normalizer = self._widened(self.log_normalizer) - exp(self._widened(self.log_decay))
+
+    def write(self, keys: Embedding, values: Embedding) -> None:
+        """Let the past fade by one step, then add the current token to it."""
+        self.step()
+        self.average = self.average_with(keys, values)  # (*batch, channels)
+        self.log_normalizer = torch.logaddexp(self.log_normalizer, self._widened(keys))  # (*batch, channels)
+
+    def average_with(self, log_weights: Embedding, values: Embedding) -> Embedding:
+        """The average after adding `values`, the logarithms of whose weights are `log_weights`."""
+        share = sigmoid(self._widened(log_weights) - self._widened(self.log_normalizer))  # (*batch, channels)
+        return torch.lerp(self._widened(self.average), self._widened(values), share)  # (*batch, channels)
+
+    def state_dtype(self, weights: torch.dtype) -> torch.dtype:
+        return torch.promote_types(weights, torch.float32)
+
+    def _widened(self, x: Tensor) -> Tensor:
+        return x.to(self.state_dtype(self.log_decay.dtype))
 
     @property
     def normalizer(self) -> Memory:
@@ -297,47 +198,22 @@ class StableWKVMemory(WKVMemory):
         """The sum of weight x value, as the plain memory keeps it."""
         return self.average * self.normalizer
 
-    def read(self, keys: Embedding, values: Embedding) -> Embedding:
-        check_same_batch(self.log_normalizer, keys, empty=-math.inf)
-        return self.joined(self.log_gain + keys, values).to(values.dtype)  # (*batch, channels)
-
-    def step(self) -> None:
-        wide = at_least_float32(self.log_decay)
-        self.log_normalizer: Memory = self.log_normalizer.to(wide) - exp(self.log_decay.to(wide))
-
-    def write(self, keys: Embedding, values: Embedding) -> None:
-        check_same_batch(self.log_normalizer, keys, empty=-math.inf)
-        self.step()
-        self.average: Memory = self.joined(keys, values)
-        self.log_normalizer: Memory = torch.logaddexp(self.log_normalizer, keys.to(self.log_normalizer.dtype))
-
-    def joined(self, log_weights: Embedding, values: Embedding) -> Embedding:
-        """The average over what is remembered and these values, with these logarithms of their weights."""
-        wide = at_least_float32(values)
-        share = sigmoid(log_weights.to(wide) - self.log_normalizer.to(wide))  # (*batch, channels)
-        return torch.lerp(self.average.to(wide).expand_as(share), values.to(wide), share)  # (*batch, channels)
-
-
-def at_least_float32(x: Tensor) -> torch.dtype:
-    """The dtype of a memory for such tensors."""
-    return torch.promote_types(x.dtype, torch.float32)
-
 
 class AttentionBlock(Piece):
     """Moves information across time: writes it to the memory, reads the memory, passes gates ("time mixing").
 
     The paper's r, k, v, wkv and o; chapter "Attention and memory". Forward: (*batch, channels) to an update of that
-    shape.
+    shape. The blocks of a loaded model have a `StableWKVMemory`: `load_pretrained` says so.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, memory_class: type[WKVMemory | StableWKVMemory] = WKVMemory):
         super().__init__()
         self.channels = channels
         self.key_mixer, self.value_mixer, self.receptance_mixer = Mixer(channels), Mixer(channels), Mixer(channels)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels, bias=False)
         self.receptance = nn.Linear(channels, channels, bias=False)
-        self.memory = WKVMemory(channels)
+        self.memory = memory_class(channels)
         self.output = nn.Linear(channels, channels, bias=False)
 
     def forward(self, x: Embedding) -> Update:
@@ -347,23 +223,24 @@ class AttentionBlock(Piece):
         return self.output(gates * self.memory(keys, values))  # (*batch, channels)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# blocks, and the stack of them
-
-
 class RWKVBlock(Piece):
     """One block: attention, then the gated MLP, each adding its update to the residual stream.
 
     Chapter "Blocks and the residual stream". Forward: (*batch, channels) to the same.
     """
 
-    def __init__(self, channels: int, hidden: int | None = None):
+    def __init__(
+        self,
+        channels: int,
+        intermediate_size: int | None = None,
+        memory_class: type[WKVMemory | StableWKVMemory] = WKVMemory,
+    ):
         super().__init__()
         self.channels = channels
         self.ln1 = nn.LayerNorm(channels)
-        self.attention = AttentionBlock(channels)
+        self.attention = AttentionBlock(channels, memory_class)
         self.ln2 = nn.LayerNorm(channels)
-        self.gated_mlp = GatedMLP(channels, hidden)
+        self.gated_mlp = GatedMLP(channels, intermediate_size)
 
     def forward(self, x: Embedding) -> Embedding:
         dx: Update = self.attention(self.ln1(x))
@@ -375,108 +252,108 @@ class RWKVBlock(Piece):
 class RWKV(nn.Sequential, Piece):
     """Blocks, one after the other. `RWKV(*blocks)`; a slice such as `rwkv[:2]` shares its blocks with the whole."""
 
-    place = "blocks"
+    default_prefix = "blocks"
 
     @classmethod
-    def from_config(cls, config: RWKVConfig) -> "Piece":
-        return cls(*(RWKVBlock(config.channels, config.hidden) for _ in range(config.layers)))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# from vectors to probabilities, and the whole
+    def from_config(cls, config: RWKVConfig, **options: Any) -> "RWKV":
+        return cls(*(RWKVBlock.from_config(config, **options) for _ in range(config.n_layer)))
 
 
 class Unembedding(Piece):
     """Turns a vector into probabilities for the next token: normalize, one matrix, softmax.
 
-    Chapter "Embedding and unembedding". Forward: (*batch, channels) to (*batch, vocabulary).
+    Chapter "Embedding and unembedding". Forward: (*batch, channels) to (*batch, vocab_size).
     """
 
-    place = "unembedding"
+    default_prefix = "unembedding"
 
-    def __init__(self, channels: int, vocabulary: int):
+    def __init__(self, channels: int, vocab_size: int):
         super().__init__()
-        self.channels, self.vocabulary = channels, vocabulary
+        self.channels, self.vocab_size = channels, vocab_size
         self.normalize_unemb = nn.LayerNorm(channels)
-        self.unembedding = nn.Linear(channels, vocabulary, bias=False)
+        self.unembedding = nn.Linear(channels, vocab_size, bias=False)
 
     def logits(self, x: Embedding) -> Logits:
         """What comes before the softmax."""
-        return self.unembedding(self.normalize_unemb(x))  # (*batch, vocabulary)
+        return self.unembedding(self.normalize_unemb(x))  # (*batch, vocab_size)
 
     def forward(self, x: Embedding) -> NextTokenProbabilities:
-        return torch.softmax(self.logits(x), dim=-1)  # (*batch, vocabulary)
+        return torch.softmax(self.logits(x), dim=-1)  # (*batch, vocab_size)
 
 
 class RWKVLM(Piece):
-    """The language model: a token in, a probability for every possible next token out, and a memory that goes on.
+    """The language model. One step gives *probabilities* for the next token; for a loss, step with `logits`.
 
     Chapters "Strings, tokens, probabilities" and "The whole model". Forward: a token id, ids of shape (*batch,), or
-    one-hots of shape (*batch, vocabulary), to probabilities of shape (*batch, vocabulary).
+    one-hots of shape (*batch, vocab_size), to probabilities of shape (*batch, vocab_size).
 
     Raises:
-        TypeError, ValueError: for a token that is none of these, with what was expected and what came.
+        TypeError, ValueError: for a token that is none of these, or for another batch shape than that of the run so far.
     """
+
+    name: str | None = None  # set by `load_pretrained`, as is the tokenizer; set them yourself on a model of your own
+    tokenizer: Tokenizer | None = None
 
     def __init__(self, embedding: nn.Module, blocks: nn.Module, unembedding: nn.Module):
         super().__init__()
         self.embedding, self.blocks, self.unembedding = embedding, blocks, unembedding
 
+    @no_type_check  # `require_token` has the clearer message for a wrong token
+    def forward(self, token: TokenId | OneHot) -> NextTokenProbabilities:
+        return self.unembedding(self.final_residual(token))  # (*batch, vocab_size)
+
+    @no_type_check
+    def logits(self, token: TokenId | OneHot) -> Logits:
+        """One step as `forward`, but without the softmax. Use it for losses and log-probabilities."""
+        return self.unembedding.logits(self.final_residual(token))  # (*batch, vocab_size)
+
+    @no_type_check
+    def final_residual(self, token: TokenId | OneHot) -> Embedding:
+        """One step up to the last block: the token's vector in the residual stream, before the unembedding."""
+        token, batch = require_token(token, self.vocab_size)
+        require_same_batch(self, batch)
+        return self.blocks(self.embedding(token))  # (*batch, channels)
+
+    @no_type_check
+    def read(self, token_ids: Tensor | Sequence[int], last_only: bool = False) -> NextTokenProbabilities:
+        """Read a text in time-parallel mode, as if its tokens had been fed one by one: see `parallel.read`.
+
+        Args:
+            token_ids: ids of shape (*batch, time), or a list of ids.
+            last_only: give the probabilities after the last token alone.
+        """
+        from rwkv_explainer.parallel import read
+
+        return read(self, token_ids, last_only)
+
+    def generate(
+        self,
+        context: str = "",
+        N: int = 1,
+        temperature: float | int = 1.0,
+        top_p: float | int = 1.0,
+        *,
+        seed: int | None = None,
+        keep_memory: bool = False,
+        stop_at_end: bool = False,
+        verbose: bool = False,
+    ) -> str:
+        """Read `context`, then write `N` more tokens and print them: see `generation.generate` for the arguments."""
+        from rwkv_explainer.generation import generate
+
+        return generate(self, context, N, temperature, top_p, seed, keep_memory, stop_at_end, verbose)
+
     @classmethod
-    def from_config(cls, config: RWKVConfig) -> "Piece":
-        return cls(TokenEmbedding.from_config(config), RWKV.from_config(config), Unembedding.from_config(config))
+    def from_config(cls, config: RWKVConfig, **options: Any) -> "RWKVLM":
+        embedding, unembedding = TokenEmbedding.from_config(config), Unembedding.from_config(config)
+        return cls(embedding, RWKV.from_config(config, **options), unembedding)
 
     @property
     def config(self) -> RWKVConfig:
         """The model's sizes."""
-        return RWKVConfig(**sizes_of(self.state_dict()))
+        return infer_config(self.state_dict())
 
     @property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         """The number of tokens."""
-        return self.embedding.vocabulary
-
-    def stabilize(self) -> "RWKVLM":
-        """Give every attention block the memory that does not overflow, with the same parameters. Starts it empty."""
-        for block in self.blocks:
-            plain = block.attention.memory
-            with torch.device("meta"):
-                block.attention.memory = StableWKVMemory(plain.channels)
-            block.attention.memory.load_state_dict(plain.state_dict(), assign=True)
-            block.attention.memory.requires_grad_(plain.log_decay.requires_grad).clear_buffers()
-        return self
-
-    @no_type_check  # the door has words of its own for a wrong token, whether or not a type checker is on
-    def forward(self, token: TokenId | OneHot) -> NextTokenProbabilities:
-        return self.unembedding(self.latest_embedding(token))  # (*batch, vocabulary)
-
-    @no_type_check
-    def logits(self, token: TokenId | OneHot) -> Logits:
-        """One step as `forward`, but stopping before the softmax: start here for anything that takes a logarithm."""
-        return self.unembedding.logits(self.latest_embedding(token))  # (*batch, vocabulary)
-
-    @no_type_check
-    def latest_embedding(self, token: TokenId | OneHot) -> Embedding:
-        """One step up to the last block: the token's vector, enriched by all that the model remembers."""
-        check_token(token, self.vocabulary)
-        return self.blocks(self.embedding(token))  # (*batch, channels)
-
-
-@no_type_check
-def check_token(token: TokenId | OneHot, vocabulary: int) -> None:
-    """Refuse what is not a token of a model with this many tokens, and say why."""
-    ids = (
-        f"token: expected an id from 0 to {vocabulary - 1}, a tensor of such ids (int64 or int32), "
-        f"or one-hots (*batch, {vocabulary})"
-    )
-    if isinstance(token, int) and not isinstance(token, bool):
-        if not 0 <= token < vocabulary:
-            raise ValueError(f"{ids}, got {token}")
-    elif not isinstance(token, Tensor) or not (token.is_floating_point() or token.dtype in (torch.int64, torch.int32)):
-        got = f"a tensor of {token.dtype}" if isinstance(token, Tensor) else f"{type(token).__name__} {token!r:.40}"
-        raise TypeError(f"{ids}, got {got}")
-    elif token.is_floating_point():
-        if token.shape[-1:] != (vocabulary,):
-            raise ValueError(f"{ids}, got floats of shape {tuple(token.shape)}")
-    elif token.numel() and not (0 <= token.min() and token.max() < vocabulary):
-        raise ValueError(f"{ids}, got a tensor with ids from {token.min()} to {token.max()}")
+        return self.embedding.vocab_size

@@ -1,12 +1,12 @@
-"""RWKV-4 in time-parallel mode: a whole run of tokens at once, over the very same parameters.
+"""RWKV-4 in time-parallel mode: a whole text at once, with the same parameters as in RNN mode.
 
-Only two pieces know about time, the `Mixer` and the `WKVMemory`, so only these two are written anew here; the rest of
-the model is applied to every moment at once. It starts from what the model's buffers hold and leaves them as if the
-tokens had been fed one by one. It is differentiable: training runs through it.
+Only two pieces know about time, the `Mixer` and the memory, so only these two are written anew here; the rest of the
+model is applied to every moment at once. It starts from the model's state and leaves it as if the tokens had been fed
+one by one. It is differentiable: training runs through it. Chapter "Time-parallel mode".
 """
 
 import math
-from functools import partial
+from collections.abc import Sequence
 from typing import no_type_check
 
 import torch
@@ -17,255 +17,283 @@ from rwkv_explainer.model import (
     AttentionBlock,
     GatedMLP,
     Mixer,
-    Piece,
     RWKVBlock,
-    SquaredReLU,
     StableWKVMemory,
-    Unembedding,
     WKVMemory,
-    at_least_float32,
-    check_same_batch,
-    check_token,
 )
-from rwkv_explainer.products import linear
+from rwkv_explainer.piece import Piece, require_same_batch, require_token
 from rwkv_explainer.shapes import EmbeddingSequence, LogitSequence, TokenIds
 
-CHUNK = 32  # tokens that the memory handles in one matrix product
+__all__ = ["decay_weights", "read", "read_attention", "read_blocks", "read_logits", "remember", "step_through"]
+
+CHUNK = 32  # tokens of a chunk: see `remember`
 SEGMENT = 512  # tokens that go through the blocks together, a whole number of chunks
-RUSH = 20.0  # a log_decay from which on nothing is left of any weight; its rate, times any age, is still a number
+MAX_LOG_DECAY = 20.0  # above it, nothing is left of a weight after one token; clamping keeps rate x age finite
+
+AnyMemory = WKVMemory | StableWKVMemory
 
 
-@no_type_check  # as at the model's own door, a wrong token is refused in words
-def read(self: RWKVLM, token_ids: TokenIds, last_only: bool = False) -> LogitSequence:
-    """Read a whole text at once, as if its tokens had been fed one by one. A method of `RWKVLM`.
+@no_type_check  # `require_token` has the clearer message for a wrong token
+def read(model: RWKVLM, token_ids: TokenIds | Sequence[int], last_only: bool = False) -> LogitSequence:
+    """Read a whole text, as if its tokens had been fed one by one. `model.read(token_ids)` calls this.
 
-    Goes on from what the model remembers, and leaves it remembering the text too: read a prompt, then step.
+    Goes on from what the model remembers, and leaves it remembering the text too: read a prompt, then step. A single
+    token is one step, `model(token)`.
 
     Args:
         token_ids: (*batch, time), or a list of ids.
-        last_only: give the probabilities after the last token alone, which saves the others' cost.
+        last_only: give the probabilities after the last token alone, which saves the cost of the others.
 
     Returns:
-        Probabilities for the token after each one: (*batch, time, vocabulary), or (*batch, vocabulary).
+        Probabilities for the token after each one: (*batch, time, vocab_size), or (*batch, vocab_size).
 
     Raises:
-        TypeError, ValueError: for something else than ids of the vocabulary, or no token at all.
+        TypeError, ValueError: for something else than ids of the vocabulary, no token at all, or another batch shape
+            than that of the run so far.
     """
-    token_ids = torch.as_tensor(token_ids)
-    check_token(token_ids, self.vocabulary)
+    token_ids, _ = require_token(torch.as_tensor(token_ids), model.vocab_size)
     if token_ids.is_floating_point() or not token_ids.dim() or not token_ids.shape[-1]:
         raise ValueError(
             "token_ids: expected ids of shape (*batch, time) with at least one token, got a tensor of "
             f"{token_ids.dtype}, shape {tuple(token_ids.shape)}; step with model(token) to read one-hots"
         )
-    x = read_blocks(self, token_ids)  # (*batch, time, channels)
-    x = x[..., -1, :] if last_only else x  # (*batch, channels) or (*batch, time, channels)
-    return unembed(self.unembedding, x)
+    if token_ids.shape[-1] == 1:
+        probabilities = model(token_ids[..., 0])  # (*batch, vocab_size)
+        return probabilities if last_only else probabilities[..., None, :]
+    x = read_blocks(model, token_ids)  # (*batch, time, channels)
+    return model.unembedding(x[..., -1, :] if last_only else x)
 
 
 def read_logits(model: RWKVLM, token_ids: TokenIds) -> LogitSequence:
-    """Logits for the token after each of `token_ids`: ids (*batch, time) to (*batch, time, vocabulary)."""
-    return model.unembedding.logits(read_blocks(model, token_ids))  # (*batch, time, vocabulary)
+    """Logits for the token after each of `token_ids`: ids (*batch, time) to (*batch, time, vocab_size)."""
+    return model.unembedding.logits(read_blocks(model, token_ids))  # (*batch, time, vocab_size)
 
 
 def read_blocks(model: RWKVLM, token_ids: TokenIds) -> EmbeddingSequence:
     """Every token's vector after the last block: ids (*batch, time) to (*batch, time, channels).
 
-    Where no gradients are asked for, a long text is read in segments, whose numbers stay in the processor's cache.
+    Without gradients, a long text is read in segments, whose activations stay in the processor's cache.
     """
-    together = token_ids.shape[-1] if torch.is_grad_enabled() else SEGMENT
-    segments = [read_segment(model, ids) for ids in token_ids.split(together, dim=-1)]
+    require_same_batch(model, token_ids.shape[:-1])
+    length = token_ids.shape[-1] if torch.is_grad_enabled() else SEGMENT
+    segments = [_read_segment(model, ids) for ids in token_ids.split(length, dim=-1)]
     return torch.cat(segments, dim=-2) if len(segments) > 1 else segments[0]  # (*batch, time, channels)
 
 
-def read_segment(model: RWKVLM, token_ids: TokenIds) -> EmbeddingSequence:
-    """What `read_blocks` says of these tokens, all of them at once."""
+def _read_segment(model: RWKVLM, token_ids: TokenIds) -> EmbeddingSequence:
+    """One segment of `read_blocks`."""
     x = model.embedding(token_ids)  # (*batch, time, channels)
     for block in model.blocks if isinstance(model.blocks, nn.Sequential) else [model.blocks]:
-        x = read_piece(block, x)
+        x = _read_piece(block, x)
     return x
 
 
-def unembed(piece: nn.Module, x: Tensor) -> Tensor:
-    """Probabilities at every moment: by an `Unembedding`, or by whatever a chapter has put in its place."""
-    if type(piece) is not Unembedding or watched(piece):
-        return piece(x)
-    return torch.softmax(linear(piece.unembedding, piece.normalize_unemb(x)), dim=-1)
+def _read_piece(piece: nn.Module, x: EmbeddingSequence) -> EmbeddingSequence:
+    """One element of a model's blocks: a block, or whatever a chapter has put in its place.
 
-
-def watched(piece: nn.Module) -> bool:
-    """Whether hooks hang on a piece of the model; those on layers inside it, such as `nn.Linear`, are called anyway."""
-    return any(m._forward_hooks or m._forward_pre_hooks for m in piece.modules() if isinstance(m, Piece))
-
-
-def read_piece(piece: nn.Module, x: EmbeddingSequence) -> EmbeddingSequence:
-    """What stands among a model's blocks, at every moment: a block, or whatever a chapter has put in its place.
-
-    A piece with a memory of a kind that this module does not know, or with hooks on it, is stepped through.
+    A block with hooks on any of its pieces runs token by token, so that the pieces' own `forward` is what runs. So does
+    a module with a state that this file does not know.
     """
-    if type(piece) is RWKVBlock and not watched(piece):
+    if type(piece) is RWKVBlock and not _has_hooks(piece):
         return read_block(piece, x)
-    if next(piece.buffers(), None) is None:  # it sees nothing but the moment
+    if next(piece.buffers(), None) is None:  # no state: all moments may go through together
         return piece(x)
     return step_through(piece, x)
 
 
+def _has_hooks(piece: nn.Module) -> bool:
+    """Whether any piece of the model in it has hooks; those on `nn.Linear` and `nn.LayerNorm` are called anyway."""
+    return any(m._forward_hooks or m._forward_pre_hooks for m in piece.modules() if isinstance(m, Piece))
+
+
+def step_through(piece: nn.Module, *sequences: EmbeddingSequence) -> EmbeddingSequence:
+    """Run any piece token by token: (*batch, time, channels) each, to the outputs at every moment."""
+    return torch.stack([piece(*moment) for moment in zip(*(s.unbind(-2) for s in sequences))], dim=-2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the pieces at every moment: (*batch, time, channels) to the same
+
+
 def read_block(block: RWKVBlock, x: EmbeddingSequence) -> EmbeddingSequence:
-    """An `RWKVBlock` at every moment of (*batch, time, channels)."""
+    """An `RWKVBlock` at every moment."""
     x = x + read_attention(block.attention, block.ln1(x))  # (*batch, time, channels)
     return x + read_gated_mlp(block.gated_mlp, block.ln2(x))  # (*batch, time, channels)
 
 
-def read_gated_mlp(mlp: GatedMLP, x: EmbeddingSequence) -> EmbeddingSequence:
-    """A `GatedMLP` at every moment of (*batch, time, channels)."""
-    mixed, mixed_for_gates = mix(x, mlp.mlp_mixer, mlp.receptance_mixer)  # (*batch, time, channels) each
-    latents = squared_relu(mlp.nonlinearity, linear(mlp.key, mixed))  # (*batch, time, hidden)
-    gates = sigmoid(linear(mlp.receptance, mixed_for_gates))  # (*batch, time, channels)
-    return gates * linear(mlp.value, latents)  # (*batch, time, channels)
-
-
-def squared_relu(piece: nn.Module, x: Tensor) -> Tensor:
-    """The nonlinearity, which is four times as wide as all else: in place, where nobody asks for x any more."""
-    if type(piece) is not SquaredReLU or piece._forward_hooks or piece._forward_pre_hooks or torch.is_grad_enabled():
-        return piece(x)
-    return x.relu_().square_()
-
-
 def read_attention(attention: AttentionBlock, x: EmbeddingSequence) -> EmbeddingSequence:
-    """An `AttentionBlock` at every moment of (*batch, time, channels)."""
-    mixers = attention.key_mixer, attention.value_mixer, attention.receptance_mixer
-    for_keys, for_values, for_gates = mix(x, *mixers)  # (*batch, time, channels) each
-    keys, values = linear(attention.key, for_keys), linear(attention.value, for_values)  # (*batch, time, channels) each
-    gates = sigmoid(linear(attention.receptance, for_gates))  # (*batch, time, channels)
-    return linear(attention.output, gates * remember(attention.memory, keys, values))  # (*batch, time, channels)
+    """An `AttentionBlock` at every moment."""
+    keys = attention.key(mix(attention.key_mixer, x))  # (*batch, time, channels)
+    values = attention.value(mix(attention.value_mixer, x))  # (*batch, time, channels)
+    gates = sigmoid(attention.receptance(mix(attention.receptance_mixer, x)))  # (*batch, time, channels)
+    return attention.output(gates * remember(attention.memory, keys, values))  # (*batch, time, channels)
 
 
-def mix(x: EmbeddingSequence, *mixers: Mixer) -> list[EmbeddingSequence]:
-    """What each `Mixer` makes of x at every moment: the previous input is the same sequence, shifted by one."""
-    mixed, shared = [], None
-    for mixer in mixers:
-        check_same_batch(mixer.last_x, x[..., 0, :])
-        if shared is None or mixer.last_x is not shared:  # as a rule, they all remember the same
-            shared = mixer.last_x
-            first = shared.expand_as(x[..., 0, :])[..., None, :]  # (*batch, 1, channels)
-            previous = torch.cat([first, x[..., :-1, :]], dim=-2)  # (*batch, time, channels)
-        mixed.append(torch.lerp(previous, x, mixer.weight))
-    for mixer, last in zip(mixers, [x[..., -1, :].clone()] * len(mixers)):  # of a view, all of x would be kept
-        mixer.last_x = last
-    return mixed
+def read_gated_mlp(mlp: GatedMLP, x: EmbeddingSequence) -> EmbeddingSequence:
+    """A `GatedMLP` at every moment."""
+    latents = mlp.nonlinearity(mlp.key(mix(mlp.mlp_mixer, x)))  # (*batch, time, intermediate_size)
+    gates = sigmoid(mlp.receptance(mix(mlp.receptance_mixer, x)))  # (*batch, time, channels)
+    return gates * mlp.value(latents)  # (*batch, time, channels)
 
 
-def remember(memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequence) -> EmbeddingSequence:
-    """A `WKVMemory` at every moment: cut into chunks, each channel's weights in a chunk as one matrix.
+def mix(mixer: Mixer, x: EmbeddingSequence) -> EmbeddingSequence:
+    """A `Mixer` at every moment: the previous inputs are the same sequence, shifted by one token."""
+    first = mixer.last_x.expand_as(x[..., 0, :])[..., None, :]  # (*batch, 1, channels)
+    previous = torch.cat([first, x[..., :-1, :]], dim=-2)  # (*batch, time, channels)
+    mixer.last_x = x[..., -1, :].clone()  # a view would keep all of x in memory
+    return torch.lerp(previous, x, mixer.weight)  # (*batch, time, channels)
 
-    Where the weights in a chunk are too far apart for this, the chunk is read token by token.
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the memory at every moment, chunk by chunk
+
+
+def remember(memory: AnyMemory, keys: EmbeddingSequence, values: EmbeddingSequence) -> EmbeddingSequence:
+    """What a memory reads at every moment: keys and values (*batch, time, channels) to averages of that shape.
+
+    The text is cut into chunks of `CHUNK` tokens, and a shorter one at its end. Within a chunk, each channel's weights
+    are a matrix; between chunks, a state is carried on.
     """
     time = keys.shape[-2]
     if time == 1:
         return step_through(memory, keys, values)
-    whole = max(time - time % CHUNK, min(time, CHUNK))  # what makes whole chunks, or one that is shorter
-    with torch.autocast(keys.device.type, enabled=False):  # sums over the past want more than half precision
+    whole = max(time - time % CHUNK, min(time, CHUNK))  # tokens in whole chunks, or in a single shorter one
+    with torch.autocast(keys.device.type, enabled=False):  # half precision is too coarse for sums over the past
         parts = zip(keys.split([whole, time - whole], -2), values.split([whole, time - whole], -2))
-        averages = [remember_chunks(memory, k, v, min(CHUNK, k.shape[-2])) for k, v in parts if k.shape[-2]]
+        averages = [_remember_chunks(memory, k, v, min(CHUNK, k.shape[-2])) for k, v in parts if k.shape[-2]]
     return torch.cat(averages, dim=-2) if len(averages) > 1 else averages[0]  # (*batch, time, channels)
 
 
-def remember_chunks(memory: WKVMemory, keys: EmbeddingSequence, values: EmbeddingSequence, t: int) -> EmbeddingSequence:
-    """Chunks of t tokens each, all of them at once. In each, what is remembered from before counts as one token more.
+def _remember_chunks(memory: AnyMemory, keys: EmbeddingSequence, values: EmbeddingSequence, t: int) -> Tensor:
+    """`remember`, for a text of whole chunks of t tokens: summarize all chunks, carry the state, read all chunks.
 
-    Weights are divided by a factor of their chunk, which the average does not notice, so that none overflows.
+    Contents and normalizer of a chunk are divided by the same scale, so that neither overflows; in the average it
+    cancels. Where the weights in a chunk are too far apart for one scale, its tokens are stepped through.
     """
-    k, v = by_channel(keys, t), by_channel(values, t)  # (channels, runs, chunks, t)
-    largest = math.log(torch.finfo(k.dtype).max)
-    lowest, highest = k.detach().aminmax(dim=-1)  # (channels, runs, chunks)
-    factor = highest - largest / 4  # (channels, runs, chunks), its logarithm: small weights must not vanish either
-    weight = exp(k - factor[..., None])  # (channels, runs, chunks, t)
-    new = torch.stack([weight * v, weight], dim=1)  # (channels, 2, runs, chunks, t)
-    weights = decay_weights(memory, t, k.dtype)  # (channels, t + 1, 1 + t)
-    sums = (new.flatten(1, 3) @ weights[:, t, 1:, None]).view(new.shape[:-1])  # (channels, 2, runs, chunks)
-    fading = weights[:, t, :1]  # (channels, 1)
-    average, log_normalizer = carry(memory, sums, factor, fading, keys[..., 0, :])  # (channels, runs, chunks + 1) each
-    log_past = log_normalizer[..., :-1] - factor  # (channels, runs, chunks)
-    gain = memory.log_gain.detach().to(k.dtype)  # (channels,)
-    lightest = min((lowest - factor + gain.clamp(max=0)[:, None, None]).min(), gain.min())
-    size = torch.maximum(v.detach().abs().max(), average.detach().abs().max()).clamp(min=1).log()
-    heaviest = size + max(log_past.max(), largest / 4 + gain.max())
-    if lightest < 1 - largest or not heaviest < largest - 5:  # too far apart or too large, or NaN already
-        read = partial(remember_chunks, t=t) if len(factor[0, 0]) > 1 else step_through
-        return torch.cat([read(memory, k, v) for k, v in zip(keys.split(t, -2), values.split(t, -2))], dim=-2)
-    past = exp(log_past)  # (channels, runs, chunks)
-    past = torch.stack([past * average[..., :-1], past], dim=1)[..., None]  # (channels, 2, runs, chunks, 1)
-    everything = torch.cat([past, new], dim=-1).flatten(1, 3)  # (channels, 2 runs chunks, 1 + t)
-    reads = everything @ weights[:, :t].mT  # (channels, 2 runs chunks, t)
-    contents, normalizer = reads.view(new.shape).unbind(1)  # (channels, runs, chunks, t)
-    leave(memory, average[..., -1], log_normalizer[..., -1], keys[..., 0, :].shape)
-    return (contents / normalizer).permute(1, 2, 3, 0).reshape(keys.shape).to(keys.dtype)
+    k, v = _by_chunk(keys, t), _by_chunk(values, t)  # (channels, runs, chunks, t)
+    log_scale = k.detach().amax(dim=-1) - _log_largest(k) / 4  # (channels, runs, chunks): small weights need room too
+    log_weights = k - log_scale[..., None]  # (channels, runs, chunks, t)
+    decay = decay_weights(memory, t, k.dtype)  # (channels, t + 1, 1 + t)
+
+    terms, sums = summarize_chunks(log_weights, v, decay)
+    start = _load_state(memory, keys[..., 0, :], k.dtype)  # (channels, runs) each
+    average, log_normalizer = carry(start, sums, log_scale, decay[:, t, :1])  # (channels, runs, chunks + 1) each
+    log_past = log_normalizer[..., :-1] - log_scale  # (channels, runs, chunks)
+    if not _in_range(memory, log_weights.detach(), v.detach(), log_past.detach(), average.detach()):
+        way = step_through if k.shape[2] == 1 else lambda *chunk: _remember_chunks(*chunk, t)
+        return torch.cat([way(memory, *chunk) for chunk in zip(keys.split(t, -2), values.split(t, -2))], dim=-2)
+    averages = read_chunks(terms, average[..., :-1], log_past, decay)  # (channels, runs, chunks, t)
+
+    _store_state(memory, average[..., -1], log_normalizer[..., -1], keys[..., 0, :].shape)
+    return averages.permute(1, 2, 3, 0).reshape(keys.shape).to(keys.dtype)  # (*batch, time, channels)
 
 
-def carry(memory: WKVMemory, sums: Tensor, factor: Tensor, fading: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """What is remembered before each chunk, and after the last one.
+def summarize_chunks(log_weights: Tensor, values: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+    """First step, for all chunks together: what each adds to the memory by its end, if it starts from nothing.
 
     Args:
-        sums: each chunk's own contents and normalizer at its end, (channels, 2, runs, chunks).
-        factor: the logarithm of what they are divided by, (channels, runs, chunks).
-        fading: by how much a memory fades in a chunk, (channels, 1).
-        like: one moment, (*batch, channels).
+        log_weights, values: (channels, runs, chunks, t); the keys, less the chunk's scale.
+        decay: what `decay_weights` gives, (channels, t + 1, 1 + t).
+
+    Returns:
+        Every token's weight x value and weight, (channels, 2, runs, chunks, t); contents and normalizer at the end of
+        each chunk, (channels, 2, runs, chunks).
+    """
+    weights = exp(log_weights)  # (channels, runs, chunks, t)
+    terms = torch.stack([weights * values, weights], dim=1)  # (channels, 2, runs, chunks, t)
+    sums = terms.flatten(1, 3) @ decay[:, -1, 1:, None]  # (channels, 2 runs chunks, 1)
+    return terms, sums.view(terms.shape[:-1])
+
+
+def carry(start: tuple[Tensor, Tensor], sums: Tensor, log_scale: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Second step, from chunk to chunk: the state before each chunk, and after the last one.
+
+    Args:
+        start: the average and the logarithm of the normalizer before the first chunk, (channels, runs) each.
+        sums: each chunk's contents and normalizer, (channels, 2, runs, chunks), divided by its scale.
+        log_scale: the logarithm of that scale, (channels, runs, chunks).
+        kept: the share of an old weight that is left after a chunk, (channels, 1).
 
     Returns:
         The averages, and the logarithms of the normalizers: (channels, runs, chunks + 1) each.
     """
-    average, log_normalizer = enter(memory, like, factor.dtype)  # (channels, runs) each
-    averages, logs = [average], [log_normalizer]
-    for (contents, normalizer), log in zip((s.unbind(1) for s in sums.unbind(-1)), factor.unbind(-1)):
-        past = fading * exp(log_normalizer - log)  # (channels, runs)
-        contents, normalizer = contents + past * average, normalizer + past  # (channels, runs) each
-        average, log_normalizer = contents / normalizer, normalizer.log() + log  # (channels, runs) each
-        averages.append(average)
-        logs.append(log_normalizer)
-    return torch.stack(averages, dim=-1), torch.stack(logs, dim=-1)
+    states = [start]
+    for (contents, normalizer), scale in zip((s.unbind(1) for s in sums.unbind(-1)), log_scale.unbind(-1)):
+        average, log_normalizer = states[-1]  # (channels, runs) each
+        past = kept * exp(log_normalizer - scale)  # (channels, runs)
+        normalizer = normalizer + past  # (channels, runs)
+        states.append(((contents + past * average) / normalizer, normalizer.log() + scale))
+    averages, log_normalizers = zip(*states)
+    return torch.stack(averages, dim=-1), torch.stack(log_normalizers, dim=-1)
 
 
-def step_through(piece: nn.Module, *sequences: EmbeddingSequence) -> EmbeddingSequence:
-    """Any piece at every moment, one after the other: slow, and right for all that the piece itself can take."""
-    return torch.stack([piece(*moment) for moment in zip(*(s.unbind(-2) for s in sequences))], dim=-2)
+def read_chunks(terms: Tensor, average: Tensor, log_past: Tensor, decay: Tensor) -> Tensor:
+    """Third step, for all chunks together: what every token reads. The state before a chunk is one token more in it.
+
+    Args:
+        terms: every token's weight x value and weight, (channels, 2, runs, chunks, t).
+        average, log_past: the state before each chunk, its weight divided by the chunk's scale, (channels, runs, chunks).
+        decay: what `decay_weights` gives, (channels, t + 1, 1 + t).
+
+    Returns:
+        The averages: (channels, runs, chunks, t).
+    """
+    past = exp(log_past)  # (channels, runs, chunks)
+    past = torch.stack([past * average, past], dim=1)[..., None]  # (channels, 2, runs, chunks, 1)
+    everything = torch.cat([past, terms], dim=-1).flatten(1, 3)  # (channels, 2 runs chunks, 1 + t)
+    contents, normalizer = (everything @ decay[:, :-1].mT).view(terms.shape).unbind(1)  # (channels, runs, chunks, t)
+    return contents / normalizer
 
 
-def enter(memory: WKVMemory, like: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The memory's average, and its normalizer's logarithm: (channels, runs) each."""
+def decay_weights(memory: AnyMemory, t: int, dtype: torch.dtype) -> Tensor:
+    """The factor on each weight in a chunk of t tokens, for each reader, without the keys: (channels, t + 1, 1 + t).
+
+    Row i is for the reader of token i, row t for a reader after the chunk. Column 0 is for all that was remembered
+    before, column 1 + j for token j. Along a diagonal the age is the same: rows are windows on one line of factors.
+    """
+    rate = exp(memory.log_decay.to(dtype).clamp(max=MAX_LOG_DECAY))[:, None]  # (channels, 1)
+    kept = exp(-rate * torch.arange(t, -1, -1, device=rate.device))  # (channels, t + 1), oldest first
+    now = exp(memory.log_gain.to(dtype))[:, None]  # (channels, 1)
+    line = torch.cat([kept, now, torch.zeros_like(kept[:, 2:])], dim=1)  # (channels, 2 t + 1), no future
+    return line.unfold(1, t + 1, 1).flip(1)  # (channels, t + 1, 1 + t)
+
+
+def _in_range(memory: AnyMemory, log_weights: Tensor, values: Tensor, log_past: Tensor, average: Tensor) -> bool:
+    """Whether no weight underflows and no sum overflows in `read_chunks`. NaN counts as out of range."""
+    gain, largest = memory.log_gain.detach().to(values.dtype)[:, None, None], _log_largest(values)  # (channels, 1, 1)
+    lightest = torch.minimum((log_weights.amin(dim=-1) + gain.clamp(max=0)).min(), gain.min())
+    size = torch.maximum(values.abs().max(), average.abs().max()).clamp(min=1).log()
+    heaviest = size + torch.maximum(log_past.max(), largest / 4 + gain.max())
+    return bool((lightest >= 1 - largest) & (heaviest < largest - 5))
+
+
+def _log_largest(x: Tensor) -> float:
+    """The logarithm of the largest number that the dtype of x can hold."""
+    return math.log(torch.finfo(x.dtype).max)
+
+
+def _by_chunk(x: Tensor, t: int) -> Tensor:
+    """(*batch, time, channels) to (channels, runs, chunks, t), in at least float32: a matrix for each channel."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # (*batch, time, channels)
+    chunks = x.reshape(-1, x.shape[-2] // t, t, x.shape[-1])  # (runs, chunks, t, channels)
+    return chunks.permute(3, 0, 1, 2).contiguous()
+
+
+def _load_state(memory: AnyMemory, like: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The memory's average, and its normalizer's logarithm: (channels, runs) each, for moments like (*batch, channels)."""
     if isinstance(memory, StableWKVMemory):
-        check_same_batch(memory.log_normalizer, like, empty=-math.inf)
-        state = memory.average, memory.log_normalizer
+        state = memory.average, memory.log_normalizer  # (*batch, channels) each
     else:
-        check_same_batch(memory.contents, like)
         empty = memory.normalizer == 0
         state = memory.contents / memory.normalizer.masked_fill(empty, 1), memory.normalizer.log()
     return tuple(part.to(dtype).expand_as(like).reshape(-1, like.shape[-1]).T for part in state)
 
 
-def leave(memory: WKVMemory, average: Tensor, log_normalizer: Tensor, shape: torch.Size) -> None:
+def _store_state(memory: AnyMemory, average: Tensor, log_normalizer: Tensor, shape: torch.Size) -> None:
     """Put an average and a normalizer's logarithm, (channels, runs) each, back into the memory."""
     average, log_normalizer = average.T.reshape(shape), log_normalizer.T.reshape(shape)  # (*batch, channels) each
     if isinstance(memory, StableWKVMemory):
-        memory.average, memory.log_normalizer = average, log_normalizer
+        memory.average, memory.log_normalizer = average.clone(), log_normalizer.clone()
     else:
         normalizer = exp(log_normalizer)  # (*batch, channels)
         memory.contents, memory.normalizer = average * normalizer, normalizer
-
-
-def by_channel(x: Tensor, t: int) -> Tensor:
-    """(*batch, time, channels) to (channels, runs, chunks, t), in no less than float32: a matrix for each channel."""
-    chunks = x.to(at_least_float32(x)).reshape(-1, x.shape[-2] // t, t, x.shape[-1])  # (runs, chunks, t, channels)
-    return chunks.permute(3, 0, 1, 2).contiguous()
-
-
-def decay_weights(memory: WKVMemory, t: int, dtype: torch.dtype) -> Tensor:
-    """How much a reader of a chunk weighs what it reads, the keys left out: (channels, t + 1, 1 + t).
-
-    Row i is for the reader of token i, row t for one who comes after the chunk. Column 0 is for all that was remembered
-    before, column 1 + j for token j. Down each diagonal the age is the same: rows are windows on one line of weights.
-    """
-    rate = exp(memory.log_decay.to(dtype).clamp(max=RUSH))[:, None]  # (channels, 1)
-    fading = exp(-rate * torch.arange(t, -1, -1, device=rate.device))  # (channels, t + 1), oldest first
-    now = exp(memory.log_gain.to(dtype))[:, None]  # (channels, 1)
-    line = torch.cat([fading, now, torch.zeros_like(fading[:, 2:])], dim=1)  # (channels, 2 t + 1), no future
-    return line.unfold(1, t + 1, 1).flip(1)  # (channels, t + 1, 1 + t)

@@ -18,16 +18,16 @@ from torch import Tensor
 # what goes in
 TokenId = int | Int[Tensor, "*batch"]  # one id, or a whole batch of them
 TokenIds = Int[Tensor, "*batch time"]  # runs of ids, for time-parallel mode
-OneHot = Float[Tensor, "*batch {self.vocabulary}"]  # 1 at the token's id, 0 everywhere else
+OneHot = Float[Tensor, "*batch {self.vocab_size}"]  # 1 at the token's id, 0 everywhere else
 
 # what comes out
-Logits = Float[Tensor, "*batch {self.vocabulary}"]  # any real numbers; a softmax turns them into probabilities
-NextTokenProbabilities = Float[Tensor, "*batch {self.vocabulary}"]  # between 0 and 1, summing to 1
+Logits = Float[Tensor, "*batch {self.vocab_size}"]  # any real numbers; a softmax turns them into probabilities
+NextTokenProbabilities = Float[Tensor, "*batch {self.vocab_size}"]  # between 0 and 1, summing to 1
 
 # what flows in between
 Embedding = Float[Tensor, "*batch {self.channels}"]  # a token, in context: the residual stream
 Update = Embedding  # what a block adds to the residual stream; the same shape, another role
-Latents = Float[Tensor, "*batch hidden"]  # the gated MLP's wide middle
+Latents = Float[Tensor, "*batch intermediate_size"]  # the gated MLP's wide middle
 
 # what is learned, or remembered, for each channel
 EmbeddingwiseParam = Float[Tensor, "{self.channels}"]
@@ -36,5 +36,5 @@ State = dict[str, Tensor]  # every buffer of a module, by name: a snapshot
 
 # the same, where there is no module to ask for its sizes
 EmbeddingSequence = Float[Tensor, "*batch time channels"]  # one embedding for each moment
-LogitSequence = Float[Tensor, "*batch time vocabulary"]
-Distribution = Float[Tensor, "*batch vocabulary"]
+LogitSequence = Float[Tensor, "*batch time vocab_size"]
+Distribution = Float[Tensor, "*batch vocab_size"]

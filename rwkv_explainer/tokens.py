@@ -1,5 +1,6 @@
 """How a token is written: in a text, in a figure and on a page."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -8,25 +9,37 @@ from tokenizers import Tokenizer
 
 from rwkv_explainer.drawing.palette import LIGHT
 
-PRINTABLE_BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
-BYTE_OF = {chr(byte): byte for byte in PRINTABLE_BYTES} | {
-    chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if byte not in PRINTABLE_BYTES)
+__all__ = ["END_OF_TEXT", "END_OF_TEXT_ID", "TokenRow", "show_tokens", "token_bytes", "token_formatter", "token_name"]
+
+END_OF_TEXT = "<|endoftext|>"  # stands between two documents
+END_OF_TEXT_ID = 0  # its id, in every tokenizer that this book meets
+
+_PRINTABLE_BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_BYTE_OF = {chr(byte): byte for byte in _PRINTABLE_BYTES} | {
+    chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if byte not in _PRINTABLE_BYTES)
 }  # byte-level tokenizers write every byte as one printable character: most as themselves, the others from 256 on
 
 
 def token_name(token_ids: int | Sequence[int], tokenizer: Tokenizer, space: str = "·") -> str:
     """A token as figures write it, or several as one text.
 
-    Spaces become ·, or what `space` says, and line ends ↵. What is no whole character stands as bytes in hexadecimal.
+    Spaces become ·, or what `space` says, and line ends ↵. Control characters, and what is no whole character, stand as
+    bytes in hexadecimal.
     """
     token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
     data = b"".join(token_bytes(token_id, tokenizer) for token_id in token_ids)
     try:
-        return data.decode().translate({ord(" "): space, ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): "␍"})
+        text = data.decode().translate({ord(" "): space, ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): "␍"})
+        return "".join(_control_as_hex(character) for character in text)
     except UnicodeDecodeError:
-        if len(token_ids) > 1:  # the others are no worse for it
+        if len(token_ids) > 1:  # name each token by itself: the others may be whole characters
             return "".join(token_name(token_id, tokenizer, space) for token_id in token_ids)
         return data.hex(" ").upper()
+
+
+def _control_as_hex(character: str) -> str:
+    """A control character, which no figure can hold, as its bytes; any other character as it is."""
+    return character.encode().hex(" ").upper() if unicodedata.category(character) == "Cc" else character
 
 
 def token_bytes(token_id: int, tokenizer: Tokenizer) -> bytes:
@@ -34,7 +47,7 @@ def token_bytes(token_id: int, tokenizer: Tokenizer) -> bytes:
     token = tokenizer.id_to_token(token_id)
     if token is None:
         return f"#{token_id}".encode()
-    return b"".join(bytes([BYTE_OF[c]]) if c in BYTE_OF else c.encode() for c in token)
+    return b"".join(bytes([_BYTE_OF[c]]) if c in _BYTE_OF else c.encode() for c in token)
 
 
 def token_formatter(tokenizer: Tokenizer, space: str = "·") -> Callable[..., str]:

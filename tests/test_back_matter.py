@@ -72,7 +72,7 @@ def test_the_symbol_map_has_every_parameter_of_our_model(random_model):
 
 
 def test_the_symbol_map_has_the_names_of_transformers():
-    assert sorted(whole_names(3)) == sorted(key.converted for key in KEYS)
+    assert sorted(whole_names(3)) == sorted(key.hf_name for key in KEYS)
     transformers = pytest.importorskip("transformers")
     import torch
 
@@ -227,7 +227,7 @@ def test_docstrings_lead_to_chapters():
     [
         ("of shape (*batch, channels)", r"of shape (\*batch, channels)"),
         ("its *buffers* are", "its *buffers* are"),
-        ("see `read_weights`", "see :py:obj:`read_weights <rwkv_explainer.checkpoints.read_weights>`"),
+        ("see `load_weights`", "see :py:obj:`load_weights <rwkv_explainer.checkpoints.load_weights>`"),
         ("give `N` more", "give ``N`` more"),
         ('chapter "Time decay".', "chapter :doc:`Time decay </time-decay>`."),
         ("<|endoftext|>", r"<\|endoftext\|>"),

@@ -15,15 +15,15 @@ from rwkv_explainer import checkpoints
 from rwkv_explainer.checkpoints import (
     KEYS,
     CheckpointError,
-    available_memory,
+    _available_memory,
     keys_of,
     load_pretrained,
     quantize_rows,
-    read_weights,
+    load_weights,
     upstream_weights,
-    write_weights,
+    save_weights,
 )
-from rwkv_explainer.hub import PILE, PILE_VOCABULARY, TOKENIZER_FILE, TOKENIZER_SHA256, check_sha256
+from rwkv_explainer.hub import PILE, PILE_VOCABULARY, TOKENIZER_FILE, TOKENIZER_SHA256, require_sha256
 from rwkv_explainer.lab.evaluate import DRAGONS
 from rwkv_explainer.model import RWKVLM, AttentionBlock, RWKVConfig
 
@@ -53,11 +53,11 @@ def save_tokenizer(path: Path, tokens: int = 11) -> None:
 def test_the_table_names_every_parameter_once_with_its_shape(checkpoint):
     model = RWKVLM.from_config(RWKVConfig(11, 4, 2, 12))
     rows = keys_of(2)
-    sizes = {"vocabulary": 11, "channels": 4, "hidden": 12, "1": 1}
-    assert {key.ours.format(i=i): tuple(sizes[axis] for axis in key.shape) for key, i in rows} == {
+    sizes = {"vocab_size": 11, "channels": 4, "intermediate_size": 12, "1": 1}
+    assert {key.name.format(i=i): tuple(sizes[axis] for axis in key.shape) for key, i in rows} == {
         name: tuple(tensor.shape) for name, tensor in model.state_dict().items()
     }
-    assert {key.upstream.format(i=i): tuple(sizes[axis] for axis in key.stored) for key, i in rows} == {
+    assert {key.upstream_name.format(i=i): tuple(sizes[axis] for axis in key.stored_shape) for key, i in rows} == {
         name: tuple(tensor.shape) for name, tensor in checkpoint.items()
     }
     for column in ("upstream", "converted", "ours"):
@@ -78,7 +78,7 @@ def test_the_table_names_every_parameter_once_with_its_shape(checkpoint):
     ],
 )
 def test_rows_of_the_table(upstream, ours, letter):
-    assert (upstream, ours, letter) in {(key.upstream, key.ours, key.letter) for key in KEYS}
+    assert (upstream, ours, letter) in {(key.upstream_name, key.name, key.paper_symbol) for key in KEYS}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -87,26 +87,26 @@ def test_rows_of_the_table(upstream, ours, letter):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_reading_gives_every_tensor_its_name_and_shape_and_changes_no_number(checkpoint, tmp_path, suffix):
-    weights = read_weights(save(checkpoint, tmp_path, "model" + suffix))
+    weights = load_weights(save(checkpoint, tmp_path, "model" + suffix))
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
     for key, i in keys_of(2):
-        assert torch.equal(weights[key.ours.format(i=i)], checkpoint[key.upstream.format(i=i)].squeeze())
+        assert torch.equal(weights[key.name.format(i=i)], checkpoint[key.upstream_name.format(i=i)].squeeze())
 
 
 def test_pieces_load_from_what_was_read(checkpoint, tmp_path):
-    weights = read_weights(save(checkpoint, tmp_path))
+    weights = load_weights(save(checkpoint, tmp_path))
     attention = AttentionBlock.from_weights(weights, "blocks.1.attention")
     assert torch.equal(attention.key.weight, checkpoint["blocks.1.att.key.weight"])
 
 
 def test_the_old_pytorch_format_loads_too(checkpoint, tmp_path):
     torch.save(checkpoint, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert torch.equal(read_weights(tmp_path / "old.pth")["embedding.embedding.weight"], checkpoint["emb.weight"])
+    assert torch.equal(load_weights(tmp_path / "old.pth")["embedding.embedding.weight"], checkpoint["emb.weight"])
 
 
 def test_a_model_in_the_stored_dtype_is_not_copied_from_the_disk(checkpoint, tmp_path, monkeypatch):
     path, kept = save(checkpoint, tmp_path), {}
-    monkeypatch.setattr(checkpoints, "read_weights", lambda path: kept.update(read_weights(path)) or kept)
+    monkeypatch.setattr(checkpoints, "load_weights", lambda path: kept.update(load_weights(path)) or kept)
     model, _ = load_pretrained(path, dtype=torch.bfloat16)
     assert {name: tensor.data_ptr() for name, tensor in model.state_dict().items()} == {
         name: tensor.data_ptr() for name, tensor in kept.items()
@@ -136,12 +136,12 @@ def test_a_loaded_model_is_ready_to_step(checkpoint, tmp_path):
 def test_a_model_without_blocks_loads(checkpoint, tmp_path):
     blockless = {name: tensor for name, tensor in checkpoint.items() if not name.startswith("blocks") or "ln0" in name}
     model, _ = load_pretrained(save(blockless, tmp_path))
-    assert model.config.layers == 0
+    assert model.config.n_layer == 0
 
 
 def test_writing_then_reading_keeps_every_number(random_model, tmp_path):
     model = random_model(dtype=torch.float16)
-    write_weights(model, tmp_path / "model.safetensors")
+    save_weights(model, tmp_path / "model.safetensors")
     stored = load_file(tmp_path / "model.safetensors")
     assert stored["blocks.1.att.time_mix_r"].shape == (1, 1, 8) and stored["emb.weight"].dtype == torch.float16
     again, _ = load_pretrained(tmp_path / "model.safetensors", dtype=torch.float16)
@@ -171,7 +171,7 @@ def test_a_failed_write_leaves_the_old_file(random_model, tmp_path, monkeypatch)
     model = random_model()
     model.blocks[0].attention.key.weight[0, 0] = 70_000  # float16 ends at 65,504
     with pytest.raises(CheckpointError, match=r"blocks.0.att.key.weight: expected finite numbers in torch.float16"):
-        write_weights(model, path)
+        save_weights(model, path)
 
     def fill_the_disk(weights, path):
         Path(path).write_text("half a file")
@@ -179,7 +179,7 @@ def test_a_failed_write_leaves_the_old_file(random_model, tmp_path, monkeypatch)
 
     monkeypatch.setattr(checkpoints, "save_file", fill_the_disk)
     with pytest.raises(OSError, match="no space"):
-        write_weights(model, path, dtype=torch.float32)
+        save_weights(model, path, dtype=torch.float32)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["the old one"]
 
 
@@ -215,7 +215,7 @@ def bundled(random_model, tmp_path, monkeypatch):
     """A folder such as the package's own, with a tiny model in it."""
     folder = tmp_path / "bundled"
     folder.mkdir()
-    write_weights(random_model(), folder / "model.safetensors")
+    save_weights(random_model(), folder / "model.safetensors")
     save_tokenizer(folder / "tokenizer.json")
     hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
     (folder / "SHA256SUMS").write_text("".join(f"{sha256}  {name}\n" for name, sha256 in hashes.items()))
@@ -308,10 +308,10 @@ BAD = {  # what is done to a good checkpoint: what the error says
     "unexpected key": (having("blocks.0.pos_emb_x", torch.ones(4)), "missing: none; left over: blocks.0.pos_emb_x"),
     "misshaped matrix": (
         having("blocks.1.ffn.value.weight", torch.ones(12, 4)),
-        r"blocks.1.ffn.value.weight: expected shape \(4, 12\), that is \(channels, hidden\), got \(12, 4\)",
+        r"blocks.1.ffn.value.weight: expected shape \(4, 12\), that is \(channels, intermediate_size\), got \(12, 4\)",
     ),
     "flat mix": (having("blocks.0.att.time_mix_k", torch.ones(4)), r"expected shape \(1, 1, 4\).* got \(4,\)"),
-    "flat table": (having("emb.weight", torch.ones(44)), r"emb.weight: expected .*vocabulary, channels.* got \(44,\)"),
+    "flat table": (having("emb.weight", torch.ones(44)), r"emb.weight: expected .*vocab_size, channels.* got \(44,\)"),
     "scalar": (having("blocks.0.ffn.key.weight", torch.tensor(1.0)), "blocks.0.ffn.key.weight: expected shape"),
     "integers": (having("head.weight", torch.ones(11, 4).char()), "head.weight: expected floats, got torch.int8"),
     "NaN": (having("blocks.0.att.time_decay", torch.tensor([1, 2, torch.nan, 4])), "time_decay: expected finite"),
@@ -340,7 +340,7 @@ BAD = {  # what is done to a good checkpoint: what the error says
 def test_a_bad_checkpoint_is_refused_by_name(checkpoint, tmp_path, change, says, suffix):
     path = save(change(checkpoint), tmp_path, "bad" + suffix)
     with pytest.raises(CheckpointError, match=f"^{path}: .*{says}"):
-        read_weights(path)
+        load_weights(path)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -403,18 +403,18 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_this_machine_says_how_much_memory_there_is():
-    available = available_memory()
+    available = _available_memory()
     assert available is None or 2**20 < available < 2**50
 
 
 def test_memory_is_measured_in_the_dtype_that_was_asked_for(monkeypatch):
     parameters = 2 * PILE_VOCABULARY * 768 + 4 * 768 + 12 * (13 * 768**2 + 11 * 768)  # the 169M's
     for dtype, size in ((torch.bfloat16, 2), (torch.float32, 4), (torch.float64, 8)):
-        monkeypatch.setattr(checkpoints, "available_memory", lambda: size * parameters)
-        checkpoints.check_memory("rwkv-4-pile-169m", dtype)
-        monkeypatch.setattr(checkpoints, "available_memory", lambda: size * parameters - 1)
+        monkeypatch.setattr(checkpoints, "_available_memory", lambda: size * parameters)
+        checkpoints._require_memory("rwkv-4-pile-169m", dtype)
+        monkeypatch.setattr(checkpoints, "_available_memory", lambda: size * parameters - 1)
         with pytest.raises(CheckpointError, match="rwkv-4-pile-169m takes .* are available"):
-            checkpoints.check_memory("rwkv-4-pile-169m", dtype)
+            checkpoints._require_memory("rwkv-4-pile-169m", dtype)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ def find_20b_tokenizer() -> Path:
 
 def test_the_pile_familys_tokenizer():
     path = find_20b_tokenizer()
-    check_sha256(path, TOKENIZER_SHA256)
+    require_sha256(path, TOKENIZER_SHA256)
     tokenizer = Tokenizer.from_file(str(path))
     assert tokenizer.token_to_id("Drosophila") == 37815
     assert tokenizer.get_vocab_size() == PILE_VOCABULARY == 50277

@@ -104,7 +104,7 @@ def test_tokens_are_named_with_what_one_does_not_see(tokenizer):
 
 
 def test_parts_of_a_character_are_bytes_until_they_are_whole(tokenizer):
-    sign_of = {byte: sign for sign, byte in tokens.BYTE_OF.items()}
+    sign_of = {byte: sign for sign, byte in tokens._BYTE_OF.items()}
     parts = [tokenizer.token_to_id(sign_of[byte]) for byte in "ǿ".encode()]
     assert [tokens.token_name(part, tokenizer) for part in parts] == ["C7", "BF"]
     assert tokens.token_name(parts, tokenizer) == "ǿ"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rwkv_explainer import RWKVLM, generation
-from rwkv_explainer.generation import reshape, sample, whole_characters
+from rwkv_explainer.generation import adjust_probabilities, sample, stream_decode
 
 some = settings(deadline=None, max_examples=100, derandomize=True)
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -46,13 +46,13 @@ def test_temperature_is_a_power():
     probabilities = torch.tensor([0.5, 0.3, 0.2, 0.0], dtype=torch.float64)
     for temperature in (0.5, 1.0, 2.0):
         powers = probabilities ** (1 / temperature)
-        torch.testing.assert_close(reshape(probabilities, temperature), powers / powers.sum())
+        torch.testing.assert_close(adjust_probabilities(probabilities, temperature), powers / powers.sum())
 
 
 @given(probabilities=distributions(), top_p=st.floats(0.01, 1.0), temperature=st.floats(0.2, 5.0))
 @some
 def test_top_p_keeps_the_fewest_likeliest(probabilities, top_p, temperature):
-    before, after = reshape(probabilities, temperature), reshape(probabilities, temperature, top_p)
+    before, after = adjust_probabilities(probabilities, temperature), adjust_probabilities(probabilities, temperature, top_p)
     kept = after > 0
     torch.testing.assert_close(after.sum(), torch.tensor(1.0).double())
     torch.testing.assert_close(after[kept], before[kept] / before[kept].sum())  # in proportion
@@ -63,11 +63,11 @@ def test_top_p_keeps_the_fewest_likeliest(probabilities, top_p, temperature):
 
 def test_reshape_in_batches():
     probabilities = torch.rand(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).softmax(-1)
-    together = reshape(probabilities, temperature=0.7, top_p=0.6)
+    together = adjust_probabilities(probabilities, temperature=0.7, top_p=0.6)
     assert together.shape == (2, 3, 5)
     for i in range(2):
         for j in range(3):
-            torch.testing.assert_close(together[i, j], reshape(probabilities[i, j], temperature=0.7, top_p=0.6))
+            torch.testing.assert_close(together[i, j], adjust_probabilities(probabilities[i, j], temperature=0.7, top_p=0.6))
 
 
 def test_temperature_zero_takes_the_likeliest():
@@ -113,7 +113,7 @@ OUT_OF_RANGE = [
 @pytest.mark.parametrize("arguments, message", OUT_OF_RANGE)
 def test_what_is_out_of_range_is_refused(model, arguments, message):
     with pytest.raises(ValueError, match=message):
-        reshape(torch.tensor([0.5, 0.5]), **arguments)
+        adjust_probabilities(torch.tensor([0.5, 0.5]), **arguments)
     with pytest.raises(ValueError, match=message):
         model.generate("a", **arguments)
 
@@ -131,7 +131,7 @@ def test_a_wrong_top_p_is_refused_at_temperature_zero_too(model):
 @some
 def test_text_comes_out_as_it_went_in(tokenizer, text):
     ids = tokenizer.encode(text).ids
-    pieces = list(whole_characters(ids, tokenizer))
+    pieces = list(stream_decode(ids, tokenizer))
     assert "".join(pieces) == text
     assert all(pieces)
 
@@ -139,7 +139,7 @@ def test_text_comes_out_as_it_went_in(tokenizer, text):
 @given(ids=st.lists(st.integers(0, 256), max_size=16))
 @some
 def test_any_tokens_come_out_as_the_tokenizer_decodes_them(tokenizer, ids):
-    assert "".join(whole_characters(ids, tokenizer)) == tokenizer.decode(ids, skip_special_tokens=False)
+    assert "".join(stream_decode(ids, tokenizer)) == tokenizer.decode(ids, skip_special_tokens=False)
 
 
 def test_a_token_inside_a_character_waits_for_the_rest(tokenizer):
@@ -150,13 +150,13 @@ def test_a_token_inside_a_character_waits_for_the_rest(tokenizer):
             came.append([])
             yield token_id
 
-    for piece in whole_characters(feed(), tokenizer):
+    for piece in stream_decode(feed(), tokenizer):
         came[-1].append(piece)
     assert came == [["n"], [], ["é"], [], [], [], ["🦋"], ["!"]]
 
 
 def test_an_unfinished_character_is_not_swallowed(tokenizer):
-    assert list(whole_characters(tokenizer.encode("né").ids[:-1], tokenizer)) == ["n", "\N{REPLACEMENT CHARACTER}"]
+    assert list(stream_decode(tokenizer.encode("né").ids[:-1], tokenizer)) == ["n", "\N{REPLACEMENT CHARACTER}"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

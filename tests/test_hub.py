@@ -165,7 +165,7 @@ def leftovers(tmp_path: Path) -> dict[str, int]:
 
 
 def assert_right(model) -> None:
-    assert model.config.vocabulary == hub.PILE_VOCABULARY and model.config.channels == 4
+    assert model.config.vocab_size == hub.PILE_VOCABULARY and model.config.channels == 4
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.logits(7).isfinite().all()
 
@@ -375,7 +375,7 @@ def test_a_verified_file_is_hashed_again_only_when_it_changed(loopback, tmp_path
     load_pretrained(NAME)
     blob = blobs(tmp_path) / loopback.etag
     with monkeypatch.context() as patch:
-        patch.setattr(hub, "check_sha256", lambda path, expected: pytest.fail("hashed again") if path == blob else None)
+        patch.setattr(hub, "require_sha256", lambda path, expected: pytest.fail("hashed again") if path == blob else None)
         load_pretrained(NAME)
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 1
@@ -399,7 +399,7 @@ def test_a_verified_file_is_hashed_again_only_when_it_changed(loopback, tmp_path
     ],
 )
 def test_sizes_in_words(size, words):
-    assert hub.in_words(size) == words
+    assert hub.format_bytes(size) == words
 
 
 def test_without_the_client_the_error_says_how_to_install_it(monkeypatch):
@@ -409,12 +409,12 @@ def test_without_the_client_the_error_says_how_to_install_it(monkeypatch):
 
 
 def test_a_model_that_does_not_fit_is_refused_before_the_download(loopback, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoints, "available_memory", lambda: 20_000_000_000)
+    monkeypatch.setattr(checkpoints, "_available_memory", lambda: 20_000_000_000)
     with pytest.raises(CheckpointError, match="7b takes 29.6 GB .*float32, and 20.0 GB are available; .*bfloat16"):
         load_pretrained("rwkv-4-pile-7b")
     assert "rwkv-4-pile-7b takes 29.6 GB" in capsys.readouterr().out
     assert loopback.requests == []
-    monkeypatch.setattr(checkpoints, "available_memory", lambda: None)
+    monkeypatch.setattr(checkpoints, "_available_memory", lambda: None)
     with pytest.raises(CheckpointError, match="404"):  # without a reading it goes on, as far as this hub lets it
         load_pretrained("rwkv-4-pile-7b")
 

@@ -2,14 +2,19 @@
 is `test_parity.py`'s business."""
 
 import ast
+import copy
 import inspect
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from rwkv_explainer import parallel
 from rwkv_explainer.model import (
     RWKV,
     RWKVLM,
@@ -17,12 +22,13 @@ from rwkv_explainer.model import (
     GatedMLP,
     Mixer,
     RWKVBlock,
-    RWKVConfig,
     SquaredReLU,
+    StableWKVMemory,
     TokenEmbedding,
     Unembedding,
     WKVMemory,
 )
+from rwkv_explainer.piece import RWKVConfig
 
 VOCABULARY = 11  # of the `random_model` fixture's models
 
@@ -150,43 +156,154 @@ def test_another_batch_shape_is_refused(random_model, first, then):
     model = random_model(channels=8)
     model(torch.ones(first, dtype=torch.long))
     before = model.snapshot()
-    with pytest.raises(ValueError, match="memory belongs to a run of shape .* call clear_buffers"):
+    with pytest.raises(ValueError, match="memory belongs to a run of batch shape .* call clear_buffers"):
         model(torch.ones(then, dtype=torch.long))
     assert_same_state(model.snapshot(), before)
     model.clear_buffers()
     model(torch.ones(then, dtype=torch.long))
 
 
-def test_a_batch_of_zeros_is_a_batch():
-    mixer = Mixer(8)
-    mixer(torch.zeros(2, 8))
-    with pytest.raises(ValueError, match="call clear_buffers"):
-        mixer(torch.zeros(3, 8))
+def test_a_batch_of_zeros_is_a_batch(random_model):
+    model = random_model()
+    model.restore({name: torch.zeros(2, 8) for name in model.state_buffers()})
+    with pytest.raises(ValueError, match=r"of batch shape \(2,\), but this step has batch shape \(3,\)"):
+        model(torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize("way", ["step", "read"])
+def test_the_batch_is_checked_once_a_step(random_model, way, monkeypatch):
+    model, checks = random_model(layers=3), []
+    place = "rwkv_explainer.model" if way == "step" else "rwkv_explainer.parallel"
+    monkeypatch.setattr(f"{place}.require_same_batch", lambda piece, batch: checks.append(batch))
+    model(torch.tensor([1, 2])) if way == "step" else model.read(torch.tensor([[1, 3], [2, 4]]))
+    assert checks == [(2,)]
 
 
 @pytest.mark.parametrize(
-    "step",
-    [
-        lambda memory, x: memory(x, x),
-        lambda memory, x: memory.read(x, x),
-        lambda memory, x: memory.write(x, x),
-    ],
+    "piece, inputs",
+    [(Mixer(8), 1), (WKVMemory(8), 2), (StableWKVMemory(8), 2), (AttentionBlock(8), 1), (RWKVBlock(8), 1)],
+    ids=lambda value: type(value).__name__,
 )
-def test_the_memory_alone_refuses_another_batch_shape(step):
-    memory = WKVMemory(8)
-    memory(torch.ones(1, 8), torch.ones(1, 8))
-    with pytest.raises(ValueError, match=r"of shape \(1, 8\), but this step has shape \(2, 8\)"):
-        step(memory, torch.ones(2, 8))
+def test_what_is_remembered_never_changes_under_the_callers_hand(piece, inputs):
+    """In-place changes of what was passed in, of what came out, and of a snapshot."""
+    piece.requires_grad_(False)
+    given = [torch.randn(2, 8) for _ in range(inputs)]
+    outputs = piece(*given)
+    before = piece.snapshot()
+    for tensor in (*given, outputs, *piece.snapshot().values()):
+        tensor.add_(1)
+    assert_same_state(piece.snapshot(), before)
+    passed = {name: value.clone() for name, value in before.items()}
+    piece.restore(passed)
+    for value in passed.values():
+        value.add_(1)
+    assert_same_state(piece.snapshot(), before)
 
 
-def test_mixers_that_see_the_same_input_share_it(random_model):
-    model = random_model(layers=2)
-    read(model, [1, 2])
-    state = model.state_buffers()
-    attention = model.blocks[0].attention
-    assert attention.key_mixer.last_x is attention.value_mixer.last_x is attention.receptance_mixer.last_x
-    assert len(state) == 2 * 7  # each under its own name all the same, so that a snapshot holds them all
-    assert state["blocks.0.attention.value_mixer.last_x"] is attention.key_mixer.last_x
+def test_a_text_that_was_read_may_be_changed_too(random_model):
+    model, x = random_model(), torch.randn(5, 8, dtype=torch.float64)
+    parallel.read_attention(model.blocks[0].attention, x)
+    before = model.snapshot()
+    x.add_(1)
+    assert_same_state(model.snapshot(), before)
+
+
+def test_state_follows_the_weights(random_model):
+    """To another dtype and, with PyTorch's meta device in its place, to another device."""
+    tokens = [1, 2, 3, 4]
+    exact = random_model()
+    read(exact, tokens)
+    for memory_class in (WKVMemory, StableWKVMemory):
+        model = RWKVLM.from_weights(random_model().state_dict(), memory_class=memory_class).requires_grad_(False)
+        read(model, tokens)
+        kept = model.snapshot()
+        expected = model.logits(5)
+        for move in (lambda: model.float(), lambda: model.half()):
+            move()
+            model.restore(kept)  # from before the move
+            got = model.logits(5)
+            assert got.dtype == next(model.parameters()).dtype
+            torch.testing.assert_close(got.double(), expected, rtol=0, atol=0.05)
+        narrow = model.snapshot()
+        model.clear_buffers()
+        model.restore(narrow)
+        assert_same_state(model.snapshot(), narrow)  # bit for bit, float32 where the memory keeps it
+        model.to("meta").restore(kept)
+        assert {buffer.device.type for buffer in model.state_buffers().values()} == {"meta"}
+        x = model.blocks(model.embedding(torch.tensor(5, device="meta")))
+        assert model.unembedding(x).device.type == "meta"
+
+
+# what `Piece` says of autograd, inference mode, vmap and threads
+
+
+def test_detach_lets_training_go_on_from_a_state(random_model):
+    model = random_model().requires_grad_(True)
+    model.logits(1).sum().backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        model.logits(2).sum().backward()
+    model.clear_buffers()
+    model.logits(1).sum().backward()
+    with pytest.raises(RuntimeError):
+        copy.deepcopy(model)
+    kept = {name: buffer.detach().clone() for name, buffer in model.state_buffers().items()}
+    model.detach()
+    assert_same_state(model.snapshot(), kept)
+    copy.deepcopy(model).logits(2)
+    model.logits(2).sum().backward()
+
+
+def test_a_state_from_inference_mode(random_model):
+    model = random_model().requires_grad_(True)
+    with torch.inference_mode():
+        model(1)
+    with pytest.raises(RuntimeError, match="[Ii]nference"):
+        model.logits(2).sum().backward()
+    for cure in (model.detach, model.clear_buffers):
+        model.clear_buffers()
+        with torch.inference_mode():
+            model(1)
+        cure()
+        model.logits(2).sum().backward()
+
+
+def test_after_vmap_the_buffers_want_clearing(random_model):
+    block = random_model().blocks[0]
+    x = torch.randn(3, 8, dtype=torch.float64)
+    expected = block(x)
+    block.clear_buffers()
+    torch.testing.assert_close(torch.vmap(block)(x), expected)
+    block.clear_buffers()
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_each_thread_has_a_copy_of_its_own(random_model):
+    model = random_model()
+    texts = [torch.randint(VOCABULARY, (40,), generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    expected = []
+    for text in texts:
+        model.clear_buffers()
+        expected.append(read(model, text))
+    model.clear_buffers()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda text: read(copy.deepcopy(model), text), texts))
+    for got, right in zip(found, expected):
+        torch.testing.assert_close(got, right, rtol=0, atol=1e-12)
+
+
+def test_torch_compile_works_where_the_type_checker_is_on(random_model):
+    """The backend "eager" traces as any other, without a C++ compiler."""
+    model = random_model()
+    stepped = [model(token) for token in (1, 2, 3)]
+    state = model.snapshot()
+    model.clear_buffers()
+    compiled = torch.compile(model, backend="eager")
+    with warnings.catch_warnings(action="ignore"):
+        found = [compiled(torch.tensor(token)) for token in (1, 2, 3)]
+    torch.testing.assert_close(torch.stack(found), torch.stack(stepped), rtol=0, atol=1e-12)
+    assert_same_state(model.snapshot(), state, atol=1e-12)
+    with pytest.raises(TypeCheckError):
+        Mixer(8)(torch.ones(7))  # and it is on as before
 
 
 def test_the_memory_reads_before_it_fades():
@@ -214,6 +331,7 @@ def test_the_memory_reads_before_it_fades():
         torch.eye(VOCABULARY, dtype=torch.float64)[7],
         torch.eye(VOCABULARY)[7],
         torch.eye(VOCABULARY).bfloat16()[7],
+        np.int64(7),
     ],
 )
 def test_ids_tensors_and_one_hots_agree(random_model, token):
@@ -260,7 +378,7 @@ REFUSED = {  # what is given, as Python source: the error, and what it says afte
 }
 
 
-def knock(model, sources):
+def call_both_ways(model, sources):
     """Give each of these to the model in both ways: what it raised, or that it was let in."""
     answers = {}
     for source in sources:
@@ -278,24 +396,25 @@ def knock(model, sources):
 def test_what_is_no_token_is_refused(random_model, source):
     model = random_model()
     error, got = REFUSED[source]
-    assert knock(model, [source]) == {source: 2 * [f"{error.__name__}: {EXPECTED}, {got}"]}
+    assert call_both_ways(model, [source]) == {source: 2 * [f"{error.__name__}: {EXPECTED}, {got}"]}
     assert not any(buffer.any() for buffer in model.state_buffers().values())  # it has not read it
 
 
 def test_the_door_says_the_same_without_a_type_checker(random_model):
-    """Another process, in which nobody has switched the checker on."""
+    """Another process, in which the checker is off."""
     program = "\n".join(
         [
             "import torch",
-            "from rwkv_explainer.model import RWKVLM, Mixer, RWKVConfig",
-            inspect.getsource(knock),
+            "from rwkv_explainer.model import RWKVLM, Mixer",
+            "from rwkv_explainer.piece import RWKVConfig",
+            inspect.getsource(call_both_ways),
             "assert Mixer(8)(torch.ones(1)).shape == (8,)",  # it is off: one channel passes for eight
-            f"print(repr(knock(RWKVLM.from_config(RWKVConfig({VOCABULARY}, 8, 2, 20)), {list(REFUSED)!r})))",
+            f"print(repr(call_both_ways(RWKVLM.from_config(RWKVConfig({VOCABULARY}, 8, 2, 20)), {list(REFUSED)!r})))",
         ]
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert ast.literal_eval(run.stdout) == knock(random_model(), REFUSED)
+    assert ast.literal_eval(run.stdout) == call_both_ways(random_model(), REFUSED)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -414,9 +533,9 @@ def test_weights_that_do_not_fit(random_model, cls, prefix, spoil, message):
 
 def test_the_sizes_are_read_off_the_model(random_model):
     model = random_model(layers=3, channels=6, vocabulary=13, hidden=17)
-    assert model.config == RWKVConfig(vocabulary=13, channels=6, layers=3, hidden=17)
-    assert model.vocabulary == 13
-    assert GatedMLP(6).hidden == 24  # where nobody says otherwise
+    assert model.config == RWKVConfig(vocab_size=13, channels=6, n_layer=3, intermediate_size=17)
+    assert model.vocab_size == 13
+    assert GatedMLP(6).intermediate_size == 24  # the default
 
 
 def test_a_slice_shares_its_blocks(random_model):
@@ -438,4 +557,4 @@ def test_no_blocks_is_a_markov_chain(random_model):
     for token in (1, 2, 3):
         chain(token)
     assert torch.equal(chain(5), first)
-    assert chain.config == RWKVConfig(vocabulary=11, channels=8, layers=0, hidden=32)
+    assert chain.config == RWKVConfig(vocab_size=11, channels=8, n_layer=0, intermediate_size=32)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rwkv_explainer import parallel, products
+from rwkv_explainer import parallel
 from rwkv_explainer.model import WKVMemory
 from rwkv_explainer.parallel import read_logits, remember
 
@@ -162,19 +162,55 @@ def test_hooks_act_in_both_modes(random_model, place):
     assert (stepped - plain).abs().max() > 1e-5
 
 
+@given(seed=seeds, chunk=st.integers(1, 9), count=st.integers(1, 6), batch=batches)
+@settings(some, max_examples=40)
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_gradients_other_libraries_give_the_same_products(dtype):
-    layer, x = torch.nn.Linear(24, 50, bias=False).to(dtype), torch.randn(3, 7, 24).to(dtype)
-    tolerance = 8 * torch.finfo(dtype).eps
-    for vectors in (x, x[0], x[0, 0], x[:1, :1]):
-        torch.testing.assert_close(products.linear(layer, vectors), layer(vectors), rtol=tolerance, atol=tolerance)
-        with patch.object(products, "compiled", products.matrix_vector):
-            torch.testing.assert_close(products.linear(layer, vectors), layer(vectors), rtol=tolerance, atol=tolerance)
+def test_the_three_steps_give_what_the_plain_memory_gives(seed, chunk, count, batch):
+    """Summarize, carry, read: in float64, from a state that a text has left, for keys and parameters of any kind."""
+    plain = WKVMemory(4).double().requires_grad_(False)
+    plain.log_decay.copy_(normal(seed, 4)), plain.log_gain.copy_(normal(seed + 1, 4))
+    plain(normal(seed + 2, *batch, 4), normal(seed + 3, *batch, 4))
+    keys, values = (normal(seed + i, *batch, count * chunk, 4) for i in (4, 5))
+
+    decay = parallel.decay_weights(plain, chunk, torch.float64)
+    k, v = parallel._by_chunk(keys, chunk), parallel._by_chunk(values, chunk)
+    log_scale = k.amax(dim=-1) - 1
+    start = parallel._load_state(plain, keys[..., 0, :], torch.float64)
+    terms, sums = parallel.summarize_chunks(k - log_scale[..., None], v, decay)
+    average, log_normalizer = parallel.carry(start, sums, log_scale, decay[:, chunk, :1])
+    averages = parallel.read_chunks(terms, average[..., :-1], log_normalizer[..., :-1] - log_scale, decay)
+
+    stepped = parallel.step_through(plain, keys, values)
+    assert_close(averages.permute(1, 2, 3, 0).reshape(keys.shape), stepped)
+    runs = plain.contents.reshape(-1, 4).T, plain.normalizer.reshape(-1, 4).T  # (channels, runs) each
+    assert_close(average[..., -1] * log_normalizer[..., -1].exp(), runs[0])
+    assert_close(log_normalizer[..., -1].exp(), runs[1])
 
 
-def test_without_a_compiler_compile_steps_says_so():
-    nothing = patch.object(products.shutil, "which", lambda name: None)
-    with nothing, pytest.raises(RuntimeError, match="C.. compiler.*found none"):
-        products.compile_steps()
-    assert products.compiled is None
+@torch.no_grad()
+def test_it_follows_the_model_to_another_device(random_model, monkeypatch):
+    """PyTorch's meta device stands in for a GPU: a tensor that was left on the CPU would raise."""
+    monkeypatch.setattr(parallel, "_in_range", lambda *args: True)  # which asks for numbers
+    model = random_model().to("meta")
+    assert read_logits(model, torch.zeros(70, dtype=torch.long, device="meta")).device.type == "meta"
+
+
+@torch.no_grad()
+def test_one_token_is_a_step(random_model):
+    model, calls = random_model(), []
+    model.register_forward_hook(lambda *args: calls.append(args))
+    stepped = model(torch.tensor([1, 2]))
+    model.clear_buffers()
+    for last_only, read in ((True, stepped), (False, stepped[:, None])):
+        model.clear_buffers()
+        assert torch.equal(model.read(torch.tensor([[1], [2]]), last_only=last_only), read)
+    assert len(calls) == 3
+
+
+@torch.no_grad()
+def test_what_a_hook_has_seen_stays_as_it_was(random_model):
+    """A hook on a layer inside a piece: nothing after it works in place on what it was given."""
+    model, seen = random_model(), []
+    model.blocks[0].gated_mlp.key.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    model.read(random_tokens(0, 9))
+    assert (seen[0] < 0).any()

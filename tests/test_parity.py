@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from reference_rwkv4 import random_checkpoint, rwkv4
-from rwkv_explainer.checkpoints import load_pretrained, read_weights
+from rwkv_explainer.checkpoints import load_pretrained, load_weights
 from rwkv_explainer.model import RWKVLM, StableWKVMemory, WKVMemory
 
 os.environ["RWKV_JIT_ON"] = os.environ["RWKV_CUDA_ON"] = "0"  # read by `rwkv` when it is imported
@@ -115,7 +115,7 @@ def load_ours(checkpoint, folder, dtype, memory=StableWKVMemory):
     if not path.exists():  # a loaded model may still be reading from it
         torch.save(checkpoint, path)
     if memory is WKVMemory:
-        model = RWKVLM.from_weights({name: tensor.to(dtype) for name, tensor in read_weights(path).items()})
+        model = RWKVLM.from_weights({name: tensor.to(dtype) for name, tensor in load_weights(path).items()})
     else:
         model, tokenizer = load_pretrained(str(path), dtype=dtype)
         assert tokenizer is None  # there is none beside the file
@@ -204,7 +204,8 @@ def decay_before_read(model, monkeypatch):
             memory.write(keys, values)
         return average
 
-    monkeypatch.setattr(WKVMemory, "forward", forward)
+    for memory_class in (WKVMemory, StableWKVMemory):
+        monkeypatch.setattr(memory_class, "forward", forward)
 
 
 def drop_log_gain(model, monkeypatch):

@@ -19,7 +19,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 import playground
 from browser import visit
 from rwkv_explainer.checkpoints import load_pretrained
-from rwkv_explainer.generation import reshape
+from rwkv_explainer.generation import adjust_probabilities
 from rwkv_explainer.lab import tracing
 from rwkv_explainer.lab.atlas import load_atlas, prompt
 from rwkv_explainer.lab.decay import half_lives
@@ -143,10 +143,10 @@ def test_int8_keeps_the_answers(ids, expected):
 def test_causal_trace_is_tracing_py(node, numbers, model, tokenizer, restore):
     """With the same noise, of which the page's generator makes the same in both languages."""
     ids, _, span = tracing.find_subject(tokenizer, "The Eiffel Tower is in", "Eiffel")
-    answer = tracing.check_answer(model, tokenizer, ids, None)[0]
+    answer = tracing.greedy_answer(model, tokenizer, ids, None)[0]
     shape = 2, len(span), model.config.channels
     drawn = torch.tensor(numbers.normals(7, 2 * len(span) * model.config.channels), dtype=torch.float64).view(shape)
-    noise = 3 * tracing.embedding_scale(model, tokenizer) * drawn
+    noise = 3 * tracing.embedding_std(model, tokenizer) * drawn
     asked = {"tokens": ids, "subject": [span.start, span.stop - 1], "answer": answer, "restore": restore}
     told = node("kernel", traces=[asked | {"noise": noise.tolist()}])["traces"][0]
     clean, corrupted, grid = numbers.trace_with(model, ids, span, answer, noise, restore)
@@ -169,7 +169,7 @@ def test_temperature_and_top_p_are_generation_py(node):
     settings = [(1.0, 1.0), (0.5, 0.9), (1.7, 0.3), (0.8, 0.01)]
     told = node("plain", reshaped=[[p.tolist(), *setting] for setting in settings])["reshaped"]
     for got, setting in zip(told, settings, strict=True):
-        close(got, reshape(p, *setting), 1e-9)
+        close(got, adjust_probabilities(p, *setting), 1e-9)
 
 
 def strings() -> list[str]:
@@ -361,7 +361,7 @@ def test_reading_shows_what_the_model_says(page, model, tokenizer):
     logits, _ = read_all(model, ids)
     best = tokenizer.decode([int(logits[-1].argmax())]).strip()
     assert page.locator(".pg-next tbody tr").first.inner_text().split()[0].strip("·") == best
-    assert page.locator(".pg-lens tbody tr").count() == model.config.layers + 1
+    assert page.locator(".pg-lens tbody tr").count() == model.config.n_layer + 1
     assert page.locator(".pg-lens tbody tr").last.inner_text().split()[2].strip("·") == best
 
 
@@ -454,8 +454,8 @@ def traced_as_in_tracing_py(page, numbers, model, tokenizer, text: str, first: i
     cells = [[int(text) for text in row.locator("td").all_inner_texts()] for row in rows]
     ids, length, channels = tokenizer.encode(text).ids, last - first + 1, model.config.channels
     noise = torch.tensor(numbers.normals(1, length * channels), dtype=torch.float64).view(1, length, channels)
-    noise = numbers.TRACE["noise"] * tracing.embedding_scale(model, tokenizer) * noise
-    answer = tracing.check_answer(model, tokenizer, ids, None)[0]
+    noise = numbers.TRACE["noise"] * tracing.embedding_std(model, tokenizer) * noise
+    answer = tracing.greedy_answer(model, tokenizer, ids, None)[0]
     grid = numbers.trace_with(model, ids, range(first, last + 1), answer, noise)[2]
     close(cells, 100 * grid[..., 0].exp(), 0.7)
 

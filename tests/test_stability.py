@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rwkv_explainer import parallel
 from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.lab import atlas
-from rwkv_explainer.model import RWKVLM, RWKVConfig, StableWKVMemory, WKVMemory
+from rwkv_explainer.model import RWKVLM, StableWKVMemory, WKVMemory
+from rwkv_explainer.piece import RWKVConfig
 
 CHANNELS = 4
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -110,9 +111,9 @@ def test_parallel_equals_stepping_and_goes_on_anywhere(seed, time, at, spread):
     torch.testing.assert_close(parts.log_normalizer, whole.log_normalizer, rtol=0, atol=1e-9)
 
 
-def test_a_stabilized_model_is_the_same_model():
+def test_a_model_with_stable_memories_is_the_same_model():
     torch.manual_seed(0)
-    model = RWKVLM.from_config(RWKVConfig(vocabulary=20, channels=8, layers=2, hidden=16))
+    model = RWKVLM.from_config(RWKVConfig(vocab_size=20, channels=8, n_layer=2, intermediate_size=16))
     model.double().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_()
@@ -120,7 +121,7 @@ def test_a_stabilized_model_is_the_same_model():
     ids = torch.randint(20, (2, 40))
     before = torch.stack([model.logits(i) for i in ids.T])
     names = list(model.state_dict())
-    model.stabilize()
+    model = RWKVLM.from_weights(model.state_dict(), memory_class=StableWKVMemory).requires_grad_(False)
     assert list(model.state_dict()) == names
     assert all(isinstance(block.attention.memory, StableWKVMemory) for block in model.blocks)
     model.clear_buffers()

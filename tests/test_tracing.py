@@ -1,22 +1,28 @@
 """The causal trace: exact identities, the plain loop it must equal, and what it refuses."""
 
+import copy
+from typing import get_args
+
 import pytest
 import torch
 
 from rwkv_explainer.lab.tracing import (
     ROLES,
+    Patch,
+    PatchKind,
     UnknownAnswer,
+    ablate_memory,
     causal_trace,
     find_subject,
-    halves_of,
-    load_averages,
-    patch_of,
-    record,
-    sever_memory,
-    sweep,
+    load_trace_averages,
+    patch_every_cell,
+    patched_run,
+    run_with_cache,
+    sublayers,
     trace_facts,
 )
-from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.model import RWKVLM
+from rwkv_explainer.piece import RWKVConfig
 
 TIME, SUBJECT, LAYERS = 7, range(1, 4), 3
 
@@ -24,7 +30,7 @@ TIME, SUBJECT, LAYERS = 7, range(1, 4), 3
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = RWKVLM.from_config(RWKVConfig(vocabulary=30, channels=12, layers=LAYERS, hidden=20)).double()
+    model = RWKVLM.from_config(RWKVConfig(vocab_size=30, channels=12, n_layer=LAYERS, intermediate_size=20)).double()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.6)
     model.clear_buffers()
@@ -44,63 +50,66 @@ def embedded(model):
 ANSWER = [4, 9]
 
 
-def one_run(model, embedded, answer, cell=None, restore=None, clean=None):
-    """The plain loop: one run of one sample, with one cell restored."""
-    model.clear_buffers()
-    score = 0.0
-    follow = model.embedding(torch.tensor(answer[:-1]))
-    for t, x in enumerate([*embedded, *follow]):
-        for h, (norm, piece) in enumerate(halves_of(model)):
-            update = piece(norm(x))
-            here = cell == (t, h // 2)
-            if here and (restore, h % 2) in (("attention", 0), ("mlp", 1)):
-                update = clean.updates[t][h]
-            x = x + update
-            if here and restore in ("both", "state"):
-                piece.restore(clean.states[t][h])
-            if here and restore in ("both", "activation") and h % 2 == 1:
-                x = clean.streams[t][h]
-        if t >= len(embedded) - 1:
-            score = score + model.unembedding.logits(x).log_softmax(-1)[answer[t - len(embedded) + 1]]
-    model.clear_buffers()
-    return score
-
-
-@pytest.mark.parametrize("restore", ["both", "activation", "state", "attention", "mlp"])
-def test_the_sweep_equals_the_plain_loop(model, embedded, restore):
+@pytest.mark.parametrize("kind", get_args(PatchKind))
+def test_the_sweep_is_the_plain_definition_in_every_cell(model, embedded, kind):
     clean_embedded, noisy = embedded
-    clean = record(model, clean_embedded)
-    found = sweep(model, noisy, ANSWER, patch_of(restore, clean))
+    patch = Patch(kind, run_with_cache(model, clean_embedded))
+    found = patch_every_cell(model, noisy, ANSWER, patch)
     grid = found[1:].view(TIME, LAYERS, 2)
     for sample in range(2):
-        torch.testing.assert_close(found[0, sample], one_run(model, noisy[sample], ANSWER), rtol=0, atol=1e-9)
+        without = patched_run(model, noisy[sample], ANSWER, patch, (-1, -1))  # a cell that there is not
+        torch.testing.assert_close(found[0, sample], without, rtol=0, atol=1e-9)
         for t in range(TIME):
             for layer in range(LAYERS):
-                plain = one_run(model, noisy[sample], ANSWER, (t, layer), restore, clean)
+                plain = patched_run(model, noisy[sample], ANSWER, patch, (t, layer))
                 torch.testing.assert_close(grid[t, layer, sample], plain, rtol=0, atol=1e-9)
     assert grid.std() > 1e-3  # the cells differ, or the comparison says nothing
 
 
+def test_an_unpatched_run_is_the_model_itself(model, embedded):
+    """The definition, held against `RWKVLM.logits` token by token."""
+    ids = [3, 8, 1, 20]
+    rows = model.embedding(torch.tensor(ids))
+    patch = Patch("both", run_with_cache(model, rows))
+    found = patched_run(model, rows, ANSWER, patch, (-1, -1))
+    expected = 0.0
+    for t, token in enumerate([*ids, *ANSWER[:-1]]):
+        logits = model.logits(token)
+        if t >= len(ids) - 1:
+            expected = expected + logits.log_softmax(-1)[ANSWER[t - len(ids) + 1]]
+    model.clear_buffers()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+def test_the_sweep_follows_the_model_to_another_device(model, embedded):
+    """PyTorch's meta device stands in for a GPU: a tensor that was left on the CPU would raise."""
+    elsewhere, (clean, noisy) = copy.deepcopy(model).to("meta"), embedded
+    patch = Patch("both", run_with_cache(elsewhere, clean.to("meta")))
+    found = patch_every_cell(elsewhere, noisy.to("meta"), ANSWER, patch)
+    assert found.device.type == "meta" and found.shape == (1 + TIME * LAYERS, 2)
+    assert patched_run(elsewhere, noisy[0].to("meta"), ANSWER, patch, (1, 1)).device.type == "meta"
+
+
 def test_identities(model, embedded):
     clean_embedded, noisy = embedded
-    clean = record(model, clean_embedded)
-    untouched = sweep(model, clean_embedded[None], ANSWER, None)[0]
+    clean = run_with_cache(model, clean_embedded)
+    untouched = patch_every_cell(model, clean_embedded[None], ANSWER, None)[0]
     close = dict(rtol=0, atol=1e-9)
 
-    activation = sweep(model, noisy, ANSWER[:1], patch_of("activation", clean))
-    one_token = sweep(model, clean_embedded[None], ANSWER[:1], None)[0]
+    activation = patch_every_cell(model, noisy, ANSWER[:1], Patch("activation", clean))
+    one_token = patch_every_cell(model, clean_embedded[None], ANSWER[:1], None)[0]
     corrupted, grid = activation[0], activation[1:].view(TIME, LAYERS, 2)
     assert (corrupted - one_token).abs().min() > 1e-3
     torch.testing.assert_close(grid[-1, -1], one_token.expand(2), **close)  # the last layer at the last token: clean
     torch.testing.assert_close(grid[:-1, -1], corrupted.expand(TIME - 1, 2), **close)  # earlier tokens: corrupted
-    state = sweep(model, noisy, ANSWER[:1], patch_of("state", clean))
+    state = patch_every_cell(model, noisy, ANSWER[:1], Patch("state", clean))
     torch.testing.assert_close(
         state[1:].view(TIME, LAYERS, 2)[-1], state[0].expand(LAYERS, 2), **close
     )  # at the last token: too late
 
     # the state of all layers at the last subject token gives the clean run
     model.clear_buffers()
-    for norm_piece, kept in zip(halves_of(model), clean.states[SUBJECT[-1]]):
+    for norm_piece, kept in zip(sublayers(model), clean.states[SUBJECT[-1]]):
         norm_piece[1].restore(kept)
     score = 0.0
     for t, x in enumerate([*noisy[0][SUBJECT.stop :], *model.embedding(torch.tensor(ANSWER[:-1]))]):
@@ -120,17 +129,17 @@ def test_identities(model, embedded):
     model.clear_buffers()
 
 
-def test_severing_equals_forgetting_by_hand(model):
+def test_ablating_equals_forgetting_by_hand(model):
     tokenizer, prompt = toy_tokenizer(), "a b c d e"
-    grid = sever_memory(model, tokenizer, prompt)
+    grid = ablate_memory(model, tokenizer, prompt)
     ids = tokenizer.encode(prompt).ids
 
-    def last_probabilities(severed):
+    def last_probabilities(ablated):
         model.clear_buffers()
         for t, token_id in enumerate(ids):
             probabilities = model(token_id)
-            if severed and severed[0] == t:
-                model.blocks[severed[1]].clear_buffers()
+            if ablated and ablated[0] == t:
+                model.blocks[ablated[1]].clear_buffers()
         model.clear_buffers()
         return probabilities
 
@@ -154,7 +163,7 @@ def toy_tokenizer():
 def test_a_trace_says_how_it_was_made(model):
     trace = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=3, noise=2.0, seed=5)
     assert trace.log_probability.shape == trace.probability.shape == (4, LAYERS)
-    assert (trace.tokens, trace.subject, trace.restore) == (["a", "b", "c", "d"], range(1, 3), "both")
+    assert (trace.tokens, trace.subject, trace.patch) == (["a", "b", "c", "d"], range(1, 3), "both")
     again = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=3, noise=2.0, seed=5)
     other = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=3, noise=2.0, seed=6)
     assert trace.log_probability.equal(again.log_probability)
@@ -165,7 +174,7 @@ def test_a_trace_says_how_it_was_made(model):
 
 def test_splitting_the_batch_changes_nothing(model, monkeypatch):
     whole = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=5)
-    monkeypatch.setattr("rwkv_explainer.lab.tracing.MOST_ROWS", 30)
+    monkeypatch.setattr("rwkv_explainer.lab.tracing.MAX_BATCH", 30)
     split = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=5)
     torch.testing.assert_close(split.log_probability, whole.log_probability)
 
@@ -186,9 +195,14 @@ def test_what_it_refuses(model, prompt, subject, answer, words):
         causal_trace(model, toy_tokenizer(), prompt, subject, answer)
 
 
-def test_a_prompt_without_text_cannot_be_severed(model):
+def test_a_prompt_without_text_cannot_be_ablated(model):
     with pytest.raises(ValueError, match="prompt: expected some text"):
-        sever_memory(model, toy_tokenizer(), "")
+        ablate_memory(model, toy_tokenizer(), "")
+
+
+def test_there_are_five_kinds_of_patch(model):
+    with pytest.raises(ValueError, match="patch: expected one of 'both', .*got 'memory'"):
+        Patch("memory", None)
 
 
 def test_a_trace_needs_a_sample(model):
@@ -208,7 +222,7 @@ def test_a_mistaken_request_is_no_fact_unknown(model):
 
 
 def test_a_model_of_ones_own_has_no_averages(model):
-    assert load_averages(model) is None
+    assert load_trace_averages(model) is None
 
 
 def test_the_subject_is_found_with_or_without_its_space():

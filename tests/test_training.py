@@ -38,7 +38,8 @@ from rwkv_explainer.lab.training import (
     split_documents,
     train_tokenizer,
 )
-from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.model import RWKVLM
+from rwkv_explainer.piece import RWKVConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = Recipe(
@@ -120,7 +121,7 @@ def test_any_text_comes_back_from_its_tokens(data, text):
 
 def test_the_tokenizer_has_the_asked_size_and_end_of_text_first(data):
     tokenizer = data[0]
-    assert tokenizer.get_vocab_size() == TINY.vocabulary
+    assert tokenizer.get_vocab_size() == TINY.vocab_size
     assert tokenizer.token_to_id("<|endoftext|>") == tokenizer.encode("<|endoftext|>").ids[0] == 0
 
 

@@ -42,12 +42,12 @@ def read_sentence(sentence: str) -> tuple[int, list[str], Tensor, Tensor]:
         the channels' decay rates per token, from the fastest to the slowest, (channels,).
     """
     from rwkv_explainer import load_pretrained
-    from rwkv_explainer.lab.decay import log_decays
+    from rwkv_explainer.lab.decay import log_decay_rates
 
     model, tokenizer = load_pretrained("textbook", dtype=torch.float32)
-    spread = log_decays(model).quantile(torch.tensor([0.1, 0.9]), dim=1)  # (2, layers)
+    spread = log_decay_rates(model).quantile(torch.tensor([0.1, 0.9]), dim=1)  # (2, layers)
     layer = int((spread[1] - spread[0]).argmax())
-    log_rates, order = log_decays(model)[layer].sort(descending=True)  # (all channels,) each
+    log_rates, order = log_decay_rates(model)[layer].sort(descending=True)  # (all channels,) each
     chosen = torch.linspace(0, len(order) - 1, CHANNELS).round().long()
     keys: list[Tensor] = []
     model.blocks[layer].attention.key.register_forward_hook(lambda *step: keys.append(step[2][order[chosen]]))

@@ -13,9 +13,17 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from rwkv_explainer.checkpoints import build, find_bundled, load_pretrained, quantize_rows, read_weights, rounded_rows
+from rwkv_explainer.checkpoints import (
+    find_bundled,
+    load_pretrained,
+    load_weights,
+    model_from_weights,
+    quantize_dequantize,
+    quantize_rows,
+)
 from rwkv_explainer.drawing.palette import DARK, LIGHT, Theme
 from rwkv_explainer.lab import tracing
+from rwkv_explainer.lab.decay import decay_rates
 from rwkv_explainer.model import RWKVLM
 
 EXAMPLES = (  # a prompt, what the causal trace hides in it, and how many tokens to write
@@ -57,12 +65,12 @@ def pack(weights: Mapping[str, Tensor]) -> tuple[list[dict], bytes]:
 
 def quantized_model(weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> RWKVLM:
     """The model that the browser runs, in PyTorch: each matrix is what its int8 numbers and scales say."""
-    return build({name: rounded_rows(tensor) for name, tensor in weights.items()}, dtype)
+    return model_from_weights({name: quantize_dequantize(tensor) for name, tensor in weights.items()}, dtype)
 
 
 def bundled_weights() -> dict[str, Tensor]:
     """The bundled model's tensors, wide enough to be rounded well."""
-    return {name: tensor.double() for name, tensor in read_weights(find_bundled()[0]).items()}
+    return {name: tensor.double() for name, tensor in load_weights(find_bundled()[0]).items()}
 
 
 def everything() -> tuple[dict, bytes, list[dict]]:
@@ -71,14 +79,18 @@ def everything() -> tuple[dict, bytes, list[dict]]:
     with torch.no_grad():
         model, tokenizer = quantized_model(weights), load_pretrained("textbook")[1]
         examples = [work_out(model, tokenizer, *example) for example in EXAMPLES]
-        scale = tracing.embedding_scale(model, tokenizer)
+        scale = tracing.embedding_std(model, tokenizer)
     tensors, data = pack(weights)
-    log_decays = [block.attention.memory.log_decay for block in model.blocks]
-    rates = torch.stack(log_decays).exp().float()  # (layers, channels)
+    rates, config = decay_rates(model).float(), model.config  # (layers, channels), sizes
     texts = [{"text": example["text"], "subject": example.get("trace", {}).get("subject")} for example in examples]
     return (
         {
-            "sizes": vars(model.config),
+            "sizes": {
+                "vocabulary": config.vocab_size,
+                "channels": config.channels,
+                "layers": config.n_layer,
+                "hidden": config.intermediate_size,
+            },
             "tensors": tensors,
             "rates": encoded(rates),
             "noiseScale": scale,
@@ -116,7 +128,7 @@ def normals(seed: int, count: int) -> list[float]:
 
 
 def trace_with(
-    model: RWKVLM, ids: list[int], span: range, answer: int, noise: Tensor, restore: tracing.Restore = "both"
+    model: RWKVLM, ids: list[int], span: range, answer: int, noise: Tensor, patch: tracing.PatchKind = "both"
 ) -> tuple[float, Tensor, Tensor]:
     """The causal trace of `tracing.py` with noise that is given: (samples, subject's tokens, channels).
 
@@ -126,11 +138,8 @@ def trace_with(
     rows = model.embedding.embedding.weight[torch.tensor(ids)]  # (time, channels)
     noisy = rows.repeat(len(noise), 1, 1)  # (samples, time, channels)
     noisy[:, span.start : span.stop] += noise.to(rows)
-    normalize = model.embedding.normalize_emb
-    patch = tracing.patch_of(restore, tracing.record(model, normalize(rows)))
-    found = tracing.sweep(model, normalize(noisy), [answer], patch)  # (runs, samples)
-    clean = tracing.sweep(model, normalize(rows)[None], [answer], None)[0, 0]
-    return clean.item(), found[0], found[1:].view(len(ids), -1, len(noise))
+    clean, corrupted, grid = tracing.trace_rows(model, rows, noisy, [answer], patch)
+    return clean.item(), corrupted, grid
 
 
 def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None, more: int) -> dict:
@@ -168,7 +177,7 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
         span = tracing.find_subject(tokenizer, text, subject)[2]
         count = TRACE["samples"] * len(span) * model.config.channels
         noise = torch.tensor(normals(TRACE["seed"], count), dtype=torch.float64).view(TRACE["samples"], len(span), -1)
-        scale = TRACE["noise"] * tracing.embedding_scale(model, tokenizer)
+        scale = TRACE["noise"] * tracing.embedding_std(model, tokenizer)
         clean, corrupted, grid = trace_with(model, ids, span, written[0], noise * scale)
         example["trace"] = {
             "subject": [span.start, span.stop - 1],

@@ -33,7 +33,7 @@ def chapter_of(ours: str) -> str:
     """The title of the chapter that builds the innermost piece around a tensor, by that piece's docstring."""
     from rwkv_explainer.model import RWKVLM, RWKVConfig
 
-    piece, title = RWKVLM.from_config(RWKVConfig(vocabulary=2, channels=2, layers=1, hidden=2)), ""
+    piece, title = RWKVLM.from_config(RWKVConfig(vocab_size=2, channels=2, n_layer=1, intermediate_size=2)), ""
     for part in ours.replace("{i}", "0").split(".")[:-1]:
         piece = getattr(piece, part)
         if found := re.search(r'[Cc]hapters? "([^"]+)"', type(piece).__doc__ or ""):
@@ -52,17 +52,17 @@ def rows() -> dict[str, list[list[str]]]:
 
     tables: dict[str, list[list[str]]] = {place: [] for place in PLACES}
     for key in KEYS:
-        place = place_of(key.ours)
-        whole = (key.ours, key.upstream, key.converted)
+        place = place_of(key.name)
+        whole = (key.name, key.upstream_name, key.hf_name)
         names = [name.removeprefix(begin) for name, begin in zip(whole, PLACES[place])]
         tables[place].append(
             [
                 f"`{names[0]}`",
-                in_math(key.letter),
+                in_math(key.paper_symbol),
                 f"`{names[1]}`",
                 f"`{names[2]}`",
-                f"({', '.join(key.stored)}{',' * (len(key.stored) == 1)})",
-                chapter_of(key.ours),
+                f"({', '.join(key.stored_shape)}{',' * (len(key.stored_shape) == 1)})",
+                chapter_of(key.name),
             ]
         )
     return tables

@@ -57,7 +57,7 @@ def plot_kept_per_token(decays: Float[Tensor, "layers channels"], title: str = "
     """The paper's Figure 10: what is left of a weight after one token, each layer's channels sorted.
 
     Args:
-        decays: between 0 and 1, as `decay.time_decays` returns them.
+        decays: between 0 and 1, as `decay.kept_per_token` returns them.
     """
     layers = len(decays)
     ordered = decays.sort(dim=-1, descending=True).values  # (layers, channels)

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from rwkv_explainer.checkpoints import build, load_pretrained, rounded_rows
-from rwkv_explainer.generation import END_OF_TEXT
+from rwkv_explainer.checkpoints import load_pretrained, model_from_weights, quantize_dequantize
 from rwkv_explainer.lab.atlas import Fact, Relation, load_atlas, prompt
 from rwkv_explainer.lab.baselines import KneserNey, unigram_losses
 from rwkv_explainer.lab.training import Recipe, read_checkpoint, read_documents, split_documents
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.parallel import read_logits
+from rwkv_explainer.tokens import END_OF_TEXT_ID
 
 OPENINGS = (
     "In the early nineteenth century,",
@@ -50,7 +50,7 @@ CHUNK = 512  # tokens of a document that are read at once
 def document_losses(model: RWKVLM, ids: Sequence[int]) -> torch.Tensor:
     """Negative log-probability, in nats, of each id of a document that follows <|endoftext|>: (tokens,)."""
     model.clear_buffers()
-    inputs, targets = torch.tensor([END_OF_TEXT, *ids[:-1]]), torch.tensor(ids)  # (tokens,), (tokens,)
+    inputs, targets = torch.tensor([END_OF_TEXT_ID, *ids[:-1]]), torch.tensor(ids)  # (tokens,), (tokens,)
     losses = [
         torch.nn.functional.cross_entropy(read_logits(model, part), target, reduction="none")
         for part, target in zip(inputs.split(CHUNK), targets.split(CHUNK))
@@ -82,8 +82,8 @@ def baseline_bits(tokenizer: Tokenizer, train: Sequence[str], test: Sequence[str
 def storage_bits(weights: Mapping[str, torch.Tensor], tokenizer: Tokenizer, test: Sequence[str]) -> dict[str, float]:
     """Bits per byte of a model as it was trained, and of its weights as two small files would hold them."""
     ways = {"float32, as trained": torch.Tensor.float, "float16": lambda tensor: tensor.half().float(),
-            "int8, a scale for each row": rounded_rows}
-    models = {way: build({key: store(w) for key, w in weights.items()}, torch.float32) for way, store in ways.items()}
+            "int8, a scale for each row": quantize_dequantize}
+    models = {way: model_from_weights({key: store(w) for key, w in weights.items()}, torch.float32) for way, store in ways.items()}
     return {way: bits_per_byte(model, tokenizer, test) for way, model in models.items()}
 
 

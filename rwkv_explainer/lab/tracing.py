@@ -7,10 +7,10 @@ clean run, at one token and one layer, and see how much of the answer returns.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,33 +19,60 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from rwkv_explainer.checkpoints import BUNDLED, load_pretrained
-from rwkv_explainer.lab.atlas import load_atlas, prompt, subject_in
-from rwkv_explainer.model import RWKVLM, Piece
+from rwkv_explainer.lab.atlas import load_atlas, subject_in
+from rwkv_explainer.lab.atlas import prompt as prompt_and_answer
+from rwkv_explainer.model import RWKVLM
+from rwkv_explainer.piece import Piece
 from rwkv_explainer.shapes import State
 
-Restore = Literal["both", "activation", "state", "attention", "mlp"]
+__all__ = [
+    "ActivationCache",
+    "CausalTrace",
+    "Patch",
+    "PatchKind",
+    "ROLES",
+    "UnknownAnswer",
+    "ablate_memory",
+    "add_noise",
+    "causal_trace",
+    "embedding_std",
+    "figure_11",
+    "find_subject",
+    "greedy_answer",
+    "load_trace_averages",
+    "mean_and_stderr",
+    "mean_by_role",
+    "patch_every_cell",
+    "patched_run",
+    "run_with_cache",
+    "sublayers",
+    "trace_facts",
+    "trace_rows",
+]
+
+PatchKind = Literal["both", "activation", "state", "attention", "mlp"]
 Grid = Float[Tensor, "tokens layers"]
-MOST_ROWS = 4096  # runs that step together; more are split, to bound the memory taken
+MAX_BATCH = 4096  # runs that step together; more are split, to bound the memory taken
 
 
 class UnknownAnswer(ValueError):
-    """The model goes on with something else than the answer that it was to be traced to."""
+    """The model's greedy continuation is not the given answer."""
 
 
 @dataclass(frozen=True)
 class CausalTrace:
     """What came of a causal trace. Tokens count from 0, layers too."""
 
-    log_probability: Grid  # of the answer, mean over the noise samples, with this cell restored
+    log_probability: Grid  # of the answer, mean over the noise samples, with this cell patched
     probability: Grid
     clean: float  # log-probability of the answer without noise
-    corrupted: float  # with noise and nothing restored, mean over the samples
+    corrupted: float  # with noise and nothing patched, mean over the samples
     clean_probability: float
     corrupted_probability: float
     tokens: list[str]
     subject: range  # which tokens the noise covered
     answer: str
-    restore: str  # what was put back
+    patch: str  # what was put back
     noise: float  # in standard deviations of the subjects' embeddings
     samples: int
     seed: int
@@ -58,14 +85,14 @@ def causal_trace(
     prompt: str,
     subject: str,
     answer: str | None = None,
-    restore: Restore = "both",
+    patch: PatchKind = "both",
     noise: float = 3.0,
     samples: int = 10,
     seed: int = 0,
     first_token_only: bool = False,
     progress: bool = True,
 ) -> CausalTrace:
-    """Restore each token and layer in turn in a run whose subject is hidden, and measure how probable the answer is.
+    """Patch each token and layer in turn in a run whose subject is under noise, and measure how probable the answer is.
 
     The noise is Gaussian, `noise` times the standard deviation of the embeddings of the atlas subjects' tokens. It is
     added to the rows of the embedding table, before the first LayerNorm; every cell meets the same noise.
@@ -74,8 +101,8 @@ def causal_trace(
         subject: part of the prompt, as it is spelled there.
         answer: None for what the model says, greedy: one token. A given answer of several tokens is scored whole,
             each token after the ones before it.
-        restore: "activation" puts a block's output back, "state" what its memory and mixers hold after the token,
-            "both" the two of them, "attention" and "mlp" the update of that half of the block.
+        patch: what to put back as it was in the clean run. "activation" is a block's output, "state" what its memory
+            and mixers hold after the token, "both" the two of them, "attention" and "mlp" the update of that sublayer.
         first_token_only: score the first token of the answer alone.
         progress: show a progress bar if it takes over two seconds.
 
@@ -86,47 +113,60 @@ def causal_trace(
     if samples < 1:
         raise ValueError(f"samples: expected 1 or more draws of the noise, got {samples}")
     ids, tokens, span = find_subject(tokenizer, prompt, subject)
-    answer_ids = check_answer(model, tokenizer, ids, answer)
+    answer_ids = greedy_answer(model, tokenizer, ids, answer)
     if first_token_only:
         answer_ids = answer_ids[:1]
-    rows = model.embedding.embedding.weight[torch.tensor(ids)]  # (time, channels)
-    scale = embedding_scale(model, tokenizer)
-    normalize = model.embedding.normalize_emb
-    embedded = normalize(hide(rows, span, noise, scale, samples, seed))  # (samples, time, channels)
-
-    clean = record(model, normalize(rows))
-    patch = patch_of(restore, clean)
-    cells = len(ids) * len(model.blocks)
-    group = max(1, MOST_ROWS // (cells + 1))
-    parts = embedded.split(group)
-    found = torch.cat([sweep(model, part, answer_ids, patch, progress) for part in parts], dim=1)  # (runs, samples)
-    untouched = sweep(model, normalize(rows)[None], answer_ids, None)[0, 0]
-    grid = found[1:].view(len(ids), len(model.blocks), samples)  # (tokens, layers, samples)
+    rows = _embedding_rows(model, ids)  # (time, channels)
+    noisy = add_noise(rows, span, noise, embedding_std(model, tokenizer), samples, seed)  # (samples, time, channels)
+    untouched, corrupted, grid = trace_rows(model, rows, noisy, answer_ids, patch, progress)
     return CausalTrace(
         log_probability=grid.mean(dim=-1),
         probability=grid.exp().mean(dim=-1),
         clean=untouched.item(),
-        corrupted=found[0].mean().item(),
+        corrupted=corrupted.mean().item(),
         clean_probability=untouched.exp().item(),
-        corrupted_probability=found[0].exp().mean().item(),
+        corrupted_probability=corrupted.exp().mean().item(),
         tokens=tokens,
         subject=span,
         answer=tokenizer.decode(answer_ids, skip_special_tokens=False),
-        restore=restore,
+        patch=patch,
         noise=noise,
         samples=samples,
         seed=seed,
     )
 
 
+def trace_rows(
+    model: RWKVLM,
+    rows: Float[Tensor, "time channels"],
+    noisy: Float[Tensor, "samples time channels"],
+    answer: Sequence[int],
+    patch: PatchKind = "both",
+    progress: bool = False,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "samples"], Float[Tensor, "time layers samples"]]:
+    """The causal trace of rows of the embedding table, which may be given any noise.
+
+    Returns:
+        Log-probabilities of the answer: in the clean run, in the corrupted runs, and with each cell patched.
+    """
+    clean, corrupted = model.embedding.normalize_emb(rows), model.embedding.normalize_emb(noisy)
+    source = Patch(patch, run_with_cache(model, clean))
+    size = max(1, MAX_BATCH // (len(rows) * len(model.blocks) + 1))
+    parts = [patch_every_cell(model, part, answer, source, progress) for part in corrupted.split(size)]
+    found = torch.cat(parts, dim=1)  # (runs, samples)
+    untouched = patch_every_cell(model, clean[None], answer, None)[0, 0]
+    return untouched, found[0], found[1:].view(len(rows), len(model.blocks), len(noisy))
+
+
 @torch.no_grad()
-def sever_memory(model: RWKVLM, tokenizer: Tokenizer, prompt: str, answer: str | None = None) -> Grid:
-    """The probability of the answer when one layer forgets everything right after one token: (tokens, layers)."""
-    ids = check_prompt(tokenizer.encode(prompt).ids)
-    answer_ids = check_answer(model, tokenizer, ids, answer)
-    embedded = model.embedding(torch.tensor(ids))[None]  # (1, time, channels)
-    empty = [piece.snapshot() for _, piece in halves_of(model)]  # check_answer left the buffers clear
-    found = sweep(model, embedded, answer_ids, Patch(after=1, state=lambda t, h: empty[h]))
+def ablate_memory(model: RWKVLM, tokenizer: Tokenizer, prompt: str, answer: str | None = None) -> Grid:
+    """The probability of the answer when one layer's state is cleared right after one token: (tokens, layers)."""
+    ids = require_prompt(tokenizer.encode(prompt).ids)
+    answer_ids = greedy_answer(model, tokenizer, ids, answer)
+    embedded = model.embedding.normalize_emb(_embedding_rows(model, ids))[None]  # (1, time, channels)
+    empty = [piece.snapshot() for _, piece in sublayers(model)]  # greedy_answer left the buffers clear
+    patch = Patch("state", ActivationCache(streams=[], updates=[], states=[empty] * len(ids)))
+    found = patch_every_cell(model, embedded, answer_ids, patch)  # (runs, 1)
     return found[1:, 0].exp().view(len(ids), len(model.blocks))  # (tokens, layers)
 
 
@@ -134,7 +174,7 @@ def sever_memory(model: RWKVLM, tokenizer: Tokenizer, prompt: str, answer: str |
 # what the trace is asked
 
 
-def check_prompt(ids: list[int]) -> list[int]:
+def require_prompt(ids: list[int]) -> list[int]:
     """The token ids of a prompt, if there are any."""
     if not ids:
         raise ValueError("prompt: expected some text, got none; give a sentence that the model should finish")
@@ -144,7 +184,7 @@ def check_prompt(ids: list[int]) -> list[int]:
 def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[int], list[str], range]:
     """The prompt's token ids, their texts, and which of them spell the subject."""
     encoding = tokenizer.encode(prompt)
-    check_prompt(encoding.ids)
+    require_prompt(encoding.ids)
     count = prompt.count(subject) if subject else 0
     if count != 1:
         raise ValueError(
@@ -157,8 +197,12 @@ def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[
     return encoding.ids, [tokenizer.decode([i]) for i in encoding.ids], range(inside[0], inside[-1] + 1)
 
 
-def check_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None) -> list[int]:
-    """The ids of the answer: what the model says next, greedy, which has to be `answer` if one is given."""
+def greedy_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None) -> list[int]:
+    """The greedy continuation of the prompt, as ids: one token, or as many as `answer` has.
+
+    Raises:
+        UnknownAnswer: if it is not `answer`.
+    """
     expected = None if answer is None else tokenizer.encode(answer).ids
     if expected == []:
         raise ValueError("answer: expected some text, got none; None takes what the model says")
@@ -179,7 +223,7 @@ def check_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer
     return said
 
 
-def hide(
+def add_noise(
     rows: Float[Tensor, "time channels"], span: range, noise: float | int, scale: float, samples: int, seed: int
 ) -> Float[Tensor, "samples time channels"]:
     """Rows of the embedding table under noise, `noise` times `scale` large, at the tokens in `span`."""
@@ -191,160 +235,166 @@ def hide(
     return noisy
 
 
-def embedding_scale(model: RWKVLM, tokenizer: Tokenizer) -> float:
+def embedding_std(model: RWKVLM, tokenizer: Tokenizer) -> float:
     """The standard deviation of the embedding table's entries over the tokens of all atlas subjects."""
     subjects = [fact.subject for relation in load_atlas() for fact in relation.facts]
     encodings = tokenizer.encode_batch([f" {subject}" for subject in subjects])
     ids = sorted({i for encoding in encodings for i in encoding.ids})
-    return model.embedding.embedding.weight[torch.tensor(ids)].std().item()
+    return _embedding_rows(model, ids).std().item()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# the sweep: every cell at once
+def _embedding_rows(model: RWKVLM, ids: Sequence[int]) -> Float[Tensor, "time channels"]:
+    """Rows of the embedding table, before its norm."""
+    table = model.embedding.embedding.weight  # (vocab_size, channels)
+    return table[torch.tensor(ids, dtype=torch.long, device=table.device)]  # (time, channels)
 
-# A block is two halves, and each half is a norm, a piece with a state, and an addition. A cell (token, layer) is a run
-# that is like the others up to one half of one token, where something in it is replaced. All runs step together. Below
-# its layer a cell's run never differs from the run that nothing is done to, so it is computed from its layer upwards.
+
+# patching: one cell, plainly; and all cells at the same time
+
+# A block has two sublayers, attention and MLP: each is a norm, a piece with a state, and an addition to the stream. In a
+# model they count through the blocks: sublayer 2 i is the attention of block i, sublayer 2 i + 1 its MLP. A cell is a
+# token and a layer.
+
+
+@dataclass(frozen=True)
+class ActivationCache:
+    """Everything that happened in a run, by token and sublayer."""
+
+    streams: list[list[Tensor]]  # the residual stream after the sublayer: (channels,)
+    updates: list[list[Tensor]]  # what it added to the stream: (channels,)
+    states: list[list[State]]  # what it remembered after the token
 
 
 @dataclass(frozen=True)
 class Patch:
-    """What to replace. Halves count through the blocks: half 2 i is the attention of block i, half 2 i + 1 its MLP."""
+    """What a cell's run takes from a clean run.
 
-    after: int  # the half of its block after which a cell's run begins: 0 or 1
-    stream: Callable[[int, int], Tensor] | None = None  # (token, half) to the stream after it: (channels,)
-    update: Callable[[int, int], Tensor] | None = None  # (token, half) to what the half adds: (channels,)
-    state: Callable[[int, int], State] | None = None  # (token, half) to the half's state after the token
+    Raises:
+        ValueError: for a kind that there is not.
+    """
 
+    kind: str  # one of `PatchKind`
+    clean: ActivationCache
 
-@dataclass(frozen=True)
-class Recording:
-    """Everything that happened in a run, by token and half."""
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(PatchKind):
+            raise ValueError(f"patch: expected one of {', '.join(map(repr, get_args(PatchKind)))}, got {self.kind!r}")
 
-    streams: list[list[Tensor]]  # (channels,)
-    updates: list[list[Tensor]]  # (channels,)
-    states: list[list[State]]
+    def stream(self, t: int, h: int, before: Tensor, after: Tensor) -> Tensor:
+        """The stream after sublayer h of the cell at token t, where `before` and `after` are the run's own."""
+        if self.kind == ("attention", "mlp")[h % 2]:
+            return before + self.clean.updates[t][h]  # (*batch, channels)
+        if self.kind in ("both", "activation") and h % 2 == 1:
+            return self.clean.streams[t][h].expand_as(after)  # (*batch, channels)
+        return after
 
-
-def patch_of(restore: Restore, clean: Recording) -> Patch:
-    """What `causal_trace` puts back."""
-    stream = lambda t, h: clean.streams[t][h]
-    update = lambda t, h: clean.updates[t][h]
-    state = lambda t, h: clean.states[t][h]
-    patches = {
-        "both": Patch(after=1, stream=stream, state=state),
-        "activation": Patch(after=1, stream=stream),
-        "state": Patch(after=1, state=state),
-        "attention": Patch(after=0, update=update),
-        "mlp": Patch(after=1, update=update),
-    }
-    if restore not in patches:
-        raise ValueError(f"restore: expected one of {', '.join(map(repr, patches))}, got {restore!r}")
-    return patches[restore]
+    def state(self, t: int, h: int) -> State:
+        """The buffers of sublayer h to replace after token t."""
+        return self.clean.states[t][h] if self.kind in ("both", "state") else {}
 
 
-def halves_of(model: RWKVLM) -> list[tuple[nn.Module, Piece]]:
-    """The norm and the piece of each half of each block, in order."""
-    return [half for block in model.blocks for half in ((block.ln1, block.attention), (block.ln2, block.gated_mlp))]
+def sublayers(model: RWKVLM) -> list[tuple[nn.Module, Piece]]:
+    """The norm and the piece of each sublayer of each block, in order."""
+    return [part for block in model.blocks for part in ((block.ln1, block.attention), (block.ln2, block.gated_mlp))]
 
 
-def record(model: RWKVLM, embedded: Float[Tensor, "time channels"]) -> Recording:
+def run_with_cache(model: RWKVLM, embedded: Float[Tensor, "time channels"]) -> ActivationCache:
     """Run the blocks over these embeddings and keep everything."""
     model.clear_buffers()
-    recording = Recording([], [], [])
+    cache = ActivationCache([], [], [])
     for x in embedded:
         streams, updates, states = [], [], []
-        for norm, piece in halves_of(model):
-            updates.append(piece(norm(x)))
+        for norm, piece in sublayers(model):
+            updates.append(piece(norm(x)))  # (channels,)
             x = x + updates[-1]  # (channels,)
             streams.append(x)
             states.append(piece.snapshot())
-        recording.streams.append(streams)
-        recording.updates.append(updates)
-        recording.states.append(states)
+        cache.streams.append(streams)
+        cache.updates.append(updates)
+        cache.states.append(states)
     model.clear_buffers()
-    return recording
+    return cache
 
 
-def sweep(
+def patched_run(
+    model: RWKVLM,
+    embedded: Float[Tensor, "time channels"],
+    answer: Sequence[int],
+    patch: Patch,
+    cell: tuple[int, int],
+) -> Float[Tensor, ""]:
+    """The log-probability of the answer in a run in which one cell (token, layer) is patched: the definition."""
+    model.clear_buffers()
+    score = embedded.new_zeros(())
+    inputs = torch.cat([embedded, _embed_answer(model, answer)])  # (time + answer - 1, channels)
+    for t, x in enumerate(inputs):
+        for h, (norm, piece) in enumerate(sublayers(model)):
+            before, x = x, x + piece(norm(x))  # (channels,)
+            if cell == (t, h // 2):
+                x = patch.stream(t, h, before, x)  # (channels,)
+                piece.restore(piece.snapshot() | patch.state(t, h))
+        if t >= len(embedded) - 1:
+            score = score + model.unembedding.logits(x).log_softmax(dim=-1)[answer[t - len(embedded) + 1]]
+    model.clear_buffers()
+    return score
+
+
+def patch_every_cell(
     model: RWKVLM,
     embedded: Float[Tensor, "samples time channels"],
     answer: Sequence[int],
     patch: Patch | None,
     progress: bool = False,
 ) -> Float[Tensor, "runs samples"]:
-    """The answer's log-probability in the run that nothing is done to, then in each cell's, by token and by layer.
+    """The answer's log-probability in the run without a patch, then what `patched_run` gives for every cell.
 
-    Runs are kept in groups: the untouched one, then the cells of each layer. A group's rows are runs of all samples.
+    Cells follow by token, then by layer. With no `patch` there is the first run alone.
+
+    All runs step together. Invariant: after token t, layer i steps the run without a patch, and one run for each cell
+    (token <= t, layer <= i). A cell's run needs no other: before its token and below its layer it is the first run.
     """
-    samples, time, channels = embedded.shape
-    halves, layers = halves_of(model), len(model.blocks)
-    follow = model.embedding(torch.tensor(list(answer[:-1]), dtype=torch.long)).to(embedded)  # (answer - 1, channels)
+    (samples, time, _), layers = embedded.shape, len(model.blocks)
+    follow = _embed_answer(model, answer).expand(samples, -1, -1)  # (samples, answer - 1, channels)
+    inputs = torch.cat([embedded, follow], dim=1).unbind(1)  # (samples, channels) each
     model.clear_buffers()
-    states = [first_states(piece.snapshot(), samples, groups=h // 2 + 2) for h, (_, piece) in enumerate(halves)]
-    scores = [torch.zeros(samples, dtype=embedded.dtype)] + [embedded.new_zeros(0)] * layers  # (rows of the group,)
-    for t in tqdm(range(time + len(answer) - 1), delay=2, disable=not progress):
-        token = embedded[:, t] if t < time else follow[t - time].expand(samples, -1)  # (samples, channels)
-        begins = patch is not None and t < time  # a cell's run begins in each layer
-        x = [token] + [embedded.new_zeros(0, channels)] * layers  # the stream of each group: (rows, channels)
-        for h, (norm, piece) in enumerate(halves):
-            layer, half = divmod(h, 2)
-            if half == 0:  # from here on this layer's cells differ
-                x[layer + 1] = x[0].repeat(len(scores[layer + 1]) // samples, 1)
-            begun = range(layer + (half > patch.after)) if begins else ()  # layers whose new cell is already under way
-            for i in begun:  # a new cell remembers of this half what the untouched run does
-                states[h][i + 1] = joined(states[h][i + 1], states[h][0])
-            before = x[0]
-            x[: layer + 2], states[h] = step(norm, piece, x[: layer + 2], states[h])
-            if begins and half <= patch.after:  # this layer's new cell has this half behind it: what is left of it?
-                left = repeated(patch.state(t, h), samples) if patch.state else states[h][0]
-                states[h][layer + 1] = joined(states[h][layer + 1], left)
-            if begins and half == patch.after:
-                x[layer + 1] = torch.cat([x[layer + 1], begin_run(patch, t, h, before, x[0])])  # (rows, channels)
-        scores = [torch.cat([score, score.new_zeros(len(rows) - len(score))]) for score, rows in zip(scores, x)]
+    states = [
+        {name: buffer.expand(1, samples, -1) for name, buffer in piece.state_buffers().items()}
+        for _, piece in sublayers(model)
+    ]  # of each sublayer: (runs, samples, channels)
+    score = embedded.new_zeros(())
+    for t in tqdm(range(len(inputs)), delay=2, disable=not progress):
+        begins = patch is not None and t < time  # in each layer, the run of this token's cell begins
+        tokens = min(t + 1, time) if patch else 0  # of whose cells there are runs
+        first, cells = inputs[t], inputs[t].new_zeros(tokens, 0, *inputs[t].shape)  # (tokens, layers, samples, channels)
+        for h, (norm, piece) in enumerate(sublayers(model)):
+            if h % 2 == 0:  # this layer's cells join: so far, they are the first run
+                cells = torch.cat([cells, first.expand(tokens, 1, *first.shape)], dim=1)
+            if begins:  # and those of the new token remember what the first run does
+                states[h] = {name: _with_copies(buffer, cells.shape[1]) for name, buffer in states[h].items()}
+            before = torch.cat([first[None], cells.flatten(0, 1)])  # (runs, samples, channels)
+            piece.restore(states[h])
+            after = before + piece(norm(before))  # (runs, samples, channels)
+            states[h] = piece.state_buffers()
+            if begins:  # the last run is that of this very cell
+                after[-1] = patch.stream(t, h, before[-1], after[-1])
+                for name, value in patch.state(t, h).items():
+                    states[h][name][-1] = value
+            first, cells = after[0], after[1:].view(cells.shape)
         if t >= time - 1:
-            found = model.unembedding.logits(torch.cat(x)).log_softmax(dim=-1)[:, answer[t - time + 1]]  # (all rows,)
-            scores = [score + more for score, more in zip(scores, found.split([len(score) for score in scores]))]
+            logits = model.unembedding.logits(torch.cat([first[None], cells.flatten(0, 1)]))  # (runs, samples, vocab_size)
+            score = score + logits.log_softmax(dim=-1)[..., answer[t - time + 1]]  # (runs, samples)
     model.clear_buffers()
-    untouched, *cells = scores
-    if not len(torch.cat(cells)):
-        return untouched[None]
-    grid = torch.stack([cell.view(time, samples) for cell in cells], dim=1)  # (time, layers, samples)
-    return torch.cat([untouched[None], grid.flatten(0, 1)])  # (runs, samples)
+    return score
 
 
-def step(norm: nn.Module, piece: Piece, x: list[Tensor], states: list[State]) -> tuple[list[Tensor], list[State]]:
-    """One half of a block, on all groups at once: their streams after it, and what the half then remembers of each."""
-    sizes = [len(rows) for rows in x]
-    rows = torch.cat(x)  # (all rows, channels)
-    piece.restore(joined(*states))
-    rows = rows + piece(norm(rows))  # (all rows, channels)
-    after = {name: buffer.split(sizes) for name, buffer in piece.state_buffers().items()}
-    return list(rows.split(sizes)), [{name: parts[i] for name, parts in after.items()} for i in range(len(sizes))]
+def _with_copies(state: Tensor, count: int) -> Tensor:
+    """Further runs with the state of the first one: (runs, samples, channels) to (runs + count, samples, channels)."""
+    return torch.cat([state, state[:1].expand(count, -1, -1)])
 
 
-def first_states(state: State, samples: int, groups: int) -> list[State]:
-    """At the start: the state of the untouched run's samples, and of no cells yet."""
-    return [repeated(state, samples)] + [repeated(state, 0)] * (groups - 1)
-
-
-def begin_run(patch: Patch, t: int, h: int, before: Tensor, after: Tensor) -> Tensor:
-    """The stream with which a cell's run begins, after half h of token t: (samples, channels)."""
-    if patch.stream:
-        return patch.stream(t, h).expand_as(after)
-    if patch.update:
-        return before + patch.update(t, h)
-    return after
-
-
-def repeated(state: State, samples: int) -> State:
-    """The same state for every sample: (channels,) to (samples, channels)."""
-    return {name: buffer.expand(samples, -1) for name, buffer in state.items()}
-
-
-def joined(*states: State) -> State:
-    """The rows of all these states, one after the other."""
-    return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+def _embed_answer(model: RWKVLM, answer: Sequence[int]) -> Float[Tensor, "answer channels"]:
+    """The embeddings of all tokens of the answer but the last, which is never fed."""
+    return model.embedding.normalize_emb(_embedding_rows(model, list(answer[:-1])))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -360,7 +410,7 @@ ROLES = (
 )
 
 
-def by_role(trace: CausalTrace, grid: Tensor) -> Float[Tensor, "roles layers"]:
+def mean_by_role(trace: CausalTrace, grid: Tensor) -> Float[Tensor, "roles layers"]:
     """A trace's grid, averaged over the tokens of each role, in the order of `ROLES`; NaN where a role has no token."""
     first, last, end = trace.subject.start, trace.subject.stop - 1, len(trace.tokens) - 1
     roles = [
@@ -379,7 +429,7 @@ def trace_facts(
     model: RWKVLM,
     tokenizer: Tokenizer,
     per_relation: int,
-    restore: Restore = "both",
+    patch: PatchKind = "both",
     samples: int = 3,
     relations: Sequence[str] | None = None,
     progress: bool = False,
@@ -399,24 +449,24 @@ def trace_facts(
     for relation in tqdm([r for r in atlas.values() if relations is None or r.name in relations], disable=not progress):
         known = 0
         for fact in relation.facts:
-            words, answer = prompt(relation.phrasings[0], fact)
+            words, answer = prompt_and_answer(relation.phrasings[0], fact)
             try:
                 subject = subject_in(relation.phrasings[0], fact)
-                trace = causal_trace(model, tokenizer, words, subject, answer, restore, samples=samples, progress=False)
+                trace = causal_trace(model, tokenizer, words, subject, answer, patch, samples=samples, progress=False)
             except UnknownAnswer:
                 continue
-            found.append(by_role(trace, trace.probability - trace.corrupted_probability))
+            found.append(mean_by_role(trace, trace.probability - trace.corrupted_probability))
             known += 1
             if known == per_relation:
                 break
     return torch.stack(found) if found else torch.zeros(0, len(ROLES), len(model.blocks))
 
 
-def load_averages(model: RWKVLM) -> dict | None:
+def load_trace_averages(model: RWKVLM) -> dict | None:
     """The averages that `python -m rwkv_explainer.lab.tracing --write` kept for the bundled model, else None.
 
     Returns:
-        Numbers of `facts` and `samples`, and by what was restored the `mean` and its standard `error`: (roles, layers).
+        Numbers of `facts` and `samples`, and by kind of patch the `mean` and its standard `error`: (roles, layers).
     """
     file = BUNDLED / "trace_averages.json"
     if model.name != "textbook" or not file.exists():
@@ -424,24 +474,24 @@ def load_averages(model: RWKVLM) -> dict | None:
     kept = json.loads(file.read_text())
     if kept["weights"] not in (BUNDLED / "SHA256SUMS").read_text():
         return None
-    for restore in kept["restore"].values():
-        restore |= {name: torch.tensor(grid, dtype=torch.float64) for name, grid in restore.items()}
+    for averages in kept["patch"].values():
+        averages |= {name: torch.tensor(grid, dtype=torch.float64) for name, grid in averages.items()}
     return kept
 
 
-def spread(effects: Float[Tensor, "facts roles layers"]) -> tuple[Tensor, Tensor]:
+def mean_and_stderr(effects: Float[Tensor, "facts roles layers"]) -> tuple[Tensor, Tensor]:
     """The mean over the facts that have the role, and its standard error: (roles, layers) each."""
     mean = effects.nanmean(dim=0)  # (roles, layers)
     count = (~effects.isnan()).sum(dim=0).clamp(min=1)  # (roles, layers)
     return mean, ((effects - mean) ** 2).nanmean(dim=0).sqrt() / count.sqrt()
 
 
-def rounded(grid: Tensor) -> list[list[float]]:
-    """For a file: four digits, NaN as Python writes it."""
+def _to_json(grid: Tensor) -> list[list[float]]:
+    """Round to four digits for JSON; NaN stays NaN."""
     return [[round(value, 4) for value in row] for row in grid.tolist()]
 
 
-def paper_figure() -> tuple[list[str], Grid]:
+def figure_11() -> tuple[list[str], Grid]:
     """The values of the paper's Figure 11, read off the published picture by its colors, good to about 0.15.
 
     Returns:
@@ -464,13 +514,13 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write trace_averages.json into the bundled folder")
     args = parser.parse_args()
     model, tokenizer = load_pretrained("textbook", dtype=torch.float32)
-    kept = {"weights": (BUNDLED / "SHA256SUMS").read_text().split()[0], "samples": args.samples, "restore": {}}
-    for restore in ("both", "attention", "mlp"):
-        effects = trace_facts(model, tokenizer, args.per_relation, restore, args.samples, progress=True)
-        mean, error = spread(effects)
+    kept = {"weights": (BUNDLED / "SHA256SUMS").read_text().split()[0], "samples": args.samples, "patch": {}}
+    for patch in ("both", "attention", "mlp"):
+        effects = trace_facts(model, tokenizer, args.per_relation, patch, args.samples, progress=True)
+        mean, error = mean_and_stderr(effects)
         kept["facts"] = len(effects)
-        kept["restore"][restore] = {"mean": rounded(mean), "error": rounded(error)}
-        print(restore, len(effects), "facts, strongest cell", f"{mean.nan_to_num().max():.3f}")
+        kept["patch"][patch] = {"mean": _to_json(mean), "error": _to_json(error)}
+        print(patch, len(effects), "facts, strongest cell", f"{mean.nan_to_num().max():.3f}")
     if args.write:
         (BUNDLED / "trace_averages.json").write_text(json.dumps(kept) + "\n")
 

@@ -28,13 +28,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rwkv_explainer.checkpoints import write_weights
-from rwkv_explainer.generation import generate
+from rwkv_explainer.checkpoints import save_weights
 from rwkv_explainer.lab.atlas import all_facts, load_atlas, sample_text
-from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.model import RWKVLM, StableWKVMemory
 from rwkv_explainer.parallel import read_logits
+from rwkv_explainer.piece import RWKVConfig
+from rwkv_explainer.tokens import END_OF_TEXT
 
-END_OF_TEXT = "<|endoftext|>"  # token 0, between documents
 TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  # sha256 of the bundled model's text
 
 
@@ -196,20 +196,20 @@ def initialize(model: RWKVLM, seed: int) -> None:
     torch.manual_seed(seed)
     config = model.config
     nn.init.uniform_(model.embedding.embedding.weight, -1e-4, 1e-4)  # tiny: the first steps can turn it anywhere
-    nn.init.orthogonal_(model.unembedding.unembedding.weight, gain=0.5 * math.sqrt(config.vocabulary / config.channels))
+    nn.init.orthogonal_(model.unembedding.unembedding.weight, gain=0.5 * math.sqrt(config.vocab_size / config.channels))
     channel = torch.arange(config.channels) / config.channels  # (channels,), from 0 to just below 1
     for i, block in enumerate(model.blocks):
-        depth = i / max(1, config.layers - 1)  # 0 for the first block, 1 for the last
+        depth = i / max(1, config.n_layer - 1)  # 0 for the first block, 1 for the last
         attention, mlp = block.attention, block.gated_mlp
         for matrix in (attention.key, attention.receptance, attention.output, mlp.value, mlp.receptance):
             nn.init.zeros_(matrix.weight)
         nn.init.orthogonal_(attention.value.weight)
-        nn.init.orthogonal_(mlp.key.weight, gain=math.sqrt(config.hidden / config.channels))
+        nn.init.orthogonal_(mlp.key.weight, gain=math.sqrt(config.intermediate_size / config.channels))
         even = torch.arange(config.channels) / (config.channels - 1)  # (channels,), from 0 to 1
         attention.memory.log_decay.copy_(-5 + 8 * even ** (0.7 + 1.3 * depth))
         zigzag = (torch.arange(config.channels) + 1) % 3 - 1  # 0, 1, -1, 0, 1, -1, ...
         attention.memory.log_gain.copy_(math.log(0.3) + 0.5 * zigzag)
-        rest = 1 - i / config.layers  # 1 for the first block, towards 0 for the last
+        rest = 1 - i / config.n_layer  # 1 for the first block, towards 0 for the last
         attention.key_mixer.weight.copy_(channel**rest)
         attention.value_mixer.weight.copy_(channel**rest + 0.3 * depth)
         attention.receptance_mixer.weight.copy_(channel ** (rest / 2))
@@ -418,7 +418,7 @@ def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
     target.mkdir(parents=True, exist_ok=True)
     saved = read_checkpoint(folder)
     model = RWKVLM.from_weights(saved["model"])
-    write_weights(model, target / "model.safetensors")
+    save_weights(model, target / "model.safetensors")
     (target / "model.safetensors").chmod(0o644)  # for whoever installs the package, not for us alone
     shutil.copy(folder / "tokenizer.json", target / "tokenizer.json")
     names = ("model.safetensors", "tokenizer.json")
@@ -457,9 +457,9 @@ def read_data(name: str) -> str:
 
 def show(folder: Path) -> None:
     """Let a run's model go on with the book's running example, and print what it says."""
-    model = RWKVLM.from_weights(read_checkpoint(folder)["model"]).stabilize()
+    model = RWKVLM.from_weights(read_checkpoint(folder)["model"], memory_class=StableWKVMemory)
     model.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    generate(model, "The Eiffel Tower is located in the city of", N=3, temperature=0.0)
+    model.generate("The Eiffel Tower is located in the city of", N=3, temperature=0.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

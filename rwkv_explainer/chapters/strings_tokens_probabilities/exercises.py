@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rwkv_explainer.exercises.cases import distribution, normal
 from rwkv_explainer.exercises.exercise import Exercise
-from rwkv_explainer.generation import reshape
+from rwkv_explainer.generation import adjust_probabilities
 
 
 def normalized(p: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def normalized(p: Tensor) -> Tensor:
 ANY_TEMPERATURE = Exercise(
     name="any-temperature",
     cases=lambda random: [(distribution(random, 6), t) for t in (1.0, 0.5, 3.0, 0.00001)],
-    reference=lambda p, t: reshape(p, temperature=t),
+    reference=lambda p, t: adjust_probabilities(p, temperature=t),
     result="the probabilities",
     verified="At temperatures from 0.00001 to 3 it gives what the package's own function gives, and no number is lost.",
     mistakes={
@@ -99,7 +99,7 @@ MIN_P = Exercise(
         ),
         "What is kept does not sum to 1: divide by the sum.": lambda p, m: p.where(p >= m * p.max(), 0),
         "You kept the unlikely tokens and dropped the others.": lambda p, m: normalized(p.where(p < m * p.max(), 0)),
-        "That is top-p: it sums up probabilities. Min-p looks at each token alone.": lambda p, m: reshape(p, top_p=m),
+        "That is top-p: it sums up probabilities. Min-p looks at each token alone.": lambda p, m: adjust_probabilities(p, top_p=m),
         "The cut is at 1 − m of the largest probability, not at m of it.": lambda p, m: normalized(
             p.where(p >= (1 - m) * p.max(), 0)
         ),

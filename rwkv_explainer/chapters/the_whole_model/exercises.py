@@ -6,7 +6,8 @@ from torch import Generator, Tensor
 
 from rwkv_explainer.exercises.cases import normal, whole
 from rwkv_explainer.exercises.exercise import Exercise
-from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.model import RWKVLM
+from rwkv_explainer.piece import RWKVConfig
 
 State = dict[str, Tensor]
 
@@ -79,7 +80,7 @@ STATE_SIZE = Exercise(
 
 def snapshots(random: Generator) -> list[tuple]:
     """Two snapshots of a model of 12 layers, and which layers to take from the second."""
-    names = RWKVLM.from_config(RWKVConfig(vocabulary=5, channels=2, layers=12, hidden=4)).state_buffers()
+    names = RWKVLM.from_config(RWKVConfig(vocab_size=5, channels=2, n_layer=12, intermediate_size=4)).state_buffers()
 
     def bookmark() -> State:
         return {name: normal(random, 2) for name in names}

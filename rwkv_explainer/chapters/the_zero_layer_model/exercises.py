@@ -56,7 +56,7 @@ def zero_layer_models(random: Generator) -> list[tuple]:
 
 
 def chain(model: RWKVLM) -> Tensor:
-    return model(torch.arange(model.vocabulary))
+    return model(torch.arange(model.vocab_size))
 
 
 CHAIN_OF_A_MODEL = Exercise(
@@ -68,14 +68,14 @@ CHAIN_OF_A_MODEL = Exercise(
     mistakes={
         "Rows and columns are swapped: row i should hold what *follows* token i.": lambda model: chain(model).T,
         "These are logits; a softmax makes them probabilities.": lambda model: model.logits(
-            torch.arange(model.vocabulary)
+            torch.arange(model.vocab_size)
         ),
         "These are logarithms of probabilities.": lambda model: chain(model).log(),
         "That is the likeliest follower of each token alone; the table holds every follower's probability.": lambda model: (
             chain(model).argmax(dim=1)
         ),
         "The columns sum to 1; the rows should: the softmax runs over the tokens that may follow.": lambda model: (
-            model.logits(torch.arange(model.vocabulary)).softmax(dim=0)
+            model.logits(torch.arange(model.vocab_size)).softmax(dim=0)
         ),
         "The embeddings went into the unembedding without their LayerNorm.": lambda model: model.unembedding(
             model.embedding.embedding.weight
