@@ -17,7 +17,8 @@ import torch
 from rwkv_explainer.drawing.anatomy_panels import draw_panels
 from rwkv_explainer.drawing.anatomy_parts import GROUPS, KINDS, PANELS, PARTS, Example, Part
 from rwkv_explainer.drawing.palette import DARK, LIGHT, Theme, on_dark
-from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.model import RWKVLM
+from rwkv_explainer.piece import RWKVConfig
 
 __all__ = ["Anatomy", "anatomy", "link_chapters"]
 
@@ -92,7 +93,7 @@ def read_example(model: RWKVLM, text: str) -> Example:
     model.clear_buffers()
     with torch.no_grad():
         for token_id in ids:
-            probabilities = model(token_id)  # (vocabulary,)
+            probabilities = model(token_id)  # (vocab_size,)
     model.restore(before)
     top = probabilities.topk(min(SHOWN, len(probabilities)))
     names = {n: token_name(n, model.tokenizer, " ").strip() or "␣" for n in (*ids, *top.indices.tolist())}
@@ -108,8 +109,8 @@ def sizes_in_words(config: RWKVConfig) -> dict[str, str]:
     """The model's sizes as the parts' words name them."""
     with torch.device("meta"):
         parameters = sum(tensor.numel() for tensor in RWKVLM.from_config(config).parameters())
-    per_block = 4 * config.channels  # contents, normalizer, and the last inputs of attention and of gated MLP
-    numbers = vars(config) | {"parameters": parameters, "per_block": per_block, "state": per_block * config.layers}
+    per_block = 4 * config.channels  # contents, normalizer, the last inputs of attention and of gated MLP
+    numbers = vars(config) | {"parameters": parameters, "per_block": per_block, "state": per_block * config.n_layer}
     return {name: f"{number:,}" for name, number in numbers.items()}
 
 

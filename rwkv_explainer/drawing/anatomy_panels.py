@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html import escape
 
 from rwkv_explainer.drawing.anatomy_parts import PANELS, Example, Part
-from rwkv_explainer.model import RWKVConfig
+from rwkv_explainer.piece import RWKVConfig
 
 __all__ = ["draw_panels"]
 
@@ -156,13 +156,13 @@ def draw_panels(
 
 def draw_model(panel: Panel, config: RWKVConfig, example: Example | None) -> None:
     """The model between the text and the next token."""
-    c, v = f"{config.channels:,}", f"{config.vocabulary:,}"
+    c, v = f"{config.channels:,}", f"{config.vocab_size:,}"
     draw_input(panel, example)
     panel.add(
         "model",
         box(40, 124, 308, 420 + LOWER, "frame face", 10),
         label(336, 142, "model", "bold end"),
-        label(336, 156, f"{config.layers} layers", "small end"),
+        label(336, 156, f"{config.n_layer} layers", "small end"),
         label(336, 169, f"{c} channels", "small end"),
     )
     panel.add(
@@ -170,18 +170,18 @@ def draw_model(panel: Panel, config: RWKVConfig, example: Example | None) -> Non
     )
     panel.add(
         "embedding",
-        box(56, 142, 136, 36),
+        box(56, 142, 140, 36),
         grid(56, 160),
-        label(126, 157, "embedding", "bold"),
-        label(126, 171, f"a row of {v} × {c}", "small"),
+        label(130, 157, "embedding", "bold"),
+        label(130, 171, f"a row of {v} × {c}", "small"),
     )
     draw_rows(panel, config)
     panel.add(
         "unembedding",
-        box(56, 494 + LOWER, 136, 36),
+        box(56, 494 + LOWER, 140, 36),
         grid(56, 512 + LOWER),
-        label(126, 509 + LOWER, "unembedding", "bold"),
-        label(126, 523 + LOWER, f"{c} → {v}", "small"),
+        label(130, 509 + LOWER, "unembedding", "bold"),
+        label(130, 523 + LOWER, f"{c} → {v}", "small"),
     )
     draw_output(panel, example)
 
@@ -231,7 +231,7 @@ def rows_of(layers: int) -> list[int | None]:
 
 def draw_rows(panel: Panel, config: RWKVConfig) -> None:
     """The blocks along the stream, what each remembers in orange; one of them leads to the next panel."""
-    rows = rows_of(config.layers)
+    rows = rows_of(config.n_layer)
     pitch = min(33.0, (240 + LOWER) / max(len(rows), 1))
     opened = min(2, max(len(rows) - 1, 0))
     panel.add("attention", label(181, 212, "attention", "bold"), label(181, 224, "time mixing", "small"))
@@ -243,7 +243,7 @@ def draw_rows(panel: Panel, config: RWKVConfig) -> None:
     panel.add("blocks", *(draw_row(y, n, 0.74 * pitch, row == opened) for row, (y, n) in enumerate(zip(places, rows))))
     for name, x, radius in (("attention.memory", 204, 5.5), ("attention.mixers", 222, 3), ("gated_mlp.mixers", 311, 3)):
         panel.add(name, *(circle(x, y, radius, "dot remembered") for y, n in zip(places, rows) if n))
-    note = f"{4 * config.layers * config.channels:,} numbers kept for the next token"
+    note = f"{4 * config.n_layer * config.channels:,} numbers kept for the next token"
     panel.add("blocks", circle(120, 479 + LOWER, 4, "dot remembered"), label(129, 483 + LOWER, note, "small start"))
 
 
@@ -305,7 +305,7 @@ def draw_block(panel: Panel, config: RWKVConfig, example: Example | None) -> Non
     panel.shapes.append(box(0, 0, WIDTH, HEIGHTS["block"], "panel", 12))
     panel.add("stream", path("M17,10 h10 V436 h-10 Z", "river"))
     panel.add("norms", *(norm(y, words) for y, words in ((30, "ln1"), (252, "ln2"))))
-    panel.shapes.append(label(348, 19, f"one of the {config.layers} blocks", "small end"))
+    panel.shapes.append(label(348, 19, f"one of the {config.n_layer} blocks", "small end"))
     draw_attention(panel, config)
     draw_gated_mlp(panel, config)
 
@@ -358,7 +358,7 @@ def draw_attention(panel: Panel, config: RWKVConfig) -> None:
 
 def draw_gated_mlp(panel: Panel, config: RWKVConfig) -> None:
     """Channel mixing, from ln2 to the update."""
-    c, h = config.channels, config.hidden
+    c, h = config.channels, config.intermediate_size
     receptance, middle = COLUMNS[0], 252
     panel.add(
         "gated_mlp",

@@ -26,16 +26,16 @@ PANELS: dict[str, tuple[str, dict[str, Part]]] = {  # heading, and the parts in 
             "text": Part("text", LOOP, "What has been written so far{text}.", ("loop",)),
             "tokens": Part("tokens", LOOP, "The text, cut into pieces that the model knows{tokens}.", ("loop",)),
             "ids": Part(
-                "ids", LOOP, "Each token's number, one of {vocabulary}; one id enters at each step{ids}.", ("loop",)
+                "ids", LOOP, "Each token's number, one of {vocab_size}; one id enters at each step{ids}.", ("loop",)
             ),
             "model": Part(
-                "model", "the-whole-model", "{layers} layers × {channels} channels, {parameters} learned numbers."
+                "model", "the-whole-model", "{n_layer} layers × {channels} channels, {parameters} learned numbers."
             ),
             "embedding": Part(
                 "embedding",
                 ENDS,
-                "The id picks one row of a table of {vocabulary} × {channels} numbers, which is then normalized.",
-                learned="table {vocabulary} × {channels}",
+                "The id picks one row of a table of {vocab_size} × {channels} numbers, which is then normalized.",
+                learned="table {vocab_size} × {channels}",
             ),
             "stream": Part(
                 "residual stream",
@@ -44,19 +44,19 @@ PANELS: dict[str, tuple[str, dict[str, Part]]] = {  # heading, and the parts in 
                 "its two updates.",
             ),
             "blocks": Part(
-                "{layers} blocks",
+                "{n_layer} blocks",
                 BLOCKS,
                 "Each has two steps, attention (time mixing) and gated MLP (channel mixing). Together they keep "
-                "{state} numbers.",
+                "{state} different numbers.",
                 ("block",),
                 remembers="{per_block} numbers a block",
             ),
             "unembedding": Part(
                 "unembedding",
                 ENDS,
-                "The stream is normalized, a matrix makes a logit for each of {vocabulary} tokens, and softmax turns "
+                "The stream is normalized, a matrix makes a logit for each of {vocab_size} tokens, and softmax turns "
                 "them into probabilities.",
-                learned="matrix {channels} → {vocabulary}",
+                learned="matrix {channels} → {vocab_size}",
             ),
             "probabilities": Part(
                 "probabilities", LOOP, "One for every token of the vocabulary, together 1{top}.", ("loop",)
@@ -68,7 +68,7 @@ PANELS: dict[str, tuple[str, dict[str, Part]]] = {  # heading, and the parts in 
         },
     ),
     "block": (
-        "One of the {layers} blocks",
+        "One of the {n_layer} blocks",
         {
             "norms": Part(
                 "ln1, ln2",
@@ -141,7 +141,7 @@ PANELS: dict[str, tuple[str, dict[str, Part]]] = {  # heading, and the parts in 
             "gated_mlp.key": Part(
                 "key",
                 MLP,
-                "A matrix {channels} → {hidden} makes the latents.",
+                "A matrix {channels} → {intermediate_size} makes the latents.",
                 ("block", "gated_mlp"),
                 learned="matrix",
             ),
@@ -151,8 +151,8 @@ PANELS: dict[str, tuple[str, dict[str, Part]]] = {  # heading, and the parts in 
             "gated_mlp.value": Part(
                 "value",
                 MLP,
-                "A matrix {hidden} → {channels} writes what the latents say. The gates multiply it (×), the stream "
-                "adds it (+).",
+                "A matrix {intermediate_size} → {channels} writes what the latents say. The gates multiply it (×), the "
+                "stream adds it (+).",
                 ("block", "gated_mlp"),
                 learned="matrix",
             ),
