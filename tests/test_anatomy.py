@@ -206,7 +206,8 @@ def test_colors_come_from_the_palette_alone():
 def test_it_fits_and_can_be_read(browser, tmp_path, config, width, scheme):
     page_file = tmp_path / "page.html"
     page_file.write_text(
-        f'<!doctype html><html data-theme="{scheme}"><body><main style="max-width: 46rem; margin: auto">'
+        f'<!doctype html><html data-theme="{scheme}"><body style="margin: 16px">'
+        '<main style="max-width: 46rem; margin: auto">'
         f"{anatomy(config, 'memory').html}</main></body></html>",
         encoding="utf-8",
     )
@@ -240,6 +241,7 @@ def test_it_fits_and_can_be_read(browser, tmp_path, config, width, scheme):
 def test_a_page_shows_it_with_links_to_the_chapters(tmp_path):
     """The directive, and a drawing that a cell made; titles are those that the pages have."""
     from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace
 
     from rwkv_explainer import load_pretrained
 
@@ -250,17 +252,18 @@ def test_a_page_shows_it_with_links_to_the_chapters(tmp_path):
         encoding="utf-8",
     )
     (tmp_path / "the-gated-mlp.md").write_text("# The title & more\n", encoding="utf-8")
-    app = Sphinx(
-        tmp_path,
-        None,
-        tmp_path / "out",
-        tmp_path / "doctrees",
-        "html",
-        confoverrides={"extensions": ["myst_parser", "anatomy"], "html_theme": "basic"},
-        status=None,
-        warningiserror=True,
-    )
-    app.build()
+    with docutils_namespace():
+        app = Sphinx(
+            tmp_path,
+            None,
+            tmp_path / "out",
+            tmp_path / "doctrees",
+            "html",
+            confoverrides={"extensions": ["myst_parser", "anatomy"], "html_theme": "basic"},
+            status=None,
+            warningiserror=True,
+        )
+        app.build()
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     links = re.findall(
         r'<a class="(lit|dim)" data-part="([\w.]+)" href="the-gated-mlp.html" aria-label="([^"]*)"', page
