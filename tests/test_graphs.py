@@ -22,6 +22,7 @@ from rwkv_explainer.model import (
     Mixer,
     RWKVBlock,
     SquaredReLU,
+    StableWKVMemory,
     TokenEmbedding,
     Unembedding,
     WKVMemory,
@@ -113,11 +114,12 @@ def test_data_flows_from_the_inputs_and_the_memory_to_the_outputs_and_the_memory
     graph = pygraphviz.AGraph(make_graph(build(), given, depth).source)
     edges = [(int(tail), int(head)) for tail, head in graph.edges()]
     kinds = {int(node): node.attr["class"] for node in graph.nodes()}  # numbered in the order of the text's lines
-    assert all(tail < head or kinds[head] == "end" for tail, head in edges)
-    for one_end, other_end in (zip(*edges), reversed(list(zip(*edges)))):
-        assert {kinds[number] for number in set(one_end) - set(other_end)} <= {"end", "memory"}
+    assert all(tail < head or kinds[head] == "end named" for tail, head in edges)
+    tails, heads = map(set, zip(*edges))
+    assert {kinds[number] for number in tails - heads} <= {"end named", "memory", "learned"}
+    assert {kinds[number] for number in heads - tails} <= {"end named", "memory"}
     assert kinds.keys() == {number for edge in edges for number in edge}
-    assert not any(kinds[int(node)] == "end" for frame in graph.subgraphs() for node in frame.nodes())
+    assert not any(kinds[int(node)] == "end named" for frame in graph.subgraphs() for node in frame.nodes())
 
 
 def test_an_open_model_names_every_module_with_its_place_and_class():
@@ -135,7 +137,7 @@ def test_shapes_are_those_of_the_step():
     assert {
         "input token [2]",
         "embedding: Embedding [2] → [2, 8]",
-        "memory: WKVMemory [2, 8], [2, 8] → [2, 8]",
+        "memory: WKVMemory [2, 8], [2, 8] → [2, 8] (remembers)",
         "key: Linear [2, 8] → [2, 32]",
         "output [2, 11]",
     } <= lines
@@ -153,6 +155,52 @@ def test_memory_is_drawn_where_it_is_read_and_where_it_is_written(build, memory)
     lines = make_graph(build(), (X, X) if build().__class__ is WKVMemory else X, 1).text.splitlines()
     assert [line for line in lines if " memory [" in line] == [f"  {name} memory [8]" for name in memory]
     assert [line for line in lines if "next" in line] == [f"  {name} for the next token [8]" for name in memory]
+
+
+@pytest.mark.parametrize(
+    ("build", "learned"),
+    [
+        (lambda: Mixer(8), ["weight"]),
+        (lambda: WKVMemory(8), ["log_gain", "log_decay"]),
+        (lambda: StableWKVMemory(8), ["log_gain", "log_decay"]),
+        (Counter, []),
+        (lambda: nn.Linear(8, 8), []),
+    ],
+)
+def test_what_is_learned_comes_in_as_an_input(build, learned):
+    graph = make_graph(build(), (X, X) if "WKV" in type(build()).__name__ else X, 1)
+    assert [line for line in graph.text.splitlines() if " learned [" in line] == [f"  {n} learned [8]" for n in learned]
+    drawn = pygraphviz.AGraph(graph.source)
+    nodes = [node for node in drawn.nodes() if node.attr["class"] == "learned"]
+    assert all(drawn.in_degree(node) == 0 and drawn.out_degree(node) > 0 for node in nodes)
+    assert sorted(node.attr["label"].split()[0] for node in nodes) == sorted(learned)
+
+
+@pytest.mark.parametrize("depth", range(6))
+def test_every_box_that_remembers_is_orange_and_no_other(depth):
+    model = whole()
+    graph = make_graph(model, 3, depth)
+    kinds = {"RWKVLM", "RWKV", "RWKVBlock", "AttentionBlock", "GatedMLP", "Mixer", "WKVMemory"}
+    learned = {"TokenEmbedding", "Embedding", "LayerNorm", "Linear", "Unembedding"}
+    boxes = {"remembering named": set(), "module named": set(), "plain named": set()}
+    drawn = pygraphviz.AGraph(graph.source)
+    for node in drawn.nodes():
+        if node.attr["class"] in boxes:
+            boxes[node.attr["class"]].add(node.attr["label"].split()[depth > 0])
+    assert boxes["remembering named"] <= kinds and boxes["module named"] <= learned
+    assert boxes["plain named"] <= {"SquaredReLU"} and sum(map(len, boxes.values())) > 0
+    orange = [line for line in graph.text.splitlines() if line.endswith("(remembers)")]
+    assert {re.search(r"(\w+) \[", line)[1] for line in orange} == boxes["remembering named"]
+    assert ("Orange remembers" in display_graph(graph).svg) and ("lue is learned" in display_graph(graph).svg) == (
+        depth > 0
+    )
+
+
+def test_a_graph_of_a_piece_fits_a_phone():
+    """At 360 pixels, of which the page's margins take 32, none of these has to scroll."""
+    for module, given in ((WKVMemory(8), (X, X)), (Mixer(8), X), (AttentionBlock(8), X), (GatedMLP(8), X)):
+        svg = display_graph(make_graph(module, given, 1)).svg
+        assert int(re.search(r"min-width: (\d+)px", svg)[1]) <= 328, type(module).__name__
 
 
 @pytest.mark.parametrize("given", [3, torch.tensor([3, 1]), ONE_HOT.double()])

@@ -3,8 +3,9 @@
     display_graph(make_graph(AttentionBlock(channels=8), torch.zeros(8), depth=1))
 
 torchview records one step of the module. Graphviz places the boxes; its libraries come with pygraphviz, so nothing else
-has to be installed. Depth 0 shows the module as one box, each further depth opens the boxes of the one before. Where a
-module that remembers stands open, its memory is drawn too: what it held, and what it keeps for the next token.
+has to be installed. Depth 0 shows the module as one box, each further depth opens the boxes of the one before. What
+remembers is orange. Where a module that remembers stands open, its memory is drawn too: what it held, and what it keeps
+for the next token. What has been learned is blue; in an open module it comes in as an input, with its name.
 """
 
 import copy
@@ -33,12 +34,15 @@ from rwkv_explainer.drawing.palette import css_hues
 
 SVG = "http://www.w3.org/2000/svg"
 OUTLINES = {  # in Graphviz' words, for each kind of node
-    "module": {"class": "module", "shape": "box", "fontname": "Arial bold"},
+    "module": {"class": "module named", "shape": "box", "fontname": "Arial bold"},
     "function": {"class": "function", "shape": "box"},
+    "plain": {"class": "plain named", "shape": "box", "fontname": "Arial bold"},  # neither learned nor remembers
+    "remembering": {"class": "remembering named", "shape": "box", "fontname": "Arial bold"},
     "memory": {"class": "memory", "shape": "cylinder"},
-    "end": {"class": "end", "shape": "plaintext", "fontname": "Arial bold"},
+    "learned": {"class": "learned", "shape": "oval", "margin": "0,0"},
+    "end": {"class": "end named", "shape": "plaintext", "fontname": "Arial bold"},
 }
-SMALLEST = 0.8  # a graph that is wider than the page shrinks to this, and no further: then it scrolls in its own box
+SMALLEST = 0.75  # a graph that is wider than the page shrinks to this, and no further: then it scrolls in its own box
 
 # Text and lines take the page's own colour, and the hues are a thin wash over its ground: good on light and on dark.
 STYLE = (
@@ -47,16 +51,19 @@ STYLE = (
     + """
 .rwkv-graph { margin: 1rem 0; } .rwkv-graph > div { overflow-x: auto; }
 .rwkv-graph svg { display: block; background: none; font-family: Arial, Helvetica, "Liberation Sans", sans-serif; }
-.rwkv-graph text { font-size: 13px; fill: currentColor; } .rwkv-graph .node text + text { font-size: 11.5px; }
-.rwkv-graph .module > text:first-of-type, .rwkv-graph .end > text:first-of-type { font-weight: bold; }
+.rwkv-graph text { font-size: 13px; fill: currentColor; } .rwkv-graph .node text + text { font-size: 12px; }
+.rwkv-graph .named > text:first-of-type { font-weight: bold; }
 .rwkv-graph path { fill: none; stroke: currentColor; }
 .rwkv-graph .edge path { stroke-opacity: .55; } .rwkv-graph .edge polygon { fill: currentColor; opacity: .55; }
 .rwkv-graph .cluster path { stroke-opacity: .45; stroke-dasharray: 4 3; }
 .rwkv-graph .cluster text { font-size: 12px; paint-order: stroke; stroke-width: 4px; stroke-linejoin: round;
   stroke: var(--pst-color-background, var(--jp-layout-color0, transparent)); }
-.rwkv-graph .module path { fill: var(--rwkv-hue-1); fill-opacity: .15; stroke: var(--rwkv-hue-1); }
+.rwkv-graph .module path, .rwkv-graph .learned ellipse {
+  fill: var(--rwkv-hue-1); fill-opacity: .15; stroke: var(--rwkv-hue-1); }
 .rwkv-graph .function path { stroke-opacity: .4; }
-.rwkv-graph .memory path { fill: var(--rwkv-hue-2); fill-opacity: .15; stroke: var(--rwkv-hue-2); }
+.rwkv-graph .memory path, .rwkv-graph .remembering path {
+  fill: var(--rwkv-hue-2); fill-opacity: .15; stroke: var(--rwkv-hue-2); }
+.rwkv-graph figcaption { font-size: .9em; }
 .rwkv-graph summary { margin-top: .5rem; cursor: pointer; font-size: .9em; }
 .rwkv-graph pre { overflow-x: auto; font-size: .8em; }
 </style>"""
@@ -86,6 +93,7 @@ class Drawing:
         summary, text = f"{escape(self.graph.title)}, as a list", escape(self.graph.text)
         return (
             f'{STYLE}<figure class="rwkv-graph"><div tabindex="0">{self.svg}</div>'
+            f"<figcaption>{legend(self.graph)}</figcaption>"
             f"<details><summary>{summary}</summary><pre>{text}</pre></details></figure>"
         )
 
@@ -118,7 +126,7 @@ def display_graph(graph: Graph) -> Drawing:
     """Lay the graph out. The last line of a cell shows what this returns, and so does `display`."""
     with silence():
         svg = ElementTree.fromstring(pygraphviz.AGraph(graph.source).draw(format="svg", prog="dot"))
-    kept = ("viewBox", "class", "transform", "d", "points", "x", "y", "text-anchor")
+    kept = ("viewBox", "class", "transform", "d", "points", "x", "y", "cx", "cy", "rx", "ry", "text-anchor")
     for element in svg.iter():  # where things are; how they look is for STYLE to say
         element.attrib = {name: element.attrib[name] for name in kept if name in element.attrib}
         for number in element.findall(f"{{{SVG}}}title"):  # Graphviz' numbers for the nodes would show as tooltips
@@ -128,7 +136,12 @@ def display_graph(graph: Graph) -> Drawing:
         svg[0][-1].append(frame[-1])
         frame.remove(frame[-1])
     first, *_, last = graph.text.splitlines()
-    words = {"title": graph.title, "desc": f"From {first} to {last}. The list below the picture names every step."}
+    words = {
+        "title": graph.title,
+        "desc": f"From {first} to {last}. {legend(graph)} The list below the picture names every step.".replace(
+            "  ", " "
+        ),
+    }
     figure = "graph-" + hashlib.sha256(repr(graph).encode()).hexdigest()[:12]  # ids differ between a page's graphs
     for position, (tag, text) in enumerate(words.items()):
         svg.insert(position, ElementTree.Element(f"{{{SVG}}}{tag}", {"id": f"{figure}-{tag}"}))
@@ -143,17 +156,32 @@ def display_graph(graph: Graph) -> Drawing:
     return Drawing(graph, ElementTree.tostring(svg, encoding="unicode"))
 
 
+def legend(graph: Graph) -> str:
+    """What the colors in this graph mean."""
+    seen = {"remembers": "Orange remembers", "learned": "blue is learned"}
+    drawn = {"remembers": r'class="?(memory|remembering)', "learned": r'class="?(module|learned)'}
+    found = [words for kind, words in seen.items() if re.search(drawn[kind], graph.source)]
+    return f"{', '.join(found).capitalize()}." if found else ""
+
+
 class Recording(ComputationGraph):
     """torchview's record of one step, with our words and outlines, with memory, and without loose ends."""
 
     def __init__(self, module: nn.Module, inputs: list[RecorderTensor], depth: int):
-        paper = {"fontname": "Arial", "bgcolor": "transparent", "ranksep": "0.3", "nodesep": "0.2", "pad": "0.05"}
-        look = {"fontname": "Arial", "fontsize": "13", "style": "rounded", "height": "0", "margin": "0.12,0.06"}
+        paper = {"fontname": "Arial", "bgcolor": "transparent", "ranksep": "0.3", "nodesep": "0.07", "pad": "0.05"}
+        look = {
+            "fontname": "Arial",
+            "fontsize": "12",
+            "style": "rounded",
+            "height": "0",
+            "width": "0",
+            "margin": "0.1,0.06",
+        }
         canvas = graphviz.Digraph(strict=True, graph_attr=paper, node_attr=look, edge_attr={"arrowsize": "0.6"})
         roots = NodeContainer(x.tensor_nodes[0] for x in inputs)
         super().__init__(canvas, roots, depth=depth, expand_nested=True, roll=False)
         self.lines: list[str] = []
-        self.remarks: dict[int, str] = {}  # by id of the node: what stands beside its name
+        self.remarks: dict[int, tuple[str, str]] = {}  # by id of the node: its kind, and what stands beside its name
         self.ends: list[Node] = []  # what the step is for: the outputs, and what is kept in memory
         self.running: list[tuple[nn.Module, tuple[object, ...], dict[str, Node]]] = []  # the innermost module last
         for name, root in zip(inspect.signature(module.forward).parameters, roots):
@@ -189,9 +217,13 @@ class Recording(ComputationGraph):
             self.ends.append(node)
 
     def enter(self, part: nn.Module, given: tuple[object, ...]) -> None:
-        """Before a module runs: let each of its buffers come out of a node of that name."""
+        """Before a module runs: let each of its buffers and parameters come out of a node of that name."""
+        record = creation_ops_wrapper(torch.clone, self)
         for name, buffer in part.named_buffers(recurse=False):
-            part._buffers[name], _ = self.pass_through(name, "memory", creation_ops_wrapper(torch.clone, self)(buffer))
+            part._buffers[name], _ = self.pass_through(name, "memory", "memory", record(buffer))
+        if not is_torchs_own(part):  # such as Linear, which never opens
+            for name, parameter in part.named_parameters(recurse=False):
+                part._parameters[name], _ = self.pass_through(name, "learned", "learned", record(parameter))
         self.running.append((part, given, {n: b.tensor_nodes[-1] for n, b in part.named_buffers(recurse=False)}))
 
     def leave(self, part: nn.Module, given: tuple[object, ...], output: object) -> None:
@@ -199,9 +231,9 @@ class Recording(ComputationGraph):
         _, _, before = self.running.pop()
         for name, buffer in part.named_buffers(recurse=False):
             if isinstance(buffer, RecorderTensor) and buffer.tensor_nodes[-1] is not before[name]:
-                self.ends.append(self.pass_through(name, "for the next token", buffer)[1])
+                self.ends.append(self.pass_through(name, "memory", "for the next token", buffer)[1])
 
-    def pass_through(self, name: str, remark: str, tensor: RecorderTensor) -> tuple[RecorderTensor, Node]:
+    def pass_through(self, name: str, kind: str, remark: str, tensor: RecorderTensor) -> tuple[RecorderTensor, Node]:
         """The tensor, recorded as what comes out of a function of this name, and that function's node."""
 
         def same(x: Tensor) -> Tensor:
@@ -210,7 +242,7 @@ class Recording(ComputationGraph):
         same.__name__ = name
         passed = RecorderTensor.__torch_function__(same, (RecorderTensor,), (tensor,))
         node = next(iter(passed.tensor_nodes[-1].parents))
-        self.remarks[id(node)] = f"{remark} {list(passed.shape)}"
+        self.remarks[id(node)] = kind, f"{remark} {list(passed.shape)}"
         return passed, node
 
     def name_nodes(self) -> None:
@@ -225,6 +257,8 @@ class Recording(ComputationGraph):
                 if isinstance(node, ModuleNode):
                     part, node.name = self.parts[node.compute_unit_id]
                     node.is_container &= is_torchs_own(part)  # torchview's word for a box that never opens
+                elif node.name.startswith("__"):  # 1 - x is recorded as x.__rsub__(1)
+                    node.name = node.name.strip("_")
                 elif node.name == "to":
                     node.name = "empty-pass"  # which torchview leaves out: another dtype is not worth a box
 
@@ -240,16 +274,26 @@ class Recording(ComputationGraph):
 
     def add_node(self, node: Node, subgraph: graphviz.Digraph | None = None) -> None:
         """Draw a node, and write its line."""
-        remark = self.remarks.get(id(node))
-        kind = {ModuleNode: "module", TensorNode: "end"}.get(type(node), "memory" if remark else "function")
-        self.lines.append("  " * node.depth + f"{node.name} {remark or shapes(node)}")
+        kind, remark = self.remarks.get(id(node), ("function", ""))
+        kind = {ModuleNode: "module", TensorNode: "end"}.get(type(node), kind)
+        if kind == "module":
+            part = self.parts[node.compute_unit_id][0]
+            kind = "remembering" if [*part.buffers()] else "module" if [*part.parameters()] else "plain"
+        says = f"{remark or shapes(node)}{' (remembers)' * (kind == 'remembering')}"
+        self.lines.append("  " * node.depth + f"{node.name} {says}")
         name, _, kind_of_module = node.name.partition(": ")
         plain = kind == "function" and len(set(node.input_shape + node.output_shape)) == 1  # one shape in and out
         small = "" if plain else f"{kind_of_module} {remark or shapes(node)}".strip()
         self.id_dict.setdefault(node.node_id, len(self.id_dict))
         canvas = self.visual_graph if subgraph is None or kind == "end" else subgraph
-        canvas.node(str(self.id_dict[node.node_id]), f"{name}\n{small}".strip(), **OUTLINES[kind])
+        canvas.node(str(self.id_dict[node.node_id]), label(name, small), **OUTLINES[kind])
         self.node_set.add(id(node))
+
+
+def label(name: str, small: str) -> str:
+    """A node's name, with what stands below it in small type; in short lines, so that graphs stay narrow."""
+    small = small.replace("for the next token", "for the next\ntoken")
+    return f"{name}\n{small}".strip()
 
 
 def shapes(node: Node) -> str:
