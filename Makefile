@@ -16,7 +16,7 @@ FOLDER ?= book
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install book html serve lab publish-to hub-links zip student assignments test test-colab test-other-model train bench booktimes clean
+.PHONY: help install book html serve lab publish-to hub-links zip student assignments test claims test-colab test-other-model train bench booktimes clean
 
 help:  ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-17s %s\n' "$$name" "$$what"; done
@@ -70,6 +70,9 @@ hub-links:  ## links that open the published chapters on a JupyterHub with nbgit
 test: book  ## build the book, then check it and the package
 	@$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+claims: install  ## try on altered models whether each claim can fail (CHAPTERS=time-decay: this one; OTHER=run: one more model)
+	$(BIN)/python tools/claims.py $(CHAPTERS) $(if $(OTHER),--other "$(OTHER)")
 
 test-colab: install  ## run every chapter alone, in a new environment with the newest packages, as Colab does
 	$(BIN)/python -m pytest -v -m "colab or not colab" -k empty_folder tests/test_colab_lab_zip.py

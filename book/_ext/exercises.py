@@ -114,10 +114,9 @@ def rewrite(app: Sphinx, docname: str, text: list[str]) -> None:
 
 
 def clean(app: Sphinx, page: nodes.document) -> None:
-    """On the page a solution is called one, and stands without the marks that Colab and nbgrader read."""
+    """On the page a solution stands without the marks that Colab and nbgrader read."""
     for cell in page.findall(nodes.container):
         if "tag_solution" in cell["classes"]:
-            cell["prompt_show"] = cell["prompt_hide"] = "Solution"
             code = next(cell.findall(nodes.literal_block))
             lines = [line for line in code.astext().splitlines() if line.strip() not in (FORM.strip(), BEGIN, END)]
             code.rawsource = "\n".join(lines)  # what is highlighted
