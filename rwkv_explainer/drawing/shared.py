@@ -38,7 +38,8 @@ def plot_read_shares(shares: dict[str, Float[Tensor, " time"]], tokens: Sequence
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
         for n, (name, share) in enumerate(shares.items()):
-            axes.bar(torch.arange(len(tokens)) + (n - (len(shares) - 1) / 2) * width, share, width, label=name)
+            places = [place + (n - (len(shares) - 1) / 2) * width for place in range(len(tokens))]
+            axes.bar(places, share.tolist(), width, label=name)
         axes.set(ylabel="share of what is read")
         title_above(figure, title)
         axes.grid(False, axis="x")
@@ -96,7 +97,7 @@ def plot_top_tokens(
         axes = figure.subplots()
         bars = axes.barh(range(len(names)), values)
         axes.bar_label(bars, [format_probability(value) for value in values], padding=4, color=theme.ink)
-        axes.set_yticks(range(len(names)), names, parse_math=False)
+        axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="probability of being next", xlim=(0, 1.18 * values[0]), title=title)
         axes.invert_yaxis()
         axes.grid(False, axis="y")

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from rwkv_explainer.drawing.figure import Plot, draw, title_above
+from rwkv_explainer.drawing.figure import Plot, draw, panels, title_above
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.tokens import token_name
 
@@ -26,19 +26,19 @@ def plot_by_temperature(
     others = {name: 1 - shape[top].sum().item() for name, shape in distributions.items()}
 
     def paint(figure: Figure, theme: Theme) -> None:
-        panels = figure.subplots(1, len(distributions), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, (name, shape) in zip(panels, distributions.items()):
+        columns = panels(figure, len(distributions), share="xy")
+        for axes, (name, shape) in zip(columns, distributions.items()):
             axes.barh(range(k), shape[top])
             axes.barh(k, others[name], color=theme.hues[1])
             axes.set(title=name)
             axes.grid(False, axis="y")
             axes.tick_params(left=False)
-        panels[0].set_yticks(range(k + 1), [*names, "all others"], parse_math=False)
-        panels[0].set_xlim(0, 1)
-        panels[0].set_xticks([0, 0.5, 1], ["0", "½", "1"])
-        panels[0].invert_yaxis()
+        columns[0].set_yticks(range(k + 1), [*names, "all others"])
+        columns[0].set_xlim(0, 1)
+        columns[0].set_xticks([0, 0.5, 1], ["0", "½", "1"])
+        columns[0].invert_yaxis()
         figure.get_layout_engine().set(wspace=0.08)
-        figure.supxlabel("probability of being drawn", fontsize=11)
+        figure.supxlabel("probability of being drawn", fontsize="medium")
         title_above(figure, title)
 
     found = "; ".join(
