@@ -64,7 +64,7 @@ def css_hues(selector: str, count: int = len(LIGHT.hues)) -> str:
 
 
 def css_colors(selector: str) -> str:
-    """CSS that names all colors of a theme: the hues, --rwkv-ink, --rwkv-faint, --rwkv-ground, --rwkv-low, --rwkv-high."""
+    """CSS that names all colors of a theme: the hues, and --rwkv-ink, -faint, -ground, -low and -high."""
     names = "ink", "faint", "ground", "low", "high"
     light, dark = (" ".join(f"--rwkv-{name}: {getattr(theme, name)};" for name in names) for theme in (LIGHT, DARK))
     return f"{css_hues(selector)}\n{selector} {{ {light} }}\n{dark_rule(selector, dark)}"

@@ -1,8 +1,8 @@
 """One SVG for light and for dark pages: the colors of the palette become CSS variables, which the page fills in.
 
-A figure is drawn in both themes. Where the two pictures differ in a color of the palette alone, one of them is kept, with
-the color's name; where they differ in more, as a map in another color scale does, both parts are kept, and the page
-shows one of them.
+A figure is drawn in both themes. Where the two pictures differ in a color of the palette alone, one of them is kept,
+with the color's name; where they differ in more, as a map in another color scale does, both parts are kept, and the
+page shows one of them.
 """
 
 import copy
