@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rwkv_explainer.drawing.live import fixed, live_bars, live_heatmap, live_lines, shown
+from test_palette import contrast
 
 SCRIPT = Path(__file__).parents[1] / "book/_static/live.js"
 TOKENS = ["The", " Eiffel", " <b>&", "\x07", "🦜", "$$"]
@@ -92,3 +93,24 @@ def test_words_come_from_the_data():
 def test_numbers_that_do_not_fit_are_refused(make):
     with pytest.raises(ValueError, match="expected"):
         make()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_numbers_are_read_on_every_shade(page, theme):
+    shades = torch.linspace(0, 1, 41)
+    figure = live_heatmap(shades[:, None], [str(n) for n in range(41)], ["c"], label="l", limits=(0.0, 1.0))
+    page.set_content(figure._repr_html_())
+    page.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+    colors = page.evaluate(
+        """() => [...document.querySelectorAll("tbody td")].map(cell => {
+            const canvas = new OffscreenCanvas(1, 1).getContext("2d"), style = getComputedStyle(cell);
+            return [style.color, style.backgroundColor].map(color => {
+                canvas.fillStyle = color;
+                canvas.fillRect(0, 0, 1, 1);
+                return "#" + [...canvas.getImageData(0, 0, 1, 1).data.slice(0, 3)]
+                    .map(c => c.toString(16).padStart(2, "0")).join("");
+            });
+        })"""
+    )
+    assert len(set(background for _, background in colors)) > 35
+    assert min(contrast(*pair) for pair in colors) >= 4.5

@@ -73,6 +73,18 @@ function showLarge(drawing, figure) {
   pane.focus();
 }
 
+// Paper is white, and nothing can be opened on it.
+function printLightAndOpen(printing) {
+  const page = document.documentElement;
+  if (printing.matches) {
+    page.dataset.screenTheme = page.dataset.theme;
+    page.dataset.theme = "light";
+  } else if (page.dataset.screenTheme) page.dataset.theme = page.dataset.screenTheme;
+  for (const folded of document.querySelectorAll(printing.matches ? "article details:not([open])" : "details.printed"))
+    folded.open = folded.classList.toggle("printed", printing.matches);
+}
+matchMedia("print").addEventListener("change", printLightAndOpen);
+
 addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article .rwkv-graph").forEach(offerZoom);
   new ResizeObserver(markScrollers).observe(document.body);

@@ -79,7 +79,7 @@
     const cell = (value) => {
       if (value === null) return "<td></td>";
       const at = clamped((value - low) / (high - low));
-      const mark = at > 0.5 ? ' class="lv-high"' : "";
+      const mark = at > 0.62 ? ' class="lv-mid lv-high"' : at > 0.47 ? ' class="lv-mid"' : "";
       return `<td${mark} style="--v:${fixed(at, 3)}">${words(value, digits).replace("%", "")}</td>`;
     };
     const body = rows.map((name, r) => `<tr><th scope="row">${safe(name)}</th>${cells[r].map(cell).join("")}</tr>`);
@@ -204,7 +204,7 @@
     }
 
     for (const input of inputs) {
-      const value = input.parentElement.querySelector("output");
+      const value = input.parentElement.querySelector(".lv-value");
       const say = () => {
         if (!value) return;
         value.textContent = input.dataset.values.split("|")[at(input)];

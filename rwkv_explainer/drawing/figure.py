@@ -87,8 +87,8 @@ STYLE = f"""<style>
 .rwkv-figure {{ margin: 1rem 0; container-type: inline-size; color: inherit; }}
 .rwkv-figure svg {{ display: block; width: 100%; height: auto; background: none; }}
 .rwkv-figure svg * {{ stroke-linejoin: round; stroke-linecap: butt; }}
-.rwkv-figure figcaption {{ margin: .4rem 0 0; font-size: .9em; font-weight: normal; line-height: 1.45; text-align: left;
-  letter-spacing: normal; color: inherit; }}
+.rwkv-figure figcaption {{ margin: .4rem 0 0; padding: 0; font-size: .9em; font-weight: normal; line-height: 1.45;
+  text-align: left; letter-spacing: normal; color: inherit; }}
 .rwkv-figure .rwkv-narrow, .rwkv-figure .rwkv-dark {{ display: none; }}
 @container (max-width: 27rem) {{
   .rwkv-figure .rwkv-wide {{ display: none; }}

@@ -18,16 +18,16 @@ from html import escape
 import matplotlib.ticker
 from torch import Tensor
 
-from rwkv_explainer.drawing.palette import LIGHT, css_colors
+from rwkv_explainer.drawing.palette import LIGHT, css_colors, dark_rule
 
 STYLE = f"""<style>
 {css_colors(".rwkv-live")}
 .rwkv-live {{ margin: 1rem 0; color: var(--rwkv-ink); font-size: .9rem; line-height: 1.35; max-width: 44rem; }}
-.rwkv-live figcaption {{ margin: .5rem 0 0; font-size: inherit; font-weight: normal; line-height: 1.45;
+.rwkv-live figcaption {{ margin: .5rem 0 0; padding: 0; font-size: inherit; font-weight: normal; line-height: 1.45;
   text-align: left; letter-spacing: normal; color: inherit; }}
 .rwkv-live .lv-legend {{ display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin: 0 0 .3rem; }}
 .rwkv-live .lv-legend i {{ display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .35em; }}
-.rwkv-live :is(i, .lv-high, td) {{ forced-color-adjust: none; }}
+.rwkv-live :is(i, td) {{ forced-color-adjust: none; }}
 .rwkv-live .lv-name, .rwkv-live .lv-number {{ white-space: pre; }}
 .rwkv-live .lv-bars {{ display: grid; grid-template-columns: fit-content(38%) 1fr max-content; gap: .2rem .5rem;
   align-items: center; }}
@@ -69,10 +69,12 @@ STYLE = f"""<style>
 .rwkv-live .lv-heat thead th {{ text-align: center; vertical-align: bottom; white-space: pre; }}
 .rwkv-live .lv-long thead th {{ writing-mode: vertical-rl; transform: rotate(180deg); text-align: left;
   padding: .3rem 0; }}
-.rwkv-live .lv-heat td {{ text-align: center; color: var(--rwkv-ink); overflow: hidden; background: color-mix(in oklab,
+.rwkv-live .lv-heat td {{ text-align: center; color: #000; overflow: hidden; background: color-mix(in oklab,
   var(--rwkv-high) calc(100% * var(--v)), var(--rwkv-low)); font-size: min(.8rem, calc(33cqi / var(--columns))); }}
 @container (max-width: 27rem) {{ .rwkv-live .lv-wide td {{ font-size: 0; height: 1.2rem; }} }}
-.rwkv-live .lv-heat td.lv-high {{ color: var(--rwkv-ground); }}
+.rwkv-live .lv-heat td.lv-high {{ color: #fff; }}
+{dark_rule(".rwkv-live .lv-heat td", "color: #fff;")}
+{dark_rule(".rwkv-live .lv-heat td.lv-mid", "color: #000;")}
 .rwkv-live .lv-heat td:not([style]) {{ background: none; }}
 .rwkv-live .lv-many td {{ font-size: 0; height: 1.2rem; }}
 .rwkv-live .lv-heat .lv-chosen {{ outline: 2px solid var(--rwkv-hue-2); outline-offset: -1px; }}
@@ -82,7 +84,7 @@ STYLE = f"""<style>
 .rwkv-live .lv-controls[hidden] {{ display: none; }}
 .rwkv-live .lv-controls label {{ display: flex; flex-wrap: wrap; align-items: center; gap: .2rem .5rem; }}
 .rwkv-live .lv-controls input[type=range] {{ width: min(15rem, 60vw); }}
-.rwkv-live .lv-controls output {{ display: inline-block; min-width: 3em; font-variant-numeric: tabular-nums; }}
+.rwkv-live .lv-value {{ display: inline-block; min-width: 3em; font-variant-numeric: tabular-nums; }}
 @media print {{
   .rwkv-live .lv-controls, .rwkv-live .lv-read {{ display: none; }}
   .rwkv-live * {{ print-color-adjust: exact; }}
@@ -396,7 +398,7 @@ def heat(data: dict) -> str:
                 row += "<td></td>"
                 continue
             at = min(max((value - low) / (high - low), 0), 1)
-            mark = ' class="lv-high"' if at > 0.5 else ""
+            mark = ' class="lv-mid lv-high"' if at > 0.62 else ' class="lv-mid"' if at > 0.47 else ""
             row += f'<td{mark} style="--v:{fixed(at, 3)}">{words(value, data["digits"]).rstrip("%")}</td>'
         body.append(f"<tr>{row}</tr>")
     head = "".join(f'<th scope="col">{escape(name, quote=False)}</th>' for name in data["columns"])

@@ -69,7 +69,7 @@ class Control:
             )
             return f'<label>{escape(self.label)} <select autocomplete="off">{options}</select></label>'
         return (
-            f"<label><span>{escape(self.label)}: <output>{escape(self.words[self.start])}</output></span>"
+            f'<label><span>{escape(self.label)}: <span class="lv-value">{escape(self.words[self.start])}</span></span>'
             f'<input type="range" min="0" max="{len(self.values) - 1}" value="{self.start}" autocomplete="off" '
             f'data-values="{escape("|".join(self.words))}"></label>'
         )

@@ -6,6 +6,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from rwkv_explainer.drawing.figure import Plot, draw, panels, title_above
+from rwkv_explainer.drawing.live import Live, live_bars
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.tokens import token_name
 
@@ -50,4 +51,31 @@ def plot_by_temperature(
         paint,
         f"{title + ': ' if title else ''}panels side by side, each with bars for the same {k} tokens and one for all "
         f"others: {found}.",
+    )
+
+
+def live_by_temperature(
+    distributions: dict[str, Float[Tensor, " vocabulary"]], tokenizer: Tokenizer, k: int = 8, title: str = ""
+) -> Live:
+    """One distribution in several shapes, a bar each: the likeliest tokens, and all others together.
+
+    Args:
+        distributions: for each shape's name, the probability of every token; each sums to 1.
+        tokenizer: it knows the tokens' names.
+        k: how many tokens to show; they are the likeliest of the first shape.
+        title: what the caption begins with.
+    """
+    top = next(iter(distributions.values())).topk(k).indices
+    names = [token_name(token_id, tokenizer) for token_id in top.tolist()]
+    shares = {
+        name: [*shape[top].tolist(), max(0.0, 1 - shape[top].sum().item())] for name, shape in distributions.items()
+    }
+    name, shape = list(distributions.items())[-1]
+    count = int((shape > 0).sum())
+    return live_bars(
+        shares,
+        [*names, "all others"],
+        caption=f"{title + ': ' * bool(title)}{name} leaves {count:,} token{'s' * (count > 1)} to draw from, and "
+        f"{names[0]} is drawn with {shape[top[0]]:.1%}.",
+        limits=(0, 1),
     )
