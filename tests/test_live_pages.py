@@ -263,7 +263,8 @@ def test_icons_come_from_the_font(browser, chapter):
         assert any(icon.is_visible() and icon.bounding_box()["width"] > 8 for icon in icons)
         sizes = page.evaluate(
             """() => [...document.querySelectorAll(".article-header-buttons button")]
-                .map(button => button.getBoundingClientRect()).filter(box => box.width).map(box => Math.round(box.height))"""
+                .map(button => button.getBoundingClientRect()).filter(box => box.width)
+                .map(box => Math.round(box.height))"""
         )
         assert len(sizes) >= 2 and max(sizes) - min(sizes) <= 6
 

@@ -1,8 +1,8 @@
 """Sphinx extension: the built book is whole, and carries nothing that could ask another host for anything.
 
 Jupyter Book puts sphinx-thebe on every page, which runs cells on a public server after fetching a script from a third
-party. This book offers no such button, so none of it stays. Of MathJax, the one bundle stays that pages use, on the pages
-that have formulas. The theme loads its icons twice, as a font and as a script of 1.5 MB: the font stays.
+party. This book offers no such button, so none of it stays. Of MathJax, the one bundle stays that pages use, on the
+pages that have formulas. The theme loads its icons twice, as a font and as a script of 1.5 MB: the font stays.
 """
 
 import re

@@ -1,9 +1,9 @@
 """Sphinx extension: what follows a question waits until the reader has an answer.
 
-A chapter asks with a quotation that begins with **Predict.** What answers it is put into a box of its own: the cells up to
-the first one that shows something, and the text after it, as far as the next cell, the next question or the end of the
-section. book/_static/predict.js closes the box and gives the question a button. Without a script, in print, and in the
-notebook itself, all is open.
+A chapter asks with a quotation that begins with **Predict.** What answers it is put into a box of its own: the cells up
+to the first one that shows something, and the text after it, as far as the next cell, the next question or the end of
+the section. book/_static/predict.js closes the box and gives the question a button. Without a script, in print, and in
+the notebook itself, all is open.
 """
 
 from docutils import nodes
