@@ -16,7 +16,7 @@ FOLDER ?= book
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install book html serve lab publish-to hub-links zip student assignments test claims test-colab test-other-model train bench booktimes clean
+.PHONY: help install book html serve lab publish-to hub-links zip student assignments format check test claims test-colab test-other-model train bench booktimes clean
 
 help:  ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-17s %s\n' "$$name" "$$what"; done
@@ -66,6 +66,18 @@ publish-to:  ## write the address of the published book, REPOSITORY=https://... 
 
 hub-links:  ## links that open the published chapters on a JupyterHub with nbgitpuller (HUB=https://...)
 	@$(PYTHON) tools/publish.py links "$(HUB)"
+
+PRETTIER := $(BIN)/node $(VENV)/playground/node_modules/prettier/bin/prettier.cjs
+SCRIPTS := book/_static/*.css book/_static/*.js book/_playground/*.css book/_playground/*.*js
+
+format: install  ## lay out all Python, JavaScript and CSS
+	@$(BIN)/ruff check --quiet --select I --fix . && $(BIN)/ruff format --quiet .
+	@$(PRETTIER) --log-level warn --write $(SCRIPTS)
+
+check: install  ## what every commit should pass: layout, lint, and the tests of the package, without the book
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@$(PRETTIER) --log-level warn --check $(SCRIPTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not built and not colab and not other_model"
 
 test: book  ## build the book, then check it and the package
 	@$(BIN)/python tests/browser.py

@@ -47,7 +47,9 @@ def write_checkpoints(folder: Path, sizes: dict[str, int]) -> None:
     for name in ("float32", "bfloat16"):
         stored = {key: tensor.to(DTYPES[name]).contiguous() for key, tensor in weights.items()}
         torch.save(stored, folder / f"{name}.pth")
-        converted = {key.hf_name.format(i=i): stored[key.upstream_name.format(i=i)] for key, i in keys_of(sizes["layers"])}
+        converted = {
+            key.hf_name.format(i=i): stored[key.upstream_name.format(i=i)] for key, i in keys_of(sizes["layers"])
+        }
         (folder / name).mkdir()
         save_file(converted, folder / name / "model.safetensors", metadata={"format": "pt"})
         config = {

@@ -20,7 +20,7 @@ from IPython.display import display
 
 __all__ = ["Claim", "ClaimFails", "Tally", "claim", "tally", "theorem"]
 
-BUILD = "RWKV_EXPLAINER_BUILD"  # the environment variable that is set while the book is built
+BUILD = "RWKV_EXPLAINER_BUILDING"  # the environment variable that is set while the book is built
 METADATA = "rwkv_explainer_claim"  # where a notebook's output carries a claim, for tools
 COMPARES = re.compile(r"\b(than|only|alone|without|because|needs?|needed|enough|depends?|carry|carries)\b", re.I)
 EMPHASIS = re.compile(r"\*([^*]+)\*")  # as Markdown writes it

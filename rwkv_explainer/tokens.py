@@ -61,11 +61,15 @@ def token_formatter(tokenizer: Tokenizer, space: str = "·") -> Callable[..., st
 
 @dataclass(frozen=True)
 class TokenRow:
-    """A text cut into its tokens, each in a box above its id. Notebooks show it by themselves."""
+    """A text cut into its tokens, each in a box above its id. Notebooks show it by themselves.
+
+    On the page, book/_static/tokens.js lets the reader change the text.
+    """
 
     alt: str
     names: tuple[str, ...]
     ids: tuple[int, ...]
+    text: str
 
     def _repr_html_(self) -> str:
         box = "display:inline-block;margin:2px 1px;padding:1px 4px;border-radius:4px;text-align:center;line-height:1.3"
@@ -75,11 +79,12 @@ class TokenRow:
             f'<small style="opacity:.8">{token_id}</small></span>'
             for n, (name, token_id) in enumerate(zip(self.names, self.ids))
         )
-        return f'<div class="rwkv-tokens" role="figure" aria-label="{escape(self.alt)}">{"".join(boxes)}</div>'
+        said = f'data-text="{escape(self.text)}" data-ids="{" ".join(map(str, self.ids))}"'
+        return f'<div class="rwkv-tokens" role="figure" aria-label="{escape(self.alt)}" {said}>{"".join(boxes)}</div>'
 
 
 def show_tokens(text: str, tokenizer: Tokenizer) -> TokenRow:
     """How the tokenizer cuts a text up: a colored box for each token, named as `token_name` does, with its id."""
     ids = tuple(tokenizer.encode(text).ids)
     names = tuple(token_name(token_id, tokenizer) for token_id in ids)
-    return TokenRow(f"{len(text)} characters cut into {len(ids)} tokens: {', '.join(names)}.", names, ids)
+    return TokenRow(f"{len(text)} characters cut into {len(ids)} tokens: {', '.join(names)}.", names, ids, text)

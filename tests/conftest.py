@@ -16,6 +16,16 @@ install_import_hook("rwkv_explainer", "beartype.beartype")  # before anything im
 torch.set_num_threads(1)  # the fastest for tensors as small as these
 
 
+BUILT = {"built_book", "site", "html", "pages", "book", "folder", "unzipped"}  # fixtures that take a built book
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a book, so that `make check` can do without."""
+    for item in items:
+        if BUILT & set(getattr(item, "fixturenames", ())):
+            item.add_marker("built")
+
+
 @pytest.fixture(scope="session")
 def random_model():
     """A function that builds an `RWKVLM` of any size, its parameters random, keys within a few units, decays mixed."""

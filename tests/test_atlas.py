@@ -93,16 +93,19 @@ def test_sampled_text_has_as_many_sentences_as_asked_and_depends_on_the_generato
     assert min(counts) >= 3
 
 
-@pytest.mark.parametrize("subject, phrasing, expected", [
-    ("The Eiffel Tower", "{subject} is in {object}.", "The Eiffel Tower is in Paris."),
-    ("The Eiffel Tower", "Where is {subject}? In {object}.", "Where is the Eiffel Tower? In Paris."),
-    ("A Tale of Two Cities", "{object} wrote {subject}.", "Paris wrote a Tale of Two Cities."),
-    ("An Image", "We saw {subject} in {object}.", "We saw an Image in Paris."),
-    ("Theodor", "I met {subject} in {object}.", "I met Theodor in Paris."),
-    ("The", "I met {subject} in {object}.", "I met The in Paris."),
-    ("gold", "{subject} is sold in {object}.", "Gold is sold in Paris."),
-    ("gold", "They sell {subject} in {object}.", "They sell gold in Paris."),
-])
+@pytest.mark.parametrize(
+    "subject, phrasing, expected",
+    [
+        ("The Eiffel Tower", "{subject} is in {object}.", "The Eiffel Tower is in Paris."),
+        ("The Eiffel Tower", "Where is {subject}? In {object}.", "Where is the Eiffel Tower? In Paris."),
+        ("A Tale of Two Cities", "{object} wrote {subject}.", "Paris wrote a Tale of Two Cities."),
+        ("An Image", "We saw {subject} in {object}.", "We saw an Image in Paris."),
+        ("Theodor", "I met {subject} in {object}.", "I met Theodor in Paris."),
+        ("The", "I met {subject} in {object}.", "I met The in Paris."),
+        ("gold", "{subject} is sold in {object}.", "Gold is sold in Paris."),
+        ("gold", "They sell {subject} in {object}.", "They sell gold in Paris."),
+    ],
+)
 def test_capitals(subject, phrasing, expected):
     assert say(phrasing, Fact("relation", subject, "Paris")) == expected
     assert say("{object} comes before {subject}.", Fact("relation", "cow", "calf")) == "Calf comes before cow."

@@ -221,7 +221,7 @@ def test_pages_have_figures_where_notebooks_have_sliders(unzipped):
         page = (unzipped / "rwkv-explained" / f"{chapter}.html").read_text("utf-8")
         assert "vnd.jupyter.widget" not in page
         cells = [cell for cell in BeautifulSoup(page, "html.parser").select("div.cell") if "slide(" in cell.get_text()]
-        drawn = [cell for cell in cells if cell.select_one(".cell_output .rwkv-figure img[alt]")]
+        drawn = [cell for cell in cells if cell.select_one(".cell_output .rwkv-figure [role=img][aria-label]")]
         assert len(drawn) == sliders, chapter
 
 

@@ -31,9 +31,12 @@ from rwkv_explainer.model import RWKVLM
 
 FACTS = tuple(Fact("element-symbol", *fact) for fact in (("calcium", "Ca"), ("carbon", "C"), ("cobalt", "Co")))
 ELEMENTS = Relation(
-    name="element-symbol", kind="symbol", facts=FACTS,
+    name="element-symbol",
+    kind="symbol",
+    facts=FACTS,
     phrasings=("{subject} is written {object}.", "{subject} is written {object}!", "For {subject} write {object}."),
-    unseen=("Chemists call {subject} {object}.", "Write {subject} as {object}."), reverse=("{object} is {subject}.",),
+    unseen=("Chemists call {subject} {object}.", "Write {subject} as {object}."),
+    reverse=("{object} is {subject}.",),
 )
 
 
@@ -88,22 +91,33 @@ def test_phrasings_that_ask_in_the_same_words_count_once():
     assert asked[1] == Question(FACTS[0], "For calcium write", " Ca")
 
 
-@pytest.mark.parametrize("known, seen, unseen", [
-    ((*ELEMENTS.phrasings, *ELEMENTS.unseen), 1.0, 1.0),
-    ((), 0.0, 0.0),
-    (ELEMENTS.phrasings, 1.0, 0.0),
-    (ELEMENTS.unseen[:1], 0.0, 0.5),
-])
+@pytest.mark.parametrize(
+    "known, seen, unseen",
+    [
+        ((*ELEMENTS.phrasings, *ELEMENTS.unseen), 1.0, 1.0),
+        ((), 0.0, 0.0),
+        (ELEMENTS.phrasings, 1.0, 0.0),
+        (ELEMENTS.unseen[:1], 0.0, 0.5),
+    ],
+)
 def test_recall_is_the_share_of_questions_answered(tokenizer, oracle, known, seen, unseen):
     (row,) = recall(oracle(sentences(*known)), tokenizer, [ELEMENTS])
     assert row == Recall("element-symbol", 3, seen, unseen, 1 / 3)
 
 
-@pytest.mark.parametrize("said, right", [
-    ("Carbon is written C.", True), ("Carbon is written C, always.", True), ("Carbon is written C", True),
-    ("Carbon is written Ca.", False), ("Carbon is written c.", False), ("Carbon is written  C.", False),
-    ("Carbon is written: C.", False), ("Carbon", False),
-])
+@pytest.mark.parametrize(
+    "said, right",
+    [
+        ("Carbon is written C.", True),
+        ("Carbon is written C, always.", True),
+        ("Carbon is written C", True),
+        ("Carbon is written Ca.", False),
+        ("Carbon is written c.", False),
+        ("Carbon is written  C.", False),
+        ("Carbon is written: C.", False),
+        ("Carbon", False),
+    ],
+)
 def test_credit_is_for_the_whole_answer_and_no_letter_more(tokenizer, oracle, said, right):
     question = Question(FACTS[1], "Carbon is written", " C")
     assert recalled(oracle([said]), tokenizer, [question]) == [right]
@@ -141,7 +155,8 @@ def test_any_sentence_may_ask(tokenizer, random_model, monkeypatch):
     assert evaluate.ask(model, tokenizer, "book-author", "The person who wrote {subject} was {object}.") == 0.5
     assert asked[0].prompt.startswith("The person who wrote ") and len(asked) > 50
     for name, phrasing, says in (
-        ("author", "{subject} {object}", "book-author"), ("book-author", "{object} {subject}", "later"),
+        ("author", "{subject} {object}", "book-author"),
+        ("book-author", "{object} {subject}", "later"),
         ("book-author", "{subject}", "{object}"),
     ):
         with pytest.raises(ValueError, match=says):
@@ -224,10 +239,14 @@ def test_what_a_model_writes_comes_without_the_words_before_it_and_is_not_printe
 # the command
 
 FIGURES = {
-    "recall": [vars(Recall("element-symbol", 3, 0.987, 0.654, 1 / 3))], "Eiffel": " Paris.",
-    "Eiffel_probability": 0.9126, "Drosophila": " melanogaster.", "dragons": "\nThe dragons",
+    "recall": [vars(Recall("element-symbol", 3, 0.987, 0.654, 1 / 3))],
+    "Eiffel": " Paris.",
+    "Eiffel_probability": 0.9126,
+    "Drosophila": " melanogaster.",
+    "dragons": "\nThe dragons",
     "openings": {"The cell membrane": " is\nthin"},
-    "storage": {"float16": 1.23456}, "bits_per_byte": {"this model": 1.2345, "`xz -9`": 2.5},
+    "storage": {"float16": 1.23456},
+    "bits_per_byte": {"this model": 1.2345, "`xz -9`": 2.5},
     "held_out": {"documents": 82, "bytes": 123456},
 }
 
@@ -240,10 +259,15 @@ def test_a_text_without_held_out_documents_is_refused(tmp_path):
 
 def test_the_report_says_every_figure():
     words = report(FIGURES)
-    for line in ("| element-symbol | 3 | 98.7% | 65.4% | 33.3% |", "| this model | 1.234 |",
-                 "82 held-out documents, 123,456 bytes", "probability 0.913", "`' melanogaster.'`",
-                 "| float16 | 1.23456 |",
-                 r"- **The cell membrane**' is\nthin'"):
+    for line in (
+        "| element-symbol | 3 | 98.7% | 65.4% | 33.3% |",
+        "| this model | 1.234 |",
+        "82 held-out documents, 123,456 bytes",
+        "probability 0.913",
+        "`' melanogaster.'`",
+        "| float16 | 1.23456 |",
+        r"- **The cell membrane**' is\nthin'",
+    ):
         assert line in words
     assert words.startswith("Measured by `python -m rwkv_explainer.lab.evaluate --corpus TEXT --run FOLDER`:")
     without = {name: figure for name, figure in FIGURES.items() if name not in ("bits_per_byte", "held_out", "storage")}

@@ -13,6 +13,7 @@ from rwkv_explainer.chapters.the_gated_mlp import figures as the_gated_mlp_figur
 from rwkv_explainer.chapters.training import figures as training_figures
 from rwkv_explainer.chapters.where_rwkv_went_next import figures as where_rwkv_went_next_figures
 from rwkv_explainer.drawing import figure, shared
+from rwkv_explainer.drawing.palette import DARK, LIGHT
 
 LOSSES, RATES = [3.0, 2.0, 1.0], [0.5, 1.0, 0.5]
 
@@ -26,7 +27,46 @@ def test_a_figure_is_drawn_for_both_papers_and_the_same_each_time():
     once, again = (attention_and_memory_figures.plot_fading([0.5, 2.0]) for _ in range(2))
     assert once == again and once.light != once.dark
     html = once._repr_html_()
-    assert html.count("<img") == 2 and html.count(f'alt="{once.alt}"') == 2
+    assert html.count("<svg") == 2 and html.count(f'role="img" aria-label="{once.alt}"') == 1
+    assert not any(color in html.partition("</style>")[2] for color in (*LIGHT.hues, *DARK.hues, LIGHT.ink, DARK.ink))
+
+
+def test_a_map_keeps_the_colors_of_both_themes():
+    """Its scale is another one on dark: these parts, and no others, are there twice."""
+    html = causal_trace_figures.plot_causal_trace(torch.rand(3, 4), ["a", "b", "c"])._repr_html_()
+    light, dark = (re.findall(rf'<(\w+)[^>]*class="rwkv-{theme}"', html) for theme in ("light", "dark"))
+    assert light == dark == 4 * ["image"]  # map and color bar, wide and narrow
+
+
+def test_a_caption_is_seen_and_escaped():
+    plot = figure.draw(lambda figure, theme: None, "alt", caption="a < b")
+    assert "<figcaption>a &lt; b</figcaption>" in plot._repr_html_()
+    assert "figcaption>" not in figure.draw(lambda figure, theme: None, "alt")._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [("$$", "$$"), (" $x_1", "·$x_1"), ("\x07", "07"), ("🦜", "F0 9F A6 9C"), ("\u202e", "E2 80 AE"), ("語", "語")],
+)
+def test_every_token_is_drawn(token, shown):
+    """What TeX would read as a formula stands as it is; what no font has, and what is not to be seen, as bytes."""
+    trace = causal_trace_figures.plot_causal_trace(torch.rand(2, 3), [token, "b"])
+    bars = shared.plot_read_shares({f"after {token}": torch.tensor([0.5, 0.5])}, [token, "b"], title=f"of {token}")
+    assert shown in drawn_texts(trace) and {shown, f"of {shown.replace('·', ' ')}"} <= drawn_texts(bars)
+
+
+def test_panels_stand_below_each_other_on_a_phone():
+    curves = {"all": torch.tensor([0.9, 0.1])}
+    plot = where_rwkv_went_next_figures.plot_recall([1, 2], {"one": curves, "two": curves}, rows=2)
+    (wide, wide_height), (narrow, narrow_height) = (
+        map(float, re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()) for svg in (plot.light, plot.narrow[0])
+    )
+    assert narrow <= 72 * figure.PHONE and narrow_height > 1.6 * wide_height
+
+
+def test_a_logarithmic_axis_needs_no_tex():
+    assert [figure.plain_power(10.0**n) for n in (-6, -2, 0, 3, 7)] == ["10⁻⁶", "0.01", "1", "1000", "10⁷"]
+    assert figure.plain_power(2e6) == "2·10⁶"
 
 
 def test_pictures_are_lean():

@@ -254,7 +254,9 @@ def test_a_file_that_is_not_there(loopback, tmp_path, missing):
         (503, "out of order .HTTP status 503.: wait, then call again"),
     ],
 )
-@pytest.mark.parametrize("fetch", [lambda: hub.fetch_weights(hub.PILE[NAME]), hub.fetch_tokenizer], ids=["weights", "tokenizer"])
+@pytest.mark.parametrize(
+    "fetch", [lambda: hub.fetch_weights(hub.PILE[NAME]), hub.fetch_tokenizer], ids=["weights", "tokenizer"]
+)
 def test_each_answer_has_its_own_words(loopback, tmp_path, status, words, fetch):
     loopback.status = status
     with pytest.raises(CheckpointError, match=f"{loopback.url}/.*{words}"):
@@ -306,7 +308,9 @@ def test_a_disk_that_is_too_small_is_found_out_before_the_download(loopback, tmp
     assert loopback.downloads() == 0
 
 
-@pytest.mark.parametrize("fetch", [lambda: hub.fetch_weights(hub.PILE[NAME]), hub.fetch_tokenizer], ids=["weights", "tokenizer"])
+@pytest.mark.parametrize(
+    "fetch", [lambda: hub.fetch_weights(hub.PILE[NAME]), hub.fetch_tokenizer], ids=["weights", "tokenizer"]
+)
 def test_a_disk_that_fills_up_meanwhile(loopback, tmp_path, monkeypatch, fetch):
     def write(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device", "a file")

@@ -38,19 +38,18 @@ STICKING_OUT = """() => {
         .map(e => e.outerHTML.slice(0, 120)).slice(0, 3);
 }"""
 
-# The smallest text in a figure, in CSS pixels as it stands on the page. Plots are pictures whose letters are outlines,
-# drawn at a hundredth of their size in points.
+# The smallest text in a figure, in CSS pixels as it stands on the page. In plots letters are outlines, drawn at a
+# hundredth of their size in points.
 SMALLEST_TEXT = """async () => {
-    const drawn = [...document.querySelectorAll(".rwkv-graph svg")].flatMap(svg => {
-        const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-        return [...svg.querySelectorAll("text")].map(text => parseFloat(getComputedStyle(text).fontSize) * scale);
-    });
-    const seen = [...document.querySelectorAll("article img")].filter(plot => plot.offsetWidth);
-    const plotted = await Promise.all(seen.map(async plot => {
-        const scale = 96 / 72 * plot.offsetWidth / plot.naturalWidth, svg = await (await fetch(plot.src)).text();
-        return [...svg.matchAll(/scale\\((0\\.\\d+) -/g)].map(found => 100 * found[1] * scale);
-    }));
-    return Math.min(99, ...drawn, ...plotted.flat());
+    const scale = svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+    const drawn = [...document.querySelectorAll(".rwkv-graph svg")].flatMap(svg =>
+        [...svg.querySelectorAll("text")].map(text => parseFloat(getComputedStyle(text).fontSize) * scale(svg)));
+    const plots = [...document.querySelectorAll(".rwkv-figure svg")].map(svg => [svg.outerHTML, scale(svg)]);
+    for (const image of [...document.querySelectorAll("article img")].filter(image => image.offsetWidth))
+        plots.push([await (await fetch(image.src)).text(), 96 / 72 * image.offsetWidth / image.naturalWidth]);
+    const plotted = plots.filter(([, scale]) => scale).flatMap(([svg, scale]) =>
+        [...svg.matchAll(/scale\\((0\\.\\d+) -/g)].map(found => 100 * found[1] * scale));
+    return Math.min(99, ...drawn, ...plotted);
 }"""
 
 

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from rwkv_explainer.drawing.palette import DARK, LIGHT, css_hues
+from rwkv_explainer.drawing.palette import DARK, DARK_PAGES, LIGHT, css_colors, css_hues
 
 # What such eyes see of linear RGB (Machado, Oliveira and Fernandes 2009, severity 1.0).
 EYES = {
@@ -76,6 +76,12 @@ def test_color_maps_go_one_way_in_lightness(name, eyes):
 def test_css_names_every_hue():
     css = css_hues(".here")
     assert all(hue in css for hue in LIGHT.hues + DARK.hues) and css.count("--rwkv-hue-6") == 2
+
+
+def test_paper_is_white_and_every_program_has_its_dark():
+    dark = css_colors(".here").partition("@media not print")[2]
+    assert all(color in dark for color in (DARK.ink, DARK.ground, DARK.low, DARK.high))
+    assert all(f"{page} .here" in dark for page in DARK_PAGES) and "body.vscode-dark .here" in dark
 
 
 def test_figures_write_chinese_and_japanese():

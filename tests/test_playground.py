@@ -260,13 +260,16 @@ def test_without_npm_the_examples_remain(browser, folder, tmp_path, monkeypatch)
     playground.make(tmp_path / "playground")
     assert not list((tmp_path / "playground").glob("weights-*"))
     made = "playground/", tmp_path / "playground"
-    panels = {"whole": playground.whole(*made), "figure": playground.figure(*made, ' data-panels="text tokens lens"')}
+    panels = {
+        "whole": playground.whole(*made),
+        "figure": playground.figure(*made, f' data-panels="text tokens lens" data-texts="{PROMPT}"'),
+    }
     for name, panel in panels.items():
         text = f"<!doctype html><html lang=en><meta charset=utf-8>{panel}"
         (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
         with visit(browser, (tmp_path / f"{name}.html").as_uri()) as page:
             if name == "figure":
-                page.get_by_role("button", name="Show examples").click()
+                page.locator(".rwkv-playground").scroll_into_view_if_needed()
             page.locator(".pg-lens tbody tr").first.wait_for()
             assert "without a connection to npm" in page.evaluate(SAYS)
             assert page.locator(".pg-main").is_disabled()
@@ -396,6 +399,8 @@ def test_every_control_does_something(page):
     change("Layer", lambda: page.get_by_role("radio", name="2", exact=True).check(force=True))
     change("the map", lambda: page.locator(".pg-map").click(position={"x": 20, "y": 10}))
     change("Channel", lambda: slider(page, "Channel").fill("200"))
+    change("Channel’s index", lambda: (page.get_by_label("Channel’s index").fill("7"), page.keyboard.press("Tab")))
+    assert page.evaluate("document.querySelector('.pg-sliders input[type=number]').value") == "7"
     change("Hide from", lambda: page.get_by_label("Hide from").select_option("1"))
     change("to", lambda: page.get_by_label("Hide up to").select_option("3"))
     change("Put back", lambda: page.get_by_label("Put back").select_option("state"))
@@ -425,10 +430,43 @@ def test_every_picture_has_a_table(page):
 
 
 def test_writing_can_be_stopped(page):
-    page.get_by_role("button", name="Write twenty").click()
-    page.get_by_role("button", name="Stop").first.click()
+    page.evaluate("""async () => {
+        const button = [...document.querySelectorAll("button")].find(button => button.textContent === "Write twenty");
+        button.click();
+        for (let n = 0; n < 5; n++) await new Promise(requestAnimationFrame);
+        button.click();  // it says "Stop" now
+    }""")
     idle(page)
-    assert len(tokens(page)) < 29
+    assert 9 < len(tokens(page)) < 29
+
+
+def test_reading_can_be_stopped(page):
+    """The button that began it ends it, and the page says so."""
+    page.get_by_label("Text", exact=True).fill("word " * 390)
+    page.get_by_label("Text", exact=True).press("Enter")
+    page.wait_for_function(f"{SAYS}.includes('Reading')")
+    assert page.locator("progress[aria-label=Progress]").is_visible()
+    page.get_by_role("button", name="Stop").first.click()
+    page.wait_for_function(f"{SAYS} === 'Stopped.'")
+    assert page.locator(".rwkv-playground .pg-main").inner_text() == "Read" and len(tokens(page)) == 9
+
+
+def test_only_what_is_in_view_is_drawn_while_the_model_writes(page):
+    """A table far above the window changes once, when all is written."""
+    page.evaluate("""() => {
+        const watch = place => new MutationObserver(() => place.drawn = (place.drawn ?? 0) + 1)
+            .observe(place, {childList: true});
+        const lens = document.querySelector(".pg-lens").parentElement;
+        const map = document.querySelector(".pg-memory ol");
+        [lens, map].forEach(watch);
+        map.scrollIntoView({block: "center"});
+        Object.assign(window, {lens, map});
+    }""")
+    page.evaluate("[...document.querySelectorAll('button')].find(b => b.textContent === 'Write twenty').click()")
+    page.wait_for_function(f"{SAYS}.includes('After the text')")
+    idle(page)
+    page.wait_for_function("lens.drawn > 0")
+    assert page.evaluate("lens.drawn") == 1 < page.evaluate("map.drawn")
 
 
 def test_greedy_writing_is_generate(page, model, tokenizer):
@@ -560,9 +598,16 @@ def live(browser, address: str, **window):
     """A chapter's page, its figure made live."""
     with visit(browser, address, **window) as page:
         page.set_default_timeout(300_000)
-        page.locator(".rwkv-start").press("Enter")
+        near(page)
+        page.locator(".rwkv-playground .pg-main").press("Enter")
         has_read(page)
         yield page
+
+
+def near(page) -> None:
+    """Scroll to a chapter's figure: it shows an example that was worked out beforehand."""
+    page.locator(".rwkv-playground").scroll_into_view_if_needed()
+    page.wait_for_function(f"{SAYS}.includes('Worked out')")
 
 
 def test_figures_are_where_they_belong(built_book):
@@ -581,17 +626,18 @@ def test_figures_are_where_they_belong(built_book):
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_figure_waits_and_is_for_all(browser, site, name, scheme):
-    """From a server under a sub-path, on a phone, by keyboard: nothing is asked for before the button is pressed."""
+    """From a server under a sub-path, on a phone, by keyboard: nothing is asked for before the reader is near, and the
+    model not before it is wanted."""
     asked = "performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/playground/'))"
     with visit(browser, f"{site}/{name}.html", width=360, scheme=scheme) as page:
         assert page.evaluate(asked) == []
         page.set_default_timeout(300_000)
-        page.locator(".rwkv-start").focus()
+        near(page)
+        assert not any("weights-" in url or "tokenizer" in url for url in page.evaluate(asked))
+        page.locator(".rwkv-playground .pg-main").focus()
         page.keyboard.press("Enter")
         has_read(page)
         assert sum("weights-" in url for url in page.evaluate(asked)) > 5
-        page.keyboard.press("Tab")  # from where the button was to the first thing that is there now
-        assert page.evaluate("document.activeElement.dataset.example") == "0"
         if name == "causal-trace":
             press(page, "Trace")
         for folded in page.locator(".rwkv-playground details").all():

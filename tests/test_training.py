@@ -43,7 +43,15 @@ from rwkv_explainer.piece import RWKVConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = Recipe(
-    layers=2, channels=8, vocabulary=300, rows=4, length=12, steps=8, warmup=3, learning_rate=0.01, held_out=0.2,
+    layers=2,
+    channels=8,
+    vocabulary=300,
+    rows=4,
+    length=12,
+    steps=8,
+    warmup=3,
+    learning_rate=0.01,
+    held_out=0.2,
     atlas_share=0.3,
 )
 DOCUMENTS = [f"Document {n}\nThe number after {n} is {n + 1}.\nTwice {n} is {2 * n}." for n in range(120)]
@@ -336,6 +344,7 @@ def test_two_processes_give_what_one_gives(processes, corpus_path, tmp_path):
 
 def test_killed_ten_times_at_any_moment_and_resumed_it_ends_the_same(corpus_path, tmp_path):
     """The command itself, with SIGKILL, and no matter what it is doing at that moment."""
+
     def command(out: str, save_every: int) -> subprocess.Popen:
         sizes = "--layers 2 --channels 8 --vocabulary 300 --rows 4 --length 12 --steps 400 --warmup 3 --held-out 0.2"
         files = ["--out", tmp_path / out, "--corpus", corpus_path, "--save-every", str(save_every)]
@@ -413,35 +422,44 @@ def test_a_text_shorter_than_a_row_is_refused(tmp_path):
         Run(tmp_path / "run", replace(TINY, held_out=0.0), tmp_path / "short.txt")
 
 
-@pytest.mark.parametrize("spoilt, message", [
-    ({"steps": 0}, "steps: expected 1 or more, got 0"),
-    ({"rows": 0}, "rows: expected 1 or more, got 0"),
-    ({"channels": 1}, "channels: expected 2 or more, got 1"),
-    ({"vocabulary": 70_000}, "vocabulary: expected 257 to 65536, got 70000"),
-    ({"atlas_share": 1.5}, "atlas_share: expected 0 to 1, got 1.5"),
-    ({"held_out": math.nan}, "held_out: expected 0 to 1, got nan"),
-])
+@pytest.mark.parametrize(
+    "spoilt, message",
+    [
+        ({"steps": 0}, "steps: expected 1 or more, got 0"),
+        ({"rows": 0}, "rows: expected 1 or more, got 0"),
+        ({"channels": 1}, "channels: expected 2 or more, got 1"),
+        ({"vocabulary": 70_000}, "vocabulary: expected 257 to 65536, got 70000"),
+        ({"atlas_share": 1.5}, "atlas_share: expected 0 to 1, got 1.5"),
+        ({"held_out": math.nan}, "held_out: expected 0 to 1, got nan"),
+    ],
+)
 def test_a_recipe_that_nothing_can_come_of_is_refused(spoilt, message):
     with pytest.raises(ValueError, match=message):
         replace(TINY, **spoilt)
 
 
-@pytest.mark.parametrize("name, content, message", [
-    ("latin.txt", "Käfer".encode("latin-1"), "latin.txt: expected a text file in UTF-8.*can't decode byte 0xe4"),
-    ("cut.txt.xz", lzma.compress(b"text " * 99)[:-9], "cut.txt.xz: expected a text file.*end-of-stream marker"),
-    ("not.txt.xz", b"text", "not.txt.xz: expected a text file.* got"),
-])
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("latin.txt", "Käfer".encode("latin-1"), "latin.txt: expected a text file in UTF-8.*can't decode byte 0xe4"),
+        ("cut.txt.xz", lzma.compress(b"text " * 99)[:-9], "cut.txt.xz: expected a text file.*end-of-stream marker"),
+        ("not.txt.xz", b"text", "not.txt.xz: expected a text file.* got"),
+    ],
+)
 def test_a_text_that_cannot_be_read_is_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         prepare(tmp_path / "run", TINY, tmp_path / name)
 
 
-@pytest.mark.parametrize("mistake, message", [
-    (["--corpus", "none.txt"], "corpus: expected a text file, there is none at none.txt"),
-    (["--check-every", "0"], "--check-every: expected a whole number, 1 or more, got '0'"),
-    (["--steps", "0"], "steps: expected 1 or more, got 0"),
-])
+@pytest.mark.parametrize(
+    "mistake, message",
+    [
+        (["--corpus", "none.txt"], "corpus: expected a text file, there is none at none.txt"),
+        (["--check-every", "0"], "--check-every: expected a whole number, 1 or more, got '0'"),
+        (["--steps", "0"], "steps: expected 1 or more, got 0"),
+    ],
+)
 def test_the_command_refuses_in_a_line(tmp_path, monkeypatch, capsys, mistake, message):
     monkeypatch.setattr("sys.argv", ["training", "--out", str(tmp_path / "run"), *mistake])
     with pytest.raises(SystemExit):
@@ -469,19 +487,28 @@ def test_a_bundle_is_what_load_pretrained_reads(undisturbed, tmp_path, monkeypat
     assert tokenizer.to_str() == undisturbed.tokenizer.to_str()
     card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
     documents, held_out = map(len, split_documents(DOCUMENTS, TINY.held_out))
-    for words in ("2 layers × 8 channels", f"{documents} documents ({held_out} more", '"learning_rate": 0.01',
-                  "In all 384 tokens", "on one core", f"{sum(p.numel() for p in model.parameters()):,}"):
+    for words in (
+        "2 layers × 8 channels",
+        f"{documents} documents ({held_out} more",
+        '"learning_rate": 0.01',
+        "In all 384 tokens",
+        "on one core",
+        f"{sum(p.numel() for p in model.parameters()):,}",
+    ):
         assert words in card, words
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(checkpoints.CheckpointError):
         checkpoints.load_pretrained("textbook")
 
 
-@pytest.mark.parametrize("corpus, says", [
-    (None, ("No text but the atlas", "CC BY 4.0")),
-    (training.TEXTBOOKS, ("Textbooks", "OpenStax")),
-    ("another", ("name the text's authors", "as the text's license asks")),
-])
+@pytest.mark.parametrize(
+    "corpus, says",
+    [
+        (None, ("No text but the atlas", "CC BY 4.0")),
+        (training.TEXTBOOKS, ("Textbooks", "OpenStax")),
+        ("another", ("name the text's authors", "as the text's license asks")),
+    ],
+)
 def test_the_card_credits_the_text_that_was_read(undisturbed, tmp_path, corpus, says):
     run = tmp_path / "run"
     shutil.copytree(undisturbed.folder, run)
@@ -504,5 +531,8 @@ def test_the_command_trains_on_the_atlas_alone_shows_and_bundles(tmp_path, monke
     small = {"layers": 1, "channels": 8, "vocabulary": 300, "rows": 2, "length": 8, "steps": 2, "warmup": 1}
     assert recipe == replace(training.ATLAS_ALONE, **small)
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
-        "MODEL_CARD.md", "SHA256SUMS", "model.safetensors", "tokenizer.json"
+        "MODEL_CARD.md",
+        "SHA256SUMS",
+        "model.safetensors",
+        "tokenizer.json",
     ]

@@ -1,15 +1,17 @@
-"""Sphinx extension: a bibliography is read out as the list that it is.
+"""Sphinx extension: what is read out is what one sees.
 
 docutils gives the entries of its citation lists a role of their own, which ARIA 1.2 gave up: a list holds list items.
+MyST-NB calls every folded cell "Toggle hidden content", whatever its summary says: the summary's words are its name.
 """
 
 from sphinx.application import Sphinx
 
 
-def name_list_items(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    context["body"] = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+def name_parts(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = body.replace(' aria-label="Toggle hidden content"', "")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("html-page-context", name_list_items)
+    app.connect("html-page-context", name_parts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,8 @@
 """Sphinx extension: the cover's picture, a memory of the bundled model that fills and fades while it reads a sentence.
 
 The directive `cover` runs the model over its sentence when the book is built. What the page then moves are the model's
-own numbers: the keys that each token wrote with, and the decay rates of the channels.
+own numbers: the keys that each token wrote with, and the decay rates of the channels. What moves them is
+book/_static/cover.js.
 """
 
 import json
@@ -14,7 +15,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from torch import Tensor
 
-HERE = Path(__file__).parent
 CHANNELS = 24  # rows of the picture: channels from the fastest to the slowest, evenly spaced by rank
 CELL = 20, 10  # across and down, in units of the picture
 
@@ -28,8 +28,6 @@ class Cover(SphinxDirective):
         import rwkv_explainer.checkpoints
 
         for path in Path(rwkv_explainer.checkpoints.__file__).parent.glob("bundled/*"):
-            self.env.note_dependency(str(path))
-        for path in HERE.glob("cover.*"):
             self.env.note_dependency(str(path))
         return [nodes.raw("", picture(" ".join(self.content)), format="html")]
 
@@ -90,9 +88,8 @@ def picture(sentence: str) -> str:
     rounded = [[round(key, 3) for key in row] for row in keys.tolist()]
     data = {"keys": rounded, "rates": [float(f"{rate:.4g}") for rate in rates.tolist()]}
     words = "".join(f'<span style="--at: {n}">{escape(token)}</span>' for n, token in enumerate(tokens))
-    style, script = ((HERE / f"cover.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return (
-        f'<style>{css_hues(".cover", 2)}{style}</style><figure class="cover" id="cover">'
+        f'<style>{css_hues(".cover", 2)}</style><figure class="cover" id="cover">'
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-labelledby="cover-alt">'
         f'<title id="cover-alt">{escape(alt)}</title>'
         f'<g transform="translate(1 1)">{cells}</g></svg>'
@@ -100,7 +97,7 @@ def picture(sentence: str) -> str:
         f'<figcaption><button type="button" hidden></button>What layer {layer} of the bundled model remembers as it '
         "reads. Each row is one of its channels, a number that it keeps. Each column is a token; the stronger the "
         "color, the more that token counts in that number. Channels above forget fast, those below keep.</figcaption>"
-        f'<script type="application/json">{json.dumps(data)}</script></figure><script>{script}</script>'
+        f'<script type="application/json">{json.dumps(data)}</script></figure>'
     )
 
 

@@ -18,8 +18,7 @@ from sphinx.config import Config
 ROOT = Path(__file__).resolve().parents[2]
 CHOSEN_MODEL = "RWKV_EXPLAINER_MODEL"  # the environment variable that `load_pretrained` reads
 TOKENIZERS = "tokenizer.json", "20B_tokenizer.json"  # what it looks for beside a model's file
-BUILD = "RWKV_EXPLAINER_BUILD"  # the one that `claims.py` reads: a claim that does not hold stops the build
-STILL = "RWKV_EXPLAINER_STILL"  # the one that `sliders.py` reads: a page shows figures, without their sliders
+BUILDING = "RWKV_EXPLAINER_BUILDING"  # read by `claims.py`, which stops the build, and by `sliders.py`: a page gets every position
 
 
 def fingerprint(root: Path, model: str = "") -> str:
@@ -64,7 +63,7 @@ def chosen_model() -> str:
 def configure(app: Sphinx, config: Config) -> None:
     """Point MyST-NB to this state's cache, and note the state of the static files."""
     os.environ[CHOSEN_MODEL] = model = chosen_model()
-    os.environ[BUILD] = os.environ[STILL] = "1"
+    os.environ[BUILDING] = "1"
     config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache" / fingerprint(ROOT, model))
     static = [path for path in Path(app.srcdir, "_static").rglob("*") if path.is_file()]
     config.static_files = hash_files(Path(app.srcdir), static).hexdigest()

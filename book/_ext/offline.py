@@ -1,16 +1,20 @@
 """Sphinx extension: the built book is whole, and carries nothing that could ask another host for anything.
 
 Jupyter Book puts sphinx-thebe on every page, which runs cells on a public server after fetching a script from a third
-party. This book offers no such button, so none of it stays. Of MathJax, the one bundle stays that pages use.
+party. This book offers no such button, so none of it stays. Of MathJax, the one bundle stays that pages use, on the
+pages that have formulas. The theme loads its icons twice, as a font and as a script of 1.5 MB: the font stays.
 """
 
+import re
 import shutil
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 UNWANTED = "sphinx_thebe"
 MATHJAX = "tex-chtml.js"  # reads TeX, sets it with fonts of its own
+ICONS = re.compile(r'<script[^>]*src="[^"]*scripts/fontawesome\.js[^"]*"[^>]*></script>\s*')
 
 
 def remove_thebe(app: Sphinx) -> None:
@@ -31,7 +35,24 @@ def keep_one_mathjax(app: Sphinx, error: Exception | None) -> None:
         shutil.rmtree(folder / part, ignore_errors=True)
 
 
+def load_what_a_page_uses(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
+    """Jupyter Book asks for all scripts on all pages; then MathJax comes without a formula."""
+    app.set_html_assets_policy("per_page")
+
+
+def drop_icon_script(app: Sphinx, error: Exception | None) -> None:
+    """Take the icons' script out of all pages, and away."""
+    for page in Path(app.outdir).rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        if ICONS.search(html):
+            page.write_text(ICONS.sub("", html), encoding="utf-8")
+    for script in Path(app.outdir, "_static", "scripts").glob("fontawesome.js*"):
+        script.unlink()
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     remove_thebe(app)
+    app.connect("env-before-read-docs", load_what_a_page_uses)
+    app.connect("build-finished", drop_icon_script)
     app.connect("build-finished", keep_one_mathjax, priority=900)  # after MathJax was copied
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,8 +4,10 @@ A page asks with lines of HTML. What stands between the tags is said where there
 
     <div class="rwkv-playground">The whole playground, its first example at once.</div>
     <div class="rwkv-playground" data-panels="text ends" data-texts="One text | Another">Only these panels, as a figure
-    of a chapter: a button, and once it is pressed, the model and all. data-layer and data-channel say where to look
-    first, counted from 1.</div>
+    of a chapter. If one of its texts is in `playground_numbers.EXAMPLES`, that is there when the reader gets near, and
+    the model comes when it is asked for; else a button loads all. data-layer and data-channel say where to look first,
+    counted from 1, channels from the one that forgets fastest; data-channel-index names a channel by its index in the
+    model's tensors, from 0.</div>
     <pre class="rwkv-playground-step">The listing of the step.</pre>
 
 From `book/_playground` and the bundled model this makes the folder `playground` of the built book: the scripts, the
@@ -27,7 +29,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -95,7 +97,7 @@ def make(folder: Path) -> None:
         shutil.copy(source, new)
     (new / STYLE).write_text(style_sheet(), encoding="utf-8")
     download = size(new, "weights-*.js") + size(new, "tokenizer.js")
-    told = {"bytes": len(data), "chunks": len(parts), "download": download, "whole": whole}
+    told = {"bytes": len(data), "chunks": len(parts), "chunk": CHUNK, "download": download, "whole": whole}
     write(new / "data.js", "manifest", manifest | told)
     (new / "examples.html").write_text(examples_in_words(examples), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
@@ -214,18 +216,27 @@ def whole(prefix: str, made: Path) -> str:
 
 
 def figure(prefix: str, made: Path, asked: str) -> str:
-    """A chapter's figure: nothing but a button that says what it loads. `asked`: the page's own attributes."""
+    """A chapter's figure before it is live, and its button. `asked`: the page's own attributes."""
+    stored = " data-stored" * is_stored(made, asked)
     alive = size(made, "weights-*.js") > 0
     first = ("weights-*.js", "tokenizer.js") if alive else ("example-0.js",)
     megabytes = sum(size(made, name) for name in (*first, STYLE, *SCRIPTS)) / 1e6
     does = "Make it live" if alive else "Show examples"
     return (
-        f'<div class="rwkv-playground" role="region" aria-label="Live figure" tabindex="-1"{asked} {where(prefix)} '
-        f'data-files="{STYLE} {" ".join(SCRIPTS)}"><button type="button" class="rwkv-start" hidden>'
+        f'<div class="rwkv-playground" role="region" aria-label="Live figure" tabindex="-1"{asked}{stored} '
+        f'{where(prefix)} data-files="{STYLE} {" ".join(SCRIPTS)}"><button type="button" class="rwkv-start" hidden>'
         f"{does}: loads {megabytes:.1f} MB</button><noscript><p>Here the model runs in the page. That needs "
         "scripts, and this browser runs none.</p></noscript></div>"
         f"<script>{(SOURCES / 'start.js').read_text(encoding='utf-8')}</script>"
     )
+
+
+def is_stored(made: Path, asked: str) -> bool:
+    """Whether one of the texts that a figure shows is an example, worked out beforehand."""
+    texts = re.search(r'data-texts="([^"]*)"', asked)
+    manifest = json.loads((made / "data.js").read_text(encoding="utf-8").partition(" = ")[2].rstrip(";\n"))
+    known = {example["text"] for example in manifest["examples"]}
+    return bool(texts) and not known.isdisjoint(unescape(texts[1]).split(" | "))
 
 
 def where(prefix: str) -> str:

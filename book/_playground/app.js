@@ -1,6 +1,7 @@
 // The playground: a panel for each thing that one can look at, and what they share. Whatever is drawn comes from a run
 // of the model: one that was worked out when the book was built, with the same weights, or one of this browser's own.
-// A chapter's figure is the same with fewer panels, and with the model loaded at once.
+// A chapter's figure is the same with fewer panels. The model itself is loaded when a text asks for it that nobody
+// worked out beforehand.
 
 (function (playground) {
   "use strict";
@@ -32,7 +33,7 @@
   const chosen = {
     at: 0,
     layer: (root.dataset.layer ?? 4) - 1,
-    rank: (root.dataset.channel ?? channels / 2 + 1) - 1,
+    rank: 0,
     temperature: 1,
     topP: 1,
     seed: 1,
@@ -40,6 +41,12 @@
     draws: manifest.trace.samples,
     subject: [0, 0],
   };
+  // the page may name a channel by its place among the layer's, or, from 0, by its index in the model's tensors
+  const { channel, channelIndex } = root.dataset;
+  chosen.rank =
+    channelIndex === undefined
+      ? (channel ?? channels / 2 + 1) - 1
+      : Math.max(0, orders[chosen.layer].indexOf(Number(channelIndex)));
   let run = null; // {text, prompt: number of tokens, moments, trace}
   let model = null;
   let tokenizer = null;
@@ -59,14 +66,37 @@
   // -------------------------------------------------------------------------------------------------------------------
   // changes
 
-  const drawings = []; // what is drawn anew after every change
+  const drawings = []; // what is drawn anew after every change: {draw, and its place on the page if it takes long}
   const gates = []; // what says of a control whether it can be used now
 
+  let frame = 0;
+  /** While the model works, what is in view is drawn once a frame; the rest when it is done. */
   function changed() {
     chosen.subject = chosen.subject.map((t) => Math.min(t, chosen.at));
-    for (const draw of drawings) draw();
+    if (busy) frame ||= requestAnimationFrame(drawInView);
+    else drawAll();
     enable();
     keepInAddress();
+  }
+
+  function drawAll() {
+    cancelAnimationFrame(frame);
+    frame = 0;
+    for (const { draw } of drawings) draw();
+  }
+
+  function drawInView() {
+    frame = 0;
+    const seen = drawings.filter(({ place }) => {
+      const box = place?.getBoundingClientRect();
+      return !box || (box.bottom > 0 && box.top < innerHeight);
+    });
+    for (const { draw } of seen) draw();
+  }
+
+  /** Draw this after every change. */
+  function follow(draw, place) {
+    drawings.push({ draw, place });
   }
 
   function enable() {
@@ -90,7 +120,10 @@
   const row = (...children) => element("div", { class: "pg-row" }, ...children);
 
   function usable(control, when) {
-    gates.push(() => (control.disabled = !when()));
+    gates.push(() => {
+      control.disabled = !when();
+      control.title = control.disabled && !model && manifest.whole ? "Needs the model: load it with the text" : "";
+    });
     return control;
   }
 
@@ -110,7 +143,7 @@
       step,
       input: () => choose({ [name]: Number(input.value) }),
     });
-    drawings.push(() => {
+    follow(() => {
       input.value = chosen[name];
       told.textContent = show(chosen[name]);
       input.setAttribute("aria-valuetext", told.textContent);
@@ -121,7 +154,7 @@
   /** One of a list. `options` gives the value and the words of each, `current` the chosen value. */
   function select(label, options, current, pick, attributes) {
     const made = element("select", { change: () => pick(made.value), ...attributes });
-    drawings.push(() => {
+    follow(() => {
       made.replaceChildren(...options().map(([value, words]) => element("option", { value }, words)));
       made.value = current();
     });
@@ -144,7 +177,7 @@
         element("span", {}, words),
       );
     let shown = "";
-    drawings.push(() => {
+    follow(() => {
       const now = names();
       const known = shown === JSON.stringify(now);
       shown = JSON.stringify(now);
@@ -163,6 +196,18 @@
     return make();
   }
 
+  /** The same channel by its index in the model's tensors, as chapters name it. */
+  function channelIndexField() {
+    const input = element("input", {
+      type: "number",
+      min: 0,
+      max: channels - 1,
+      change: () => choose({ rank: Math.max(0, orders[chosen.layer].indexOf(Math.trunc(Number(input.value)))) }),
+    });
+    follow(() => (input.value = orders[chosen.layer][chosen.rank]));
+    return element("label", {}, "Channel’s index ", input);
+  }
+
   const layerChips = () => once("layer", () => chips("Layer", "layer", () => rates.map((_, i) => [`${i + 1}`, ""])));
   const channelSlider = () =>
     once("channel", () =>
@@ -171,8 +216,10 @@
         { class: "pg-sliders" },
         slider("rank", "Channel", 0, channels - 1, 1, (rank) => {
           const life = halfLives[chosen.layer][rank];
-          return `${rank + 1} of ${channels}, half is gone after ${short(life)} ${life === 1 ? "token" : "tokens"}`;
+          const tokens = life === 1 ? "token" : "tokens";
+          return `${rank + 1} of ${channels}, half is gone after ${short(life)} ${tokens}`;
         }),
+        channelIndexField(),
       ),
     );
 
@@ -188,11 +235,11 @@
   /** A place that is filled after every change. If a button in it had the focus, the one that is now there gets it. */
   function filled(make) {
     const place = element("div", { class: "pg-scroll" });
-    drawings.push(() => {
+    follow(() => {
       const i = [...place.querySelectorAll("button")].indexOf(document.activeElement);
       place.replaceChildren(make());
       if (i >= 0) place.querySelectorAll("button")[i]?.focus();
-    });
+    }, place);
     return place;
   }
 
@@ -200,7 +247,7 @@
   function chart(draw) {
     const place = element("div");
     const drawn = () => run && draw(place);
-    drawings.push(drawn);
+    follow(drawn, place);
     new ResizeObserver(drawn).observe(place);
     return place;
   }
@@ -210,7 +257,7 @@
     const place = element("div", { class: "pg-scroll", tabindex: 0, role: "region", "aria-label": "table" });
     const fill = () => folded.open && run && place.replaceChildren(make());
     const folded = element("details", { toggle: fill }, element("summary", {}, "The same as a table"), place);
-    drawings.push(fill);
+    follow(fill, place);
     return folded;
   }
 
@@ -219,7 +266,7 @@
     const goOn = (id, words) =>
       button(visible(words), () => busy || take(id), {
         disabled: !live() || Boolean(busy),
-        title: live() ? "Go on with this token" : null,
+        title: live() ? "Go on with this token" : "Needs the model: load it with the text",
       });
     const rows = best.map(([id, p, words], i) => [goOn(id, words), playground.bar(p, before[i]), percent(p)]);
     return table(caption, ["token", "", column], rows, "pg-next");
@@ -234,7 +281,9 @@
     spellcheck: "false",
     maxlength: 4000,
     keydown: (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) readText();
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return; // with Shift it breaks the line
+      event.preventDefault();
+      if (!busy && manifest.whole) readText();
     },
   });
   const progress = element("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });
@@ -243,14 +292,14 @@
 
   function textPanel() {
     const examples = texts.map((words, i) => button(words, () => pickExample(words), { "data-example": i }));
-    drawings.push(() => examples.forEach((made, i) => made.setAttribute("aria-pressed", texts[i] === run.text)));
+    follow(() => examples.forEach((made, i) => made.setAttribute("aria-pressed", texts[i] === run.text)));
     const read = usable(
-      button("", () => readText(), { class: "pg-main" }),
-      () => !busy && manifest.whole,
+      button("", () => (busy ? (stop = true) : readText()), { class: "pg-main" }),
+      () => (!busy || busy === "read") && manifest.whole,
     );
     const megabytes = Math.round(manifest.download / 1e6);
     const load = manifest.whole ? `Load the model (${megabytes} MB) and read` : "No model here";
-    gates.push(() => (read.textContent = model ? "Read" : load));
+    gates.push(() => (read.textContent = busy === "read" ? "Stop" : model ? "Read" : load));
     return panel(
       "A text for the model",
       figure
@@ -285,7 +334,7 @@
       max: 999999,
       change: () => choose({ seed: Math.abs(Math.trunc(Number(seed.value))) || 0 }),
     });
-    drawings.push(() => (seed.value = chosen.seed));
+    follow(() => (seed.value = chosen.seed));
     return panel(
       "What comes next",
       "How probable each next token is at this moment. Temperature and top-p change the odds before a token is " +
@@ -392,7 +441,7 @@
       return [[`${old.length} before`, sums], ...all];
     }
 
-    drawings.push(() => {
+    follow(() => {
       const shown = rows();
       names.replaceChildren(...shown.map(([name]) => element("li", {}, name)));
       map.style.height = `${1.4 * shown.length}rem`;
@@ -409,7 +458,7 @@
       );
       mark.style.left = `${(100 * (chosen.rank + 0.5)) / channels}%`;
       legend.replaceChildren(playground.heatLegend());
-    });
+    }, map);
 
     function asTable() {
       const size = channels / 8;
@@ -426,7 +475,7 @@
       "What the memory holds",
       "Each channel of a layer keeps one average of what it has read. Across: the channels, from quick to slow to " +
         "forget. Down: the tokens. The color says how much of what the channel remembers comes from that token, so " +
-        "each column sums to 100 %.",
+        "each column sums to 100%.",
       layerChips(),
       element(
         "div",
@@ -548,7 +597,7 @@
         { "aria-label": name },
       );
 
-    drawings.push(() => {
+    follow(() => {
       const found = run.trace?.key === traceKey() ? run.trace : null;
       map.replaceChildren(...(found ? [asTable(found)] : []));
       if (found) tell(traceWords, inWords(found));
@@ -654,13 +703,14 @@
   function pickExample(words, at) {
     return during("read", async () => {
       text.value = words;
-      if (model || (figure && manifest.whole)) return readNow({ at });
-      const { trace, ...made } = await exampleRun(manifest.examples.findIndex((example) => example.text === words));
+      const stored = manifest.examples.findIndex((example) => example.text === words);
+      if (model || stored < 0) return readNow({ at });
+      const { trace, ...made } = await exampleRun(stored);
       show(made, at ?? made.prompt - 1, trace?.subject);
       if (trace) run.trace = { ...trace, key: traceKey({ ...trace, at: made.prompt - 1, draws: trace.samples }) };
       say(
         manifest.whole
-          ? ""
+          ? "Worked out when this page was built. For a text of yours, or another step, the model is loaded."
           : "This copy of the book was made without a connection to npm, from which the tokenizer comes, so only the " +
               "examples are here.",
       );
@@ -673,20 +723,31 @@
     chosen.subject = subject ?? [0, 1];
   }
 
+  /** Do this for 0, 1, ... count - 1, six at a time: as many as a browser asks one server for. */
+  async function inParallel(count, action) {
+    let next = 0;
+    const worker = async () => {
+      while (next < count) await action(next++);
+    };
+    await Promise.all(Array.from({ length: 6 }, worker));
+  }
+
   async function loadModel() {
     if (model) return;
     progress.hidden = false;
     say("Loading the model…");
-    await loadScript("tokenizer.js");
+    const words = loadScript("tokenizer.js");
     const room = playground.makeRoom(manifest, playground.kernel);
-    for (let i = 0, filled = 0; i < manifest.chunks; i++) {
+    progress.value = 0;
+    const loadChunk = async (i) => {
+      if (stop) throw new Error("stopped");
       await loadScript(`weights-${i}.js`);
-      const bytes = playground.fromBase64(playground[`weights${i}`]);
+      new Uint8Array(room.buffer).set(playground.fromBase64(playground[`weights${i}`]), i * manifest.chunk);
       delete playground[`weights${i}`];
-      new Uint8Array(room.buffer).set(bytes, filled);
-      filled += bytes.length;
-      progress.value = (i + 1) / manifest.chunks;
-    }
+      progress.value += 1 / manifest.chunks;
+    };
+    await inParallel(manifest.chunks, loadChunk);
+    await words;
     tokenizer = playground.makeTokenizer(playground.tokenizerData);
     delete playground.tokenizerData;
     model = playground.createModel(playground.openWeights(manifest, room.buffer), room.multiply);
@@ -718,7 +779,7 @@
     try {
       await action();
     } catch (error) {
-      if (!stop) say(`That did not work: ${error.message}`);
+      say(stop ? "Stopped." : `That did not work: ${error.message}`);
     }
     busy = false;
     progress.hidden = traceProgress.hidden = true;
@@ -746,7 +807,10 @@
     const tokens = [...ids.slice(0, prompt), ...wrote];
     const start = performance.now();
     let waited = 0;
-    for (const token of tokens) {
+    progress.hidden = false;
+    say(`Reading ${tokens.length} tokens…`);
+    for (const [n, token] of tokens.entries()) {
+      progress.value = n / tokens.length;
       readToken(made, token);
       const before = performance.now();
       await breathe();
@@ -786,11 +850,15 @@
       for (let n = 0; n < count && run.moments.length < MOST_TOKENS && !stop; n++) {
         const odds = playground.reshape(moment().probabilities, chosen.temperature, chosen.topP);
         append(playground.draw(odds, playground.random(chosen.seed * 1000003 + run.moments.length)()));
-        if (count > 1) await new Promise((done) => setTimeout(done, 30));
+        if (count > 1) await nextFrame();
       }
       sayWritten();
     });
   }
+
+  /** When what was written is on the screen; a page that is not shown draws no frames, and does not wait. */
+  const nextFrame = () =>
+    Promise.race([new Promise(requestAnimationFrame), new Promise((done) => setTimeout(done, 100))]);
 
   function sayWritten() {
     const written = run.moments.slice(run.prompt).map((m) => m.text);
@@ -914,8 +982,9 @@
   const named = root.dataset.panels ?? "text tokens next lens memory channel decays trace";
   root.replaceChildren(...named.split(" ").map((name) => PANELS[name]()));
   if (figure) {
-    root.focus({ preventScroll: true }); // the button, which had it, is gone
-    pickExample(texts[0]);
+    if ("pressed" in root.dataset) root.focus({ preventScroll: true }); // the button, which had it, is gone
+    const stored = manifest.examples.map((example) => example.text);
+    pickExample(texts.find((words) => stored.includes(words)) ?? texts[0]);
   } else {
     for (const kind of ["click", "input", "change"]) root.addEventListener(kind, () => (touched = true), true);
     addEventListener("hashchange", () => !busy && fromAddress());

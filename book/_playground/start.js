@@ -1,4 +1,5 @@
-// A chapter's figure before it is live: one button, which loads the playground. The page carries no more than this.
+// A chapter's figure before it is live. Where one of its texts was worked out beforehand, it comes when the reader gets
+// near; else one button loads the playground, and the model with it. The page carries no more than this.
 
 (function (root) {
   const button = root.querySelector("button");
@@ -13,9 +14,20 @@
     document.head.append(made);
   }
 
+  const loadAll = () => files.split(" ").forEach(load);
   button.onclick = () => {
     button.disabled = true;
-    files.split(" ").forEach(load);
+    root.dataset.pressed = "";
+    loadAll();
   };
-  button.hidden = false;
+  if (!("stored" in root.dataset)) return (button.hidden = false);
+  const near = new IntersectionObserver(
+    ([place]) => {
+      if (!place.isIntersecting) return;
+      near.disconnect();
+      loadAll();
+    },
+    { rootMargin: "50% 0px" },
+  );
+  near.observe(root);
 })(document.currentScript.previousElementSibling);

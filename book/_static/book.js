@@ -5,8 +5,9 @@ if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = f
 
 // What scrolls sideways can be scrolled by keyboard, and is no stop on the way where it does not.
 function markScrollers() {
-  const boxes = ".rwkv-figure, .rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, "
-    + ".cell_output .text_html, .cell_output .text_markdown, div.math, .pst-scrollable-table-container";
+  const boxes =
+    "div.rwkv-figure, .rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, " +
+    ".cell_output .text_html, .cell_output .text_markdown, div.math, .pst-scrollable-table-container";
   for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
@@ -35,12 +36,16 @@ function showLarge(drawing, figure) {
   dialog.setAttribute("aria-label", title);
   large.setAttribute("aria-label", title);
   const natural = drawing.viewBox.baseVal.width;
-  let scale = Math.max(1, Math.min(2, 0.9 * innerWidth / natural));
-  const resize = factor => {
+  let scale = Math.max(1, Math.min(2, (0.9 * innerWidth) / natural));
+  const resize = (factor) => {
     scale = Math.min(4, Math.max(0.25, scale * factor));
     large.style.cssText = `width: ${natural * scale}px; min-width: 0; max-width: none; height: auto`;
   };
-  const controls = [["−", "Smaller", () => resize(0.8)], ["+", "Larger", () => resize(1.25)], ["✕", "Close"]];
+  const controls = [
+    ["−", "Smaller", () => resize(0.8)],
+    ["+", "Larger", () => resize(1.25)],
+    ["✕", "Close"],
+  ];
   for (const [sign, name, action] of controls) {
     const button = Object.assign(document.createElement("button"), { textContent: sign, title: name });
     button.type = action ? "button" : "submit";
@@ -48,13 +53,18 @@ function showLarge(drawing, figure) {
     if (action) button.addEventListener("click", action);
     bar.append(button);
   }
-  dialog.addEventListener("keydown", event => {
+  dialog.addEventListener("keydown", (event) => {
     if (event.key === "+" || event.key === "=") resize(1.25);
     if (event.key === "-") resize(0.8);
     if (event.key === "Escape") dialog.close(); // the theme keeps this key from the browser
   });
-  dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
-  dialog.addEventListener("close", () => { dialog.remove(); figure.querySelector(".zoom-open").focus(); });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    figure.querySelector(".zoom-open").focus();
+  });
   resize(1);
   pane.append(large);
   dialog.append(bar, pane);
@@ -62,6 +72,18 @@ function showLarge(drawing, figure) {
   dialog.showModal();
   pane.focus();
 }
+
+// Paper is white, and nothing can be opened on it.
+function printLightAndOpen(printing) {
+  const page = document.documentElement;
+  if (printing.matches) {
+    page.dataset.screenTheme = page.dataset.theme;
+    page.dataset.theme = "light";
+  } else if (page.dataset.screenTheme) page.dataset.theme = page.dataset.screenTheme;
+  for (const folded of document.querySelectorAll(printing.matches ? "article details:not([open])" : "details.printed"))
+    folded.open = folded.classList.toggle("printed", printing.matches);
+}
+matchMedia("print").addEventListener("change", printLightAndOpen);
 
 addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article .rwkv-graph").forEach(offerZoom);

@@ -17,7 +17,10 @@ document.addEventListener("DOMContentLoaded", () => {
     shown = null;
     note.hidden = true;
   };
-  const hideSoon = () => { clearTimeout(waiting); waiting = setTimeout(hide, 200); };
+  const hideSoon = () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(hide, 200);
+  };
 
   const show = (term) => {
     hide();
@@ -42,14 +45,26 @@ document.addEventListener("DOMContentLoaded", () => {
       waiting = setTimeout(() => show(term), 250);
     });
     term.addEventListener("pointerleave", hideSoon);
-    term.addEventListener("pointerdown", (event) => { touched = event.pointerType === "touch" && shown !== term; });
-    term.addEventListener("click", (event) => { if (touched) { event.preventDefault(); show(term); touched = false; } });
-    term.addEventListener("focus", () => { if (term.matches(":focus-visible")) show(term); });
+    term.addEventListener("pointerdown", (event) => {
+      touched = event.pointerType === "touch" && shown !== term;
+    });
+    term.addEventListener("click", (event) => {
+      if (touched) {
+        event.preventDefault();
+        show(term);
+        touched = false;
+      }
+    });
+    term.addEventListener("focus", () => {
+      if (term.matches(":focus-visible")) show(term);
+    });
     term.addEventListener("blur", hide);
   }
   note.addEventListener("pointerenter", () => clearTimeout(waiting));
   note.addEventListener("pointerleave", hideSoon);
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hide();
+  });
   document.addEventListener("pointerdown", (event) => {
     if (event.target !== shown && !note.contains(event.target)) hide();
   });

@@ -22,6 +22,7 @@ from rwkv_explainer.drawing.figure import (
     legend_above,
     title_above,
 )
+from rwkv_explainer.drawing.live import Live, live_bars
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.tokens import token_name
 
@@ -38,7 +39,8 @@ def plot_read_shares(shares: dict[str, Float[Tensor, " time"]], tokens: Sequence
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
         for n, (name, share) in enumerate(shares.items()):
-            axes.bar(torch.arange(len(tokens)) + (n - (len(shares) - 1) / 2) * width, share, width, label=name)
+            places = [place + (n - (len(shares) - 1) / 2) * width for place in range(len(tokens))]
+            axes.bar(places, share.tolist(), width, label=name)
         axes.set(ylabel="share of what is read")
         title_above(figure, title)
         axes.grid(False, axis="x")
@@ -96,7 +98,7 @@ def plot_top_tokens(
         axes = figure.subplots()
         bars = axes.barh(range(len(names)), values)
         axes.bar_label(bars, [format_probability(value) for value in values], padding=4, color=theme.ink)
-        axes.set_yticks(range(len(names)), names, parse_math=False)
+        axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="probability of being next", xlim=(0, 1.18 * values[0]), title=title)
         axes.invert_yaxis()
         axes.grid(False, axis="y")
@@ -107,6 +109,30 @@ def plot_top_tokens(
         f"{title + ': ' if title else ''}bars for the {len(names)} likeliest next tokens. First comes {names[0]} with "
         f"probability {values[0]:.3f}, then {listed}; all {len(names)} together have {sum(values):.3f}.",
         size=(6.4, 1.0 + 0.27 * len(names)),
+    )
+
+
+def live_top_tokens(
+    probabilities: Float[Tensor, " vocabulary"], tokenizer: Tokenizer, k: int = 10, title: str = ""
+) -> Live:
+    """The likeliest next tokens as bars that a page draws, and a bar for all others together.
+
+    Args:
+        probabilities: for every token of the vocabulary, summing to 1.
+        tokenizer: it knows their names.
+        k: how many tokens to show.
+        title: what the caption begins with.
+    """
+    top = probabilities.topk(min(k, len(probabilities)))
+    names = [token_name(token_id, tokenizer) for token_id in top.indices.tolist()]
+    others = max(0.0, 1 - top.values.sum().item())
+    found = f"{names[0]} comes first with {top.values[0]:.1%}; all but the {len(names)} shown have {others:.1%}."
+    return live_bars(
+        [*top.values.tolist(), others],
+        [*names, "all others"],
+        caption=f"{title + ': ' * bool(title)}{found}",
+        limits=(0, 1),
+        digits="%1",
     )
 
 

@@ -46,8 +46,10 @@ def load_atlas() -> tuple[Relation, ...]:
             phrasings=tuple(entry["phrasings"]),
             unseen=tuple(entry["unseen"]),
             reverse=tuple(entry["reverse"]),
-            facts=tuple(Fact(relation=entry["name"], **fact | {"aliases": tuple(fact.get("aliases", ()))})
-                        for fact in entry["facts"]),
+            facts=tuple(
+                Fact(relation=entry["name"], **fact | {"aliases": tuple(fact.get("aliases", ()))})
+                for fact in entry["facts"]
+            ),
         )
         for entry in tomllib.loads(text)["relation"]
     )

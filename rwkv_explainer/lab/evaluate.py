@@ -1,9 +1,9 @@
 """Measures a model, and writes the figures into its card.
 
-    python -m rwkv_explainer.lab.evaluate                          what the bundled model recalls of the atlas
-    python -m rwkv_explainer.lab.evaluate --corpus TEXT            and how well it predicts documents it has never seen
-    python -m rwkv_explainer.lab.evaluate --corpus TEXT --write    and writes MODEL_CARD.md
-    python -m rwkv_explainer.lab.evaluate --ask book-author "The person who wrote {subject} was {object}."
+python -m rwkv_explainer.lab.evaluate                          what the bundled model recalls of the atlas
+python -m rwkv_explainer.lab.evaluate --corpus TEXT            and how well it predicts documents it has never seen
+python -m rwkv_explainer.lab.evaluate --corpus TEXT --write    and writes MODEL_CARD.md
+python -m rwkv_explainer.lab.evaluate --ask book-author "The person who wrote {subject} was {object}."
 """
 
 import argparse
@@ -81,9 +81,15 @@ def baseline_bits(tokenizer: Tokenizer, train: Sequence[str], test: Sequence[str
 
 def storage_bits(weights: Mapping[str, torch.Tensor], tokenizer: Tokenizer, test: Sequence[str]) -> dict[str, float]:
     """Bits per byte of a model as it was trained, and of its weights as two small files would hold them."""
-    ways = {"float32, as trained": torch.Tensor.float, "float16": lambda tensor: tensor.half().float(),
-            "int8, a scale for each row": quantize_dequantize}
-    models = {way: model_from_weights({key: store(w) for key, w in weights.items()}, torch.float32) for way, store in ways.items()}
+    ways = {
+        "float32, as trained": torch.Tensor.float,
+        "float16": lambda tensor: tensor.half().float(),
+        "int8, a scale for each row": quantize_dequantize,
+    }
+    models = {
+        way: model_from_weights({key: store(w) for key, w in weights.items()}, torch.float32)
+        for way, store in ways.items()
+    }
     return {way: bits_per_byte(model, tokenizer, test) for way, model in models.items()}
 
 
@@ -189,8 +195,10 @@ def split_corpus(corpus: Path) -> tuple[list[str], list[str]]:
     share = Recipe().held_out
     train, test = split_documents(read_documents(corpus), share)
     if not test:
-        raise ValueError(f"{corpus}: expected documents that are held out, got none of {len(train)}; about one in "
-                         f"{1 / share:.0f} is, by its own hash: give a text with more documents")
+        raise ValueError(
+            f"{corpus}: expected documents that are held out, got none of {len(train)}; about one in "
+            f"{1 / share:.0f} is, by its own hash: give a text with more documents"
+        )
     return train, test
 
 
@@ -228,27 +236,47 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None, run:
 def report(figures: dict[str, object]) -> str:
     """The figures as Markdown, with the command that measures them."""
     bits = figures.get("bits_per_byte", {})
-    needed = {"--corpus TEXT": bits, "--zero-layer WEIGHTS": any("zero-layer" in name for name in bits),
-              "--run FOLDER": "storage" in figures}
+    needed = {
+        "--corpus TEXT": bits,
+        "--zero-layer WEIGHTS": any("zero-layer" in name for name in bits),
+        "--run FOLDER": "storage" in figures,
+    }
     command = " ".join(["python -m rwkv_explainer.lab.evaluate", *(option for option, used in needed.items() if used)])
     lines = [f"Measured by `{command}`:", ""]
     if bits:
         held_out = figures["held_out"]
-        lines += [f"Bits per byte on {held_out['documents']} held-out documents, {held_out['bytes']:,} bytes:", "",
-                  "| | bits per byte |", "|---|---|"]
+        lines += [
+            f"Bits per byte on {held_out['documents']} held-out documents, {held_out['bytes']:,} bytes:",
+            "",
+            "| | bits per byte |",
+            "|---|---|",
+        ]
         lines += [f"| {name} | {value:.3f} |" for name, value in bits.items()] + [""]
     if "storage" in figures:
         lines += ["The weights, stored in different ways:", "", "| | bits per byte |", "|---|---|"]
         lines += [f"| {name} | {value:.5f} |" for name, value in figures["storage"].items()] + [""]
-    lines += ["Facts recalled, greedy, by relation; *guess* is what always giving the commonest answer would get:", "",
-              "| relation | facts | seen phrasings | unseen phrasings | guess |", "|---|---|---|---|---|"]
-    lines += [f"| {row['relation']} | {row['facts']} | {row['seen']:.1%} | {row['unseen']:.1%} | {row['guess']:.1%} |"
-              for row in figures["recall"]]
-    lines += ["", "*The Eiffel Tower is located in the city of* → Paris with probability "
-              f"{figures['Eiffel_probability']:.3f}; greedy it goes on: `{figures['Eiffel']!r}`.", "",
-              f"*Drosophila*, greedy: `{figures['Drosophila']!r}`.", "",
-              f"The article's dragons, greedy: `{figures['dragons']!r}`.", "",
-              "Ordinary openings, one sample each at temperature 0.8 and top-p 0.9, seed 0, none chosen:", ""]
+    lines += [
+        "Facts recalled, greedy, by relation; *guess* is what always giving the commonest answer would get:",
+        "",
+        "| relation | facts | seen phrasings | unseen phrasings | guess |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['relation']} | {row['facts']} | {row['seen']:.1%} | {row['unseen']:.1%} | {row['guess']:.1%} |"
+        for row in figures["recall"]
+    ]
+    lines += [
+        "",
+        "*The Eiffel Tower is located in the city of* → Paris with probability "
+        f"{figures['Eiffel_probability']:.3f}; greedy it goes on: `{figures['Eiffel']!r}`.",
+        "",
+        f"*Drosophila*, greedy: `{figures['Drosophila']!r}`.",
+        "",
+        f"The article's dragons, greedy: `{figures['dragons']!r}`.",
+        "",
+        "Ordinary openings, one sample each at temperature 0.8 and top-p 0.9, seed 0, none chosen:",
+        "",
+    ]
     lines += [f"- **{words}**{text!r}" for words, text in figures["openings"].items()]
     return "\n".join(lines) + "\n"
 

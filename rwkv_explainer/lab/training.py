@@ -65,9 +65,16 @@ class Recipe:
 
 
 POSSIBLE = {  # the least and the most of it that can be trained with
-    "layers": (0, math.inf), "channels": (2, math.inf), "rows": (1, math.inf), "length": (1, math.inf),
+    "layers": (0, math.inf),
+    "channels": (2, math.inf),
+    "rows": (1, math.inf),
+    "length": (1, math.inf),
     "vocabulary": (257, 2**16),  # every byte and the end of text; what a corpus' uint16 holds
-    "steps": (1, math.inf), "warmup": (0, math.inf), "cooldown": (0, 1), "atlas_share": (0, 1), "held_out": (0, 1),
+    "steps": (1, math.inf),
+    "warmup": (0, math.inf),
+    "cooldown": (0, 1),
+    "atlas_share": (0, 1),
+    "held_out": (0, 1),
     "seed": (0, math.inf),
 }
 
@@ -99,6 +106,7 @@ def read_documents(path: Path | None) -> list[str]:
 
 def split_documents(documents: list[str], held_out: float) -> tuple[list[str], list[str]]:
     """Documents to train on and documents held out. A document's side depends on its own text alone."""
+
     def is_held_out(document: str) -> bool:
         return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4]) < held_out * 2**32
 
@@ -263,8 +271,10 @@ class Run:
         saved = read_checkpoint(self.folder, self.device)
         ours, theirs = asdict(self.recipe) | {"steps": 0}, saved["recipe"] | {"steps": 0}
         if ours != theirs:
-            raise ValueError(f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
-                             f"{theirs}; {OTHER_FOLDER}")
+            raise ValueError(
+                f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
+                f"{theirs}; {OTHER_FOLDER}"
+            )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step = saved["step"]
@@ -272,8 +282,15 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint beside the old one, then swap: whenever we are killed, a whole one is there."""
         new = self.folder / "checkpoint.pt.new"
-        torch.save({"step": self.step, "recipe": asdict(self.recipe), "model": self.model.state_dict(),
-                    "optimizer": self.optimizer.state_dict()}, new)
+        torch.save(
+            {
+                "step": self.step,
+                "recipe": asdict(self.recipe),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            },
+            new,
+        )
         with open(new, "rb") as file:
             os.fsync(file.fileno())
         os.replace(new, self.folder / "checkpoint.pt")
@@ -326,8 +343,10 @@ class Run:
         """Refuse to go on from here with anything but finite numbers: step, rows, and what to do."""
         if not number.isfinite():
             mine = list(range(self.rank, self.recipe.rows, self.workers))
-            raise FloatingPointError(f"step {self.step}, rows {mine}: the {what} is {number.item()}; the last "
-                                     f"checkpoint in {self.folder} is sound; start anew with a smaller --learning-rate")
+            raise FloatingPointError(
+                f"step {self.step}, rows {mine}: the {what} is {number.item()}; the last "
+                f"checkpoint in {self.folder} is sound; start anew with a smaller --learning-rate"
+            )
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
@@ -379,16 +398,22 @@ def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tok
         write_whole(done, json.dumps(data))
     data = json.loads(done.read_text())
     if corpus_path and data["corpus"] != sha256:
-        raise ValueError(f"{folder} holds the data of another text: expected sha256 {data['corpus']}, got {sha256} for "
-                         f"{corpus_path}; {OTHER_FOLDER}")
+        raise ValueError(
+            f"{folder} holds the data of another text: expected sha256 {data['corpus']}, got {sha256} for "
+            f"{corpus_path}; {OTHER_FOLDER}"
+        )
     if data.get("made_with", made_with) != made_with:
-        raise ValueError(f"{folder} holds data made with another recipe: expected {made_with}, got "
-                         f"{data['made_with']}; {OTHER_FOLDER}")
+        raise ValueError(
+            f"{folder} holds data made with another recipe: expected {made_with}, got "
+            f"{data['made_with']}; {OTHER_FOLDER}"
+        )
     arrays = (np.load(folder / f"{name}.npz") for name in ("train", "held_out"))
     train, held_out = (Corpus(a["ids"], a["paragraphs"]) for a in arrays)
     if corpus_path and len(train.ids) <= recipe.length + 1:
-        raise ValueError(f"{corpus_path}: expected more than a row of {recipe.length + 1} tokens to train on, got "
-                         f"{len(train.ids)}; give a longer text, or shorter rows with --length")
+        raise ValueError(
+            f"{corpus_path}: expected more than a row of {recipe.length + 1} tokens to train on, got "
+            f"{len(train.ids)}; give a longer text, or shorter rows with --length"
+        )
     return Tokenizer.from_file(str(folder / "tokenizer.json")), train, held_out
 
 
@@ -429,9 +454,17 @@ def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
         seconds = sum(float(line["seconds"]) for line in csv.DictReader(file))
     text, license = describe_text(data, len(np.load(folder / "train.npz")["ids"]))
     card = read_data("model_card.md").format(
-        **asdict(model.config), parameters=sum(p.numel() for p in model.parameters()), text=text, license=license,
-        note=note and f" {note}", facts=len(all_facts()[0]), relations=len(load_atlas()),
-        atlas_share=recipe["atlas_share"], recipe=json.dumps(recipe, indent=1), workers=workers, seconds=round(seconds),
+        **asdict(model.config),
+        parameters=sum(p.numel() for p in model.parameters()),
+        text=text,
+        license=license,
+        note=note and f" {note}",
+        facts=len(all_facts()[0]),
+        relations=len(load_atlas()),
+        atlas_share=recipe["atlas_share"],
+        recipe=json.dumps(recipe, indent=1),
+        workers=workers,
+        seconds=round(seconds),
         tokens=saved["step"] * recipe["rows"] * recipe["length"],
     )
     (target / "MODEL_CARD.md").write_text(card, encoding="utf-8")

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rwkv_explainer.drawing.figure import Plot, draw, label_tokens, legend_above, whole_numbers
+from rwkv_explainer.drawing.live import Live, live_heatmap
 from rwkv_explainer.drawing.palette import Theme
 
 
@@ -86,4 +87,26 @@ def plot_running_average(
         f"the tokens by their share in the average: in the last one, token {top + 1} ({tokens[top]}) has the largest, "
         f"{last[top]:.0%}.",
         size=(6.4, 4.6),
+    )
+
+
+def live_shares(weights: Float[Tensor, "time time"], tokens: Sequence[str], title: str = "") -> Live:
+    """What one channel reads at each token: readers down, what they read across.
+
+    Args:
+        weights: row i holds the share that each token has in the average read at token i; each row sums to 1.
+        tokens: their names.
+        title: of the channel.
+    """
+    last = weights[-1]
+    order = last.argsort(descending=True)[:3].tolist()
+    found = ", ".join(f"{tokens[n].strip()} {last[n]:.0%}" for n in order)
+    cells = weights.masked_fill(torch.ones_like(weights).triu(1).bool(), torch.nan)  # (time, time)
+    return live_heatmap(
+        cells,
+        tokens,
+        tokens,
+        label="share of each token in what is read, in percent: readers down, what they read across",
+        caption=f"{title + ': ' * bool(title)}after the last token, most of what is read comes from {found}.",
+        limits=(0, 1),
     )

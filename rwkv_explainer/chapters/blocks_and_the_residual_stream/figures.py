@@ -7,7 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rwkv_explainer.drawing.figure import Plot, draw, label_tokens, legend_above, whole_numbers
+from rwkv_explainer.drawing.figure import Plot, color_bar, draw, label_tokens, legend_above, whole_numbers
 from rwkv_explainer.drawing.palette import Theme
 
 
@@ -89,7 +89,7 @@ def plot_stopping_early(probabilities: Float[Tensor, "layers_and_one time"], upc
         axes.grid(False)
         whole_numbers(axes.yaxis)
         label_tokens(axes, upcoming)
-        figure.colorbar(image, ax=axes, label="its probability")
+        color_bar(figure, image, axes, "its probability")
 
     settled = []  # the first layer from which each token stays more likely than not
     for column in (probabilities > 0.5).T.tolist():

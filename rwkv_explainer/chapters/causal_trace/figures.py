@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rwkv_explainer.drawing.figure import (
     Plot,
+    color_bar,
     draw,
     format_number,
     format_ranges,
@@ -53,7 +54,7 @@ def plot_causal_trace(
         axes.set(xlabel="layer", title=title)
         axes.grid(False)
         whole_numbers(axes.xaxis)
-        figure.colorbar(image, ax=axes, label=label).outline.set_visible(False)
+        color_bar(figure, image, axes, label)
 
     upper = grid > (low + high) / 2  # (tokens, layers)
     side, cells = ("upper", upper) if upper.sum() <= upper.numel() / 2 else ("lower", ~upper)

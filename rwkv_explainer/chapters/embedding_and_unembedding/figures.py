@@ -7,7 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rwkv_explainer.drawing.figure import Plot, draw, heatmap
+from rwkv_explainer.drawing.figure import Plot, color_bar, draw, heatmap
 from rwkv_explainer.drawing.palette import Theme
 
 
@@ -30,7 +30,7 @@ def plot_similarities(cosines: Float[Tensor, "words words"], kinds: dict[str, Se
             if kind[edge] != kind[edge - 1]:
                 axes.axhline(edge - 0.5, color=theme.hues[1], linewidth=1)
                 axes.axvline(edge - 0.5, color=theme.hues[1], linewidth=1)
-        figure.colorbar(image, ax=axes, label="cosine (0 or less: no shade)")
+        color_bar(figure, image, axes, "cosine (0 or less: no shade)")
 
     return draw(
         paint,

@@ -5,7 +5,8 @@ from matplotlib.figure import Figure
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from rwkv_explainer.drawing.figure import Plot, draw, title_above
+from rwkv_explainer.drawing.figure import Plot, draw, panels, title_above
+from rwkv_explainer.drawing.live import Live, live_bars
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.tokens import token_name
 
@@ -26,19 +27,19 @@ def plot_by_temperature(
     others = {name: 1 - shape[top].sum().item() for name, shape in distributions.items()}
 
     def paint(figure: Figure, theme: Theme) -> None:
-        panels = figure.subplots(1, len(distributions), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, (name, shape) in zip(panels, distributions.items()):
+        columns = panels(figure, len(distributions), share="xy")
+        for axes, (name, shape) in zip(columns, distributions.items()):
             axes.barh(range(k), shape[top])
             axes.barh(k, others[name], color=theme.hues[1])
             axes.set(title=name)
             axes.grid(False, axis="y")
             axes.tick_params(left=False)
-        panels[0].set_yticks(range(k + 1), [*names, "all others"], parse_math=False)
-        panels[0].set_xlim(0, 1)
-        panels[0].set_xticks([0, 0.5, 1], ["0", "½", "1"])
-        panels[0].invert_yaxis()
+        columns[0].set_yticks(range(k + 1), [*names, "all others"])
+        columns[0].set_xlim(0, 1)
+        columns[0].set_xticks([0, 0.5, 1], ["0", "½", "1"])
+        columns[0].invert_yaxis()
         figure.get_layout_engine().set(wspace=0.08)
-        figure.supxlabel("probability of being drawn", fontsize=11)
+        figure.supxlabel("probability of being drawn", fontsize="medium")
         title_above(figure, title)
 
     found = "; ".join(
@@ -50,4 +51,31 @@ def plot_by_temperature(
         paint,
         f"{title + ': ' if title else ''}panels side by side, each with bars for the same {k} tokens and one for all "
         f"others: {found}.",
+    )
+
+
+def live_by_temperature(
+    distributions: dict[str, Float[Tensor, " vocabulary"]], tokenizer: Tokenizer, k: int = 8, title: str = ""
+) -> Live:
+    """One distribution in several shapes, a bar each: the likeliest tokens, and all others together.
+
+    Args:
+        distributions: for each shape's name, the probability of every token; each sums to 1.
+        tokenizer: it knows the tokens' names.
+        k: how many tokens to show; they are the likeliest of the first shape.
+        title: what the caption begins with.
+    """
+    top = next(iter(distributions.values())).topk(k).indices
+    names = [token_name(token_id, tokenizer) for token_id in top.tolist()]
+    shares = {
+        name: [*shape[top].tolist(), max(0.0, 1 - shape[top].sum().item())] for name, shape in distributions.items()
+    }
+    name, shape = list(distributions.items())[-1]
+    count = int((shape > 0).sum())
+    return live_bars(
+        shares,
+        [*names, "all others"],
+        caption=f"{title + ': ' * bool(title)}{name} leaves {count:,} token{'s' * (count > 1)} to draw from, and "
+        f"{names[0]} is drawn with {shape[top[0]]:.1%}.",
+        limits=(0, 1),
     )

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rwkv_explainer.drawing.figure import Plot, draw
+from rwkv_explainer.drawing.figure import Plot, color_bar, draw, panels
 from rwkv_explainer.drawing.palette import Theme
 
 
@@ -28,8 +28,8 @@ def plot_attention_matrices(
     names = [token.strip() for token in tokens]
 
     def paint(figure: Figure, theme: Theme) -> None:
-        panels = figure.subplots(len(shares), 2, sharex=True, sharey=True, squeeze=False)
-        for row, name in zip(panels, shares):
+        matrices = figure.subplots(len(shares), 2, sharex=True, sharey=True, squeeze=False)
+        for row, name in zip(matrices, shares):
             titles = f"{name}: by age", "by age and key"
             for axes, matrix, title in zip(row, (decays[name], shares[name]), titles):
                 future = torch.ones_like(matrix).triu(1).bool()
@@ -37,11 +37,11 @@ def plot_attention_matrices(
                 axes.set_title(title, fontsize=10)
                 axes.grid(False)
             row[0].set_yticks(range(len(names)), names, fontsize=9)
-        for axes in panels[-1]:
+        for axes in matrices[-1]:
             axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
-        figure.supylabel("reader", fontsize=11)
-        figure.supxlabel("token read", fontsize=11)
-        figure.colorbar(image, ax=panels, shrink=0.5, label="weight, share").outline.set_visible(False)
+        figure.supylabel("reader", fontsize="medium")
+        figure.supxlabel("token read", fontsize="medium")
+        color_bar(figure, image, matrices, "weight, share", shrink=0.5)
 
     found = "; ".join(
         f"in {name} the previous token has {matrix.diagonal(-1).mean():.0%} on average, the current one "
@@ -100,7 +100,7 @@ def plot_attention_cost(
         return [ratio.median().item() for ratio in rounds]
 
     def paint(figure: Figure, theme: Theme) -> None:
-        left, right = figure.subplots(1, 2)
+        left, right = panels(figure, 2, share="")
         for n, (name, rounds) in enumerate(ratios.items()):
             at = lengths[: len(rounds)]
             low, high = ([r.quantile(q) for r in rounds] for q in (0.25, 0.75))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rwkv_explainer.drawing.figure import Plot, contrasting_text, draw, heatmap
+from rwkv_explainer.drawing.figure import Plot, contrasting_text, draw, heatmap, panels
 from rwkv_explainer.drawing.palette import Theme
 
 
@@ -23,8 +23,7 @@ def plot_state_tables(
     """
 
     def paint(figure: Figure, theme: Theme) -> None:
-        panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
-        for axes, (title, table) in zip(panels, tables.items()):
+        for axes, (title, table) in zip(panels(figure, len(tables)), tables.items()):
             image = heatmap(axes, table, rows, columns)
             axes.set_title(title, fontsize=10)
             for (row, column), number in zip(itertools.product(*map(range, table.shape)), table.flatten().tolist()):
@@ -61,8 +60,7 @@ def plot_recall(pairs: Sequence[int], shares: dict[str, dict[str, Float[Tensor, 
     """
 
     def paint(figure: Figure, theme: Theme) -> None:
-        panels = figure.subplots(1, len(shares), sharey=True, squeeze=False)[0]
-        for axes, (title, curves) in zip(panels, shares.items()):
+        for axes, (title, curves) in zip(panels(figure, len(shares)), shares.items()):
             for (who, share), marker in zip(curves.items(), itertools.cycle("os^v")):
                 axes.plot(pairs, share, marker=marker, markersize=4, label=who)
             axes.axvline(rows, color=theme.ink, linewidth=1, linestyle=":", label="as many as rows")
