@@ -77,7 +77,9 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=768)
     args = parser.parse_args()
     torch.manual_seed(0)
-    model = RWKVLM.from_config(RWKVConfig(1000, args.channels, args.layers, 4 * args.channels), memory_class=StableWKVMemory)
+    model = RWKVLM.from_config(
+        RWKVConfig(1000, args.channels, args.layers, 4 * args.channels), memory_class=StableWKVMemory
+    )
     model.requires_grad_(False)
     clean = torch.randn(TOKENS, args.channels)
     noisy = clean.repeat(SAMPLES, 1, 1)

@@ -26,10 +26,10 @@ from rwkv_explainer.hub import (
     PILE_VOCABULARY,
     TOKENIZER_FILE,
     CheckpointError,
-    require_sha256,
     fetch_tokenizer,
     fetch_weights,
     format_bytes,
+    require_sha256,
 )
 from rwkv_explainer.model import RWKVLM, StableWKVMemory
 from rwkv_explainer.piece import RWKVConfig
@@ -235,7 +235,9 @@ def _stored_sizes(path: Path, stored: Mapping[str, Tensor], layout: str) -> tupl
             f"{tuple(table.shape)}; get the file again"
         )
     vocab_size, channels = table.shape
-    middle = stored.get(next(getattr(key, layout) for key in KEYS if "intermediate_size" in key.stored_shape).format(i=0))
+    middle = stored.get(
+        next(getattr(key, layout) for key in KEYS if "intermediate_size" in key.stored_shape).format(i=0)
+    )
     intermediate_size = middle.shape[0] if middle is not None and middle.dim() else 4 * channels
     blocks = {match[1] for name in stored if (match := re.search(r"\bblocks\.(\d+)\.(?!ln0|pre_ln)", name))}
     return {"1": 1, "vocab_size": vocab_size, "channels": channels, "intermediate_size": intermediate_size}, len(blocks)

@@ -18,7 +18,9 @@ from rwkv_explainer.tokens import END_OF_TEXT_ID
 __all__ = ["adjust_probabilities", "generate", "sample", "stream_decode"]
 
 
-def adjust_probabilities(probabilities: Distribution, temperature: float | int = 1.0, top_p: float | int = 1.0) -> Distribution:
+def adjust_probabilities(
+    probabilities: Distribution, temperature: float | int = 1.0, top_p: float | int = 1.0
+) -> Distribution:
     """The probabilities that `sample` draws from: sharpened or flattened by `temperature`, cut off by `top_p`.
 
     Args:

@@ -232,7 +232,7 @@ def read_chunks(terms: Tensor, average: Tensor, log_past: Tensor, decay: Tensor)
 
     Args:
         terms: every token's weight x value and weight, (channels, 2, runs, chunks, t).
-        average, log_past: the state before each chunk, its weight divided by the chunk's scale, (channels, runs, chunks).
+        average, log_past: the state before each chunk, its weight divided by the scale, (channels, runs, chunks) each.
         decay: what `decay_weights` gives, (channels, t + 1, 1 + t).
 
     Returns:
@@ -280,7 +280,7 @@ def _by_chunk(x: Tensor, t: int) -> Tensor:
 
 
 def _load_state(memory: AnyMemory, like: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The memory's average, and its normalizer's logarithm: (channels, runs) each, for moments like (*batch, channels)."""
+    """The memory's average and the logarithm of its normalizer: (channels, runs) each, for runs like (*batch, channels)."""
     if isinstance(memory, StableWKVMemory):
         state = memory.average, memory.log_normalizer  # (*batch, channels) each
     else:

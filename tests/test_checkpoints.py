@@ -18,10 +18,10 @@ from rwkv_explainer.checkpoints import (
     _available_memory,
     keys_of,
     load_pretrained,
-    quantize_rows,
     load_weights,
-    upstream_weights,
+    quantize_rows,
     save_weights,
+    upstream_weights,
 )
 from rwkv_explainer.hub import PILE, PILE_VOCABULARY, TOKENIZER_FILE, TOKENIZER_SHA256, require_sha256
 from rwkv_explainer.lab.evaluate import DRAGONS

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rwkv_explainer import RWKVLM, generation
-from rwkv_explainer.model import AttentionBlock, GatedMLP, Mixer, RWKVBlock, StableWKVMemory, Unembedding
 from rwkv_explainer.generation import adjust_probabilities, sample, stream_decode
+from rwkv_explainer.model import AttentionBlock, GatedMLP, Mixer, RWKVBlock, StableWKVMemory, Unembedding
 
 some = settings(deadline=None, max_examples=100, derandomize=True)
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -251,9 +251,9 @@ def _embedding_rows(model: RWKVLM, ids: Sequence[int]) -> Float[Tensor, "time ch
 
 # patching: one cell, plainly; and all cells at the same time
 
-# A block has two sublayers, attention and MLP: each is a norm, a piece with a state, and an addition to the stream. In a
-# model they count through the blocks: sublayer 2 i is the attention of block i, sublayer 2 i + 1 its MLP. A cell is a
-# token and a layer.
+# A block has two sublayers, attention and MLP. Each is a norm, a piece with a state, and an addition to the stream. In
+# a model they count through the blocks: sublayer 2 i is the attention of block i, sublayer 2 i + 1 its MLP. A cell is
+# a token and a layer.
 
 
 @dataclass(frozen=True)
@@ -365,7 +365,10 @@ def patch_every_cell(
     for t in tqdm(range(len(inputs)), delay=2, disable=not progress):
         begins = patch is not None and t < time  # in each layer, the run of this token's cell begins
         tokens = min(t + 1, time) if patch else 0  # of whose cells there are runs
-        first, cells = inputs[t], inputs[t].new_zeros(tokens, 0, *inputs[t].shape)  # (tokens, layers, samples, channels)
+        first, cells = (
+            inputs[t],
+            inputs[t].new_zeros(tokens, 0, *inputs[t].shape),
+        )  # (tokens, layers, samples, channels)
         for h, (norm, piece) in enumerate(sublayers(model)):
             if h % 2 == 0:  # this layer's cells join: so far, they are the first run
                 cells = torch.cat([cells, first.expand(tokens, 1, *first.shape)], dim=1)
@@ -381,7 +384,9 @@ def patch_every_cell(
                     states[h][name][-1] = value
             first, cells = after[0], after[1:].view(cells.shape)
         if t >= time - 1:
-            logits = model.unembedding.logits(torch.cat([first[None], cells.flatten(0, 1)]))  # (runs, samples, vocab_size)
+            logits = model.unembedding.logits(
+                torch.cat([first[None], cells.flatten(0, 1)])
+            )  # (runs, samples, vocab_size)
             score = score + logits.log_softmax(dim=-1)[..., answer[t - time + 1]]  # (runs, samples)
     model.clear_buffers()
     return score

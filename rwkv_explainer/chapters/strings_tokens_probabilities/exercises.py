@@ -99,7 +99,9 @@ MIN_P = Exercise(
         ),
         "What is kept does not sum to 1: divide by the sum.": lambda p, m: p.where(p >= m * p.max(), 0),
         "You kept the unlikely tokens and dropped the others.": lambda p, m: normalized(p.where(p < m * p.max(), 0)),
-        "That is top-p: it sums up probabilities. Min-p looks at each token alone.": lambda p, m: adjust_probabilities(p, top_p=m),
+        "That is top-p: it sums up probabilities. Min-p looks at each token alone.": lambda p, m: adjust_probabilities(
+            p, top_p=m
+        ),
         "The cut is at 1 − m of the largest probability, not at m of it.": lambda p, m: normalized(
             p.where(p >= (1 - m) * p.max(), 0)
         ),
