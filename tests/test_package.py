@@ -110,9 +110,10 @@ def test_the_package_offers_few_names():
     assert len(rwkv_explainer.__all__) <= 25
 
 
-@pytest.mark.parametrize(
-    "begins", ["generate", "read", "tokenizer", "name", "snapshot", "detach", "clear_buffers", "logits"]
-)
+COMPLETED = ["generate", "read", "tokenizer", "name", "snapshot", "detach", "clear_buffers", "logits"]
+
+
+@pytest.mark.parametrize("begins", COMPLETED)
 def test_an_editor_completes(begins):
     """By jedi, which runs nothing: what `load_pretrained` returns has these attributes."""
     code = f"import rwkv_explainer as rwkv\nmodel, tokenizer = rwkv.load_pretrained()\nmodel.{begins[:-1]}"

@@ -81,15 +81,10 @@ def baseline_bits(tokenizer: Tokenizer, train: Sequence[str], test: Sequence[str
 
 def storage_bits(weights: Mapping[str, torch.Tensor], tokenizer: Tokenizer, test: Sequence[str]) -> dict[str, float]:
     """Bits per byte of a model as it was trained, and of its weights as two small files would hold them."""
-    ways = {
-        "float32, as trained": torch.Tensor.float,
-        "float16": lambda tensor: tensor.half().float(),
-        "int8, a scale for each row": quantize_dequantize,
-    }
-    models = {
-        way: model_from_weights({key: store(w) for key, w in weights.items()}, torch.float32)
-        for way, store in ways.items()
-    }
+    ways = {"float32, as trained": torch.Tensor.float, "float16": lambda tensor: tensor.half().float(),
+            "int8, a scale for each row": quantize_dequantize}
+    stored = {way: {key: store(weight) for key, weight in weights.items()} for way, store in ways.items()}
+    models = {way: model_from_weights(tensors, torch.float32) for way, tensors in stored.items()}
     return {way: bits_per_byte(model, tokenizer, test) for way, model in models.items()}
 
 

@@ -251,9 +251,9 @@ def _embedding_rows(model: RWKVLM, ids: Sequence[int]) -> Float[Tensor, "time ch
 
 # patching: one cell, plainly; and all cells at the same time
 
-# A block has two sublayers, attention and MLP: each is a norm, a piece with a state, and an addition to the stream. In a
-# model they count through the blocks: sublayer 2 i is the attention of block i, sublayer 2 i + 1 its MLP. A cell is a
-# token and a layer.
+# A block has two sublayers, attention and MLP. Each is a norm, a piece with a state, and an addition to the stream. In
+# a model they count through the blocks: sublayer 2 i is the attention of block i, sublayer 2 i + 1 its MLP. A cell is
+# a token and a layer.
 
 
 @dataclass(frozen=True)
