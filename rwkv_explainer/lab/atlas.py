@@ -89,18 +89,28 @@ class Relation:
     def asked(self) -> dict[Direction, tuple[Fact, ...]]:
         """The facts that may be asked in each direction: those that have a single answer."""
         objects = Counter(fact.object for fact in self.facts)
-        alone = tuple(f for f in self.facts if f.object not in self.shared
-                      and (f.subject in self.main or objects[f.object] == 1))
+        alone = tuple(
+            f for f in self.facts if f.object not in self.shared and (f.subject in self.main or objects[f.object] == 1)
+        )
         return {direction: self.facts if direction == "forward" else alone for direction in self.directions}
 
     @cached_property
     def said(self) -> dict[Direction, tuple[Fact, ...]]:
         """The facts of which training speaks in each direction."""
         best = {fact.object for fact in self.facts if fact.subject in self.main}
-        inverse = tuple(f for f in self.facts if f.object not in self.shared
-                        and (f.subject in self.main or f.object not in best)) if self.several else None
-        return {direction: inverse if inverse and direction == "inverse" else facts
-                for direction, facts in self.asked.items()}
+        inverse = (
+            tuple(
+                f
+                for f in self.facts
+                if f.object not in self.shared and (f.subject in self.main or f.object not in best)
+            )
+            if self.several
+            else None
+        )
+        return {
+            direction: inverse if inverse and direction == "inverse" else facts
+            for direction, facts in self.asked.items()
+        }
 
     @property
     def phrasings(self) -> tuple[str, ...]:
@@ -124,9 +134,12 @@ def load_atlas() -> tuple[Relation, ...]:
     grammar = read_data("grammar.toml")
     return tuple(
         Relation(
-            name=entry["name"], kinds=tuple(entry["kinds"]), facts=tuple(read_facts(entry)),
+            name=entry["name"],
+            kinds=tuple(entry["kinds"]),
+            facts=tuple(read_facts(entry)),
             cores={direction: read_cores(cores) for direction, cores in grammar[entry["name"]].items()},
-            several=entry.get("several", False), shared=frozenset(entry.get("shared", ())),
+            several=entry.get("several", False),
+            shared=frozenset(entry.get("shared", ())),
             main=frozenset(entry.get("main", ())),
         )
         for entry in read_data("atlas.toml")["relation"]
@@ -149,8 +162,16 @@ def read_facts(entry: dict) -> Iterator[Fact]:
         names, _, answer = line.rpartition(" = ")
         subject, *aliases = names.split(" | ")
         asks, says = ([text[2:] for text in own if text[0] == mark] for mark in "?>")
-        yield Fact(entry["name"], subject, answer, tuple(aliases), (entry["kinds"][0], kind),
-                   entry.get("titles", False), tuple(asks), tuple(says))
+        yield Fact(
+            entry["name"],
+            subject,
+            answer,
+            tuple(aliases),
+            (entry["kinds"][0], kind),
+            entry.get("titles", False),
+            tuple(asks),
+            tuple(says),
+        )
 
 
 @cache
@@ -182,8 +203,11 @@ def prepare(phrasing: str) -> str:
     """
     phrasing = re.sub(r"((?:^|[.?!]\"? |\n)[\"(]?)\{(subject|object)\}", r"\1{C_\2}", phrasing)
     phrasing = re.sub(r"\b([Aa]) \{(subject|object)\}", r"{\1_\2} {\2}", phrasing)
-    return re.sub(r"^([\"(]?)(\{a_|[a-z])", lambda start: start[1] + start[2].replace("a_", "A_")
-                  if "{" in start[2] else start[1] + start[2].upper(), phrasing)
+    return re.sub(
+        r"^([\"(]?)(\{a_|[a-z])",
+        lambda start: start[1] + start[2].replace("a_", "A_") if "{" in start[2] else start[1] + start[2].upper(),
+        phrasing,
+    )
 
 
 def slots(subject: str, thing: str) -> dict[str, str]:
@@ -191,8 +215,12 @@ def slots(subject: str, thing: str) -> dict[str, str]:
     filled = {}
     for slot, name in (("subject", subject), ("object", thing)):
         article = "an" if name[0].lower() in "aeiou" else "a"
-        filled |= {slot: name, f"C_{slot}": name[0].upper() + name[1:], f"a_{slot}": article,
-                   f"A_{slot}": article.title()}
+        filled |= {
+            slot: name,
+            f"C_{slot}": name[0].upper() + name[1:],
+            f"a_{slot}": article,
+            f"A_{slot}": article.title(),
+        }
     return filled
 
 
@@ -228,8 +256,15 @@ def before_answer(phrasing: str, direction: Direction) -> tuple[str, str]:
 
 
 SHARES = {  # how often a sentence has each of these shapes
-    "says": 0.16, "nouns": 0.10, "asks": 0.13, "free": 0.18, "carried nouns": 0.13, "carried asks": 0.11,
-    "indirect": 0.06, "carried says": 0.11, "list": 0.02,
+    "says": 0.16,
+    "nouns": 0.10,
+    "asks": 0.13,
+    "free": 0.18,
+    "carried nouns": 0.13,
+    "carried asks": 0.11,
+    "indirect": 0.06,
+    "carried says": 0.11,
+    "list": 0.02,
 }
 INVERSE = 0.48  # of the sentences about a fact that can be said both ways, those that ask for the subject
 ALIAS = 0.4  # of the sentences about a fact whose subject has other names, those that use one
@@ -240,14 +275,21 @@ OWN = 0.5  # of the forward sentences about a fact that has words of its own, th
 def carriers() -> dict[str, tuple[str, ...]]:
     """The sentences into which a core is set, by the shape that they give it."""
     given = read_data("grammar.toml")["carriers"]
-    wrapped = [f"{opener}{{s}}{closer}{'?' if opener.startswith('Did') else '.'}"
-               for opener in given["openers"] for closer in given["closers"]]
+    wrapped = [
+        f"{opener}{{s}}{closer}{'?' if opener.startswith('Did') else '.'}"
+        for opener in given["openers"]
+        for closer in given["closers"]
+    ]
     ended = [f"{{S}}{closer}." for closer in given["closers"] if closer]
     return {
-        "says": ("{S}.",), "nouns": ("{N} {be} {a}.",), "free": ("{F}",),
+        "says": ("{S}.",),
+        "nouns": ("{N} {be} {a}.",),
+        "free": ("{F}",),
         "asks": ("{Q}? {A}.", "{Q}? {A}.", "{Q}? {A}", "{Q}? It {be} {a}."),
-        "carried nouns": tuple(given["nouns"]), "carried asks": tuple(given["asks"]),
-        "indirect": tuple(given["indirect"]), "carried says": (*given["says"], *wrapped, *ended),
+        "carried nouns": tuple(given["nouns"]),
+        "carried asks": tuple(given["asks"]),
+        "indirect": tuple(given["indirect"]),
+        "carried says": (*given["says"], *wrapped, *ended),
     }
 
 
@@ -264,8 +306,14 @@ class Grammar:
         asks = (*cores.asks, *cores.direct, *(f"{cores.what} {cores.be} {noun}" for noun in cores.nouns))
         says = (*cores.says, *(f"{noun} {cores.be} {self.answer}" for noun in cores.nouns))
         self.cores = {
-            "says": says, "nouns": cores.nouns, "asks": asks, "free": cores.free, "carried nouns": cores.nouns,
-            "carried asks": asks, "indirect": (*cores.asks, *cores.indirect), "carried says": says,
+            "says": says,
+            "nouns": cores.nouns,
+            "asks": asks,
+            "free": cores.free,
+            "carried nouns": cores.nouns,
+            "carried asks": asks,
+            "indirect": (*cores.asks, *cores.indirect),
+            "carried says": says,
         }
         self.cores = {shape: found for shape, found in self.cores.items() if found}
         self.list, self.direction = cores.list, direction
@@ -279,11 +327,13 @@ class Grammar:
         key = (shape, carrier, core)
         if key not in self.built:
             words = self.words | dict.fromkeys("nqsf", self.cores[shape][core])
-            self.built[key] = prepare(re.sub(
-                r"\{(be|[a-zA-Z])\}",
-                lambda slot: (capital if slot[1][0].isupper() else str)(words[slot[1].lower()]),
-                carriers()[shape][carrier],
-            ))
+            self.built[key] = prepare(
+                re.sub(
+                    r"\{(be|[a-zA-Z])\}",
+                    lambda slot: (capital if slot[1][0].isupper() else str)(words[slot[1].lower()]),
+                    carriers()[shape][carrier],
+                )
+            )
         return self.built[key]
 
     def draw(self, u: Sequence[float]) -> str:
@@ -359,9 +409,11 @@ def topic(relation: Relation, fact: Fact) -> Topic:
     if fact.titles and inside(fact.subject) != fact.subject:
         names.append(inside(fact.subject))  # as many write it: who painted the Mona Lisa?
     return Topic(
-        fact, {direction: grammar(relation.name, direction) for direction in said},
+        fact,
+        {direction: grammar(relation.name, direction) for direction in said},
         own_grammar(fact) if fact.asks or fact.says else None,
-        tuple(slots(name, inside(fact.object)) for name in names), said,
+        tuple(slots(name, inside(fact.object)) for name in names),
+        said,
     )
 
 
@@ -390,8 +442,11 @@ def say_list(about: Topic, direction: Direction, rng: np.random.Generator) -> st
     some = [about.fact, *(facts[i] for i in rng.integers(len(facts), size=3))]
     between, end = ((" - ", "; "), (": ", "\n"), (", ", "; "), (" = ", ", "))[rng.integers(4)]
     given, asked = GIVEN[direction], ASKED[direction]
-    return f"{about.grammars[direction].list}: " + end.join(
-        f"{fact.slots[given]}{between}{fact.slots[asked]}" for fact in dict.fromkeys(some)) + "."
+    return (
+        f"{about.grammars[direction].list}: "
+        + end.join(f"{fact.slots[given]}{between}{fact.slots[asked]}" for fact in dict.fromkeys(some))
+        + "."
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -421,8 +476,11 @@ def phrasings(relation: Relation, direction: Direction, phrasing: Phrasing) -> t
         return tuple(f"{text}." for text in (*says[:2], *nouns, f"In fact, {says[0]}", question))
     if phrasing == "unseen":
         return cores.unseen
-    return tuple(text for text in foreign_phrasings().get((relation.name, direction), ())
-                 if not can_be_drawn(text, relation, direction))
+    return tuple(
+        text
+        for text in foreign_phrasings().get((relation.name, direction), ())
+        if not can_be_drawn(text, relation, direction)
+    )
 
 
 @cache
@@ -454,7 +512,9 @@ def all_prompts(relation: str, direction: Direction) -> frozenset[str]:
 
 
 def questions(
-    relation: str | None = None, direction: Direction | None = None, phrasing: Phrasing | None = None,
+    relation: str | None = None,
+    direction: Direction | None = None,
+    phrasing: Phrasing | None = None,
 ) -> list[Question]:
     """Every question of the atlas, or those of one relation, direction or set of phrasings, always in the same order.
 
@@ -470,8 +530,9 @@ def questions(
                 for words in phrasings(one, way, kind):
                     for fact in one.asked[way]:
                         before, answer = prompt(words, fact, way)
-                        asked.setdefault((one.name, way, before, answer),
-                                         Question(one.name, way, kind, fact, before, answer))
+                        asked.setdefault(
+                            (one.name, way, before, answer), Question(one.name, way, kind, fact, before, answer)
+                        )
     return list(asked.values())
 
 
