@@ -83,10 +83,18 @@ def test_the_inverse_is_asked_where_the_object_has_one_subject():
 
 
 def test_a_block_of_lines_is_read_as_facts():
-    lines = '[day]\nMonday | the day of the Moon = Tuesday\n? which day comes next\n> {object} comes next\n[month]\nMay = June'
+    days = "[day]\nMonday | the day of the Moon = Tuesday\n? which day comes next\n> {object} comes next"
+    lines = f"{days}\n[month]\nMay = June"
     monday, may = atlas.read_facts({"name": "next", "kinds": ["day or month", "day or month"], "facts": lines})
-    assert monday == Fact("next", "Monday", "Tuesday", ("the day of the Moon",), ("day or month", "day"),
-                          asks=("which day comes next",), says=("{object} comes next",))
+    assert monday == Fact(
+        "next",
+        "Monday",
+        "Tuesday",
+        ("the day of the Moon",),
+        ("day or month", "day"),
+        asks=("which day comes next",),
+        says=("{object} comes next",),
+    )
     assert may == Fact("next", "May", "June", (), ("day or month", "month"))
 
 
@@ -94,21 +102,27 @@ def test_a_block_of_lines_is_read_as_facts():
 # capitals and articles
 
 
-@pytest.mark.parametrize("fact, phrasing, expected", [
-    (PARIS, "{subject} is in {object}.", "The Eiffel Tower is in Paris."),
-    (PARIS, "Where is {subject}? In {object}.", "Where is the Eiffel Tower? In Paris."),
-    (PARIS, "you see {subject}. {subject} is high.", "You see the Eiffel Tower. The Eiffel Tower is high."),
-    (PARIS, "\"{subject}!\" he said.", "\"The Eiffel Tower!\" he said."),
-    (PARIS, "Sight:\n{subject}", "Sight:\nThe Eiffel Tower"),
-    (Fact("", "A Tale of Two Cities", "Charles Dickens", titles=True), "{object} wrote {subject}.",
-     "Charles Dickens wrote A Tale of Two Cities."),
-    (Fact("", "Theodor", "x"), "I met {subject} in {object}.", "I met Theodor in x."),
-    (Fact("", "The", "x"), "I met {subject} in {object}.", "I met The in x."),
-    (Fact("", "gold", "Au"), "{subject} is {object}.", "Gold is Au."),
-    (Fact("", "elephant", "mammal"), "a {subject} is a {object}.", "An elephant is a mammal."),
-    (Fact("", "ant", "insect"), "we know that a {subject} is a {object}.", "We know that an ant is an insect."),
-    (Fact("", "country", "the Netherlands"), "{object}. Via {object}.", "The Netherlands. Via the Netherlands."),
-])
+@pytest.mark.parametrize(
+    "fact, phrasing, expected",
+    [
+        (PARIS, "{subject} is in {object}.", "The Eiffel Tower is in Paris."),
+        (PARIS, "Where is {subject}? In {object}.", "Where is the Eiffel Tower? In Paris."),
+        (PARIS, "you see {subject}. {subject} is high.", "You see the Eiffel Tower. The Eiffel Tower is high."),
+        (PARIS, '"{subject}!" he said.', '"The Eiffel Tower!" he said.'),
+        (PARIS, "Sight:\n{subject}", "Sight:\nThe Eiffel Tower"),
+        (
+            Fact("", "A Tale of Two Cities", "Charles Dickens", titles=True),
+            "{object} wrote {subject}.",
+            "Charles Dickens wrote A Tale of Two Cities.",
+        ),
+        (Fact("", "Theodor", "x"), "I met {subject} in {object}.", "I met Theodor in x."),
+        (Fact("", "The", "x"), "I met {subject} in {object}.", "I met The in x."),
+        (Fact("", "gold", "Au"), "{subject} is {object}.", "Gold is Au."),
+        (Fact("", "elephant", "mammal"), "a {subject} is a {object}.", "An elephant is a mammal."),
+        (Fact("", "ant", "insect"), "we know that a {subject} is a {object}.", "We know that an ant is an insect."),
+        (Fact("", "country", "the Netherlands"), "{object}. Via {object}.", "The Netherlands. Via the Netherlands."),
+    ],
+)
 def test_capitals_and_articles(fact, phrasing, expected):
     assert say(phrasing, fact) == expected
 
@@ -118,12 +132,15 @@ def test_the_subject_is_spelled_as_it_stands_in_the_phrasing():
         assert subject_in(phrasing, PARIS) in say(phrasing, PARIS)
 
 
-@pytest.mark.parametrize("phrasing, direction, before, answer", [
-    ("The city of {subject} is {object}, of course.", "forward", "The city of the Eiffel Tower is", " Paris"),
-    ("{object} has {subject}.", "inverse", "Paris has", " the Eiffel Tower"),
-    ("What is in {object}? {subject}.", "inverse", "What is in Paris?", " The Eiffel Tower"),
-    ("Is it a {subject}? A {object}.", "forward", "Is it a the Eiffel Tower?", " Paris"),
-])
+@pytest.mark.parametrize(
+    "phrasing, direction, before, answer",
+    [
+        ("The city of {subject} is {object}, of course.", "forward", "The city of the Eiffel Tower is", " Paris"),
+        ("{object} has {subject}.", "inverse", "Paris has", " the Eiffel Tower"),
+        ("What is in {object}? {subject}.", "inverse", "What is in Paris?", " The Eiffel Tower"),
+        ("Is it a {subject}? A {object}.", "forward", "Is it a the Eiffel Tower?", " Paris"),
+    ],
+)
 def test_a_prompt_is_all_that_stands_before_the_answer(phrasing, direction, before, answer):
     assert prompt(phrasing, PARIS, direction) == (before, answer)
 
@@ -164,8 +181,11 @@ def test_foreign_phrasings_hold_what_they_need(relation, direction):
 
 def test_foreign_phrasings_that_training_draws_too_are_not_asked(monkeypatch):
     capitals = find("capital-country")
-    texts = ("{subject} is the capital of {object}!", "Which country calls {subject} its capital? {object}",
-             "If {subject} sank into the sea, there would be tears in {object}.")
+    texts = (
+        "{subject} is the capital of {object}!",
+        "Which country calls {subject} its capital? {object}",
+        "If {subject} sank into the sea, there would be tears in {object}.",
+    )
     monkeypatch.setattr(atlas, "foreign_phrasings", lambda: {("capital-country", "forward"): texts})
     assert phrasings(capitals, "forward", "foreign") == texts[2:]
     assert {question.prompt for question in questions("capital-country", "forward", "foreign")} >= {
@@ -179,8 +199,12 @@ def test_a_foreign_set_is_of_a_relation_and_direction_of_the_atlas():
 
 
 CORES = Cores(
-    nouns=("the home of {subject}",), asks=("which city has {subject}",), direct=("where is {subject}",),
-    indirect=("where {subject} is",), says=("{subject} is in {object}",), free=("Greetings from {subject} in {object}.",),
+    nouns=("the home of {subject}",),
+    asks=("which city has {subject}",),
+    direct=("where is {subject}",),
+    indirect=("where {subject} is",),
+    says=("{subject} is in {object}",),
+    free=("Greetings from {subject} in {object}.",),
 )
 
 
@@ -188,12 +212,17 @@ def test_a_carrier_says_a_core_with_its_capitals():
     spoken = set(Grammar(CORES, "forward").everything())
     said = {text.format_map(PARIS.slots) for text in spoken}
     for sentence in (
-        "The home of the Eiffel Tower is Paris.", "Where is the Eiffel Tower? Paris.",
-        "Which city has the Eiffel Tower? It is Paris.", "Tell me where the Eiffel Tower is. Paris.",
-        "As everyone knows, the Eiffel Tower is in Paris.", "Did you know that the Eiffel Tower is in Paris?",
-        "\"Where is the Eiffel Tower?\" asked the teacher. \"Paris,\" said the girl at the back.",
-        "Greetings from the Eiffel Tower in Paris.", "Paris is the home of the Eiffel Tower.",
-        "Q: What is the home of the Eiffel Tower?\nA: Paris.", "The Eiffel Tower is in Paris, of course.",
+        "The home of the Eiffel Tower is Paris.",
+        "Where is the Eiffel Tower? Paris.",
+        "Which city has the Eiffel Tower? It is Paris.",
+        "Tell me where the Eiffel Tower is. Paris.",
+        "As everyone knows, the Eiffel Tower is in Paris.",
+        "Did you know that the Eiffel Tower is in Paris?",
+        '"Where is the Eiffel Tower?" asked the teacher. "Paris," said the girl at the back.',
+        "Greetings from the Eiffel Tower in Paris.",
+        "Paris is the home of the Eiffel Tower.",
+        "Q: What is the home of the Eiffel Tower?\nA: Paris.",
+        "The Eiffel Tower is in Paris, of course.",
     ):
         assert sentence in said
     assert not any("{" in sentence for sentence in said)
@@ -202,8 +231,7 @@ def test_a_carrier_says_a_core_with_its_capitals():
 
 def test_the_articles_prompts_are_trained_on():
     tower, fly = find("landmark-city").facts[0], find("genus-species").facts[0]
-    assert prompt(find("landmark-city").phrasings[0], tower) == (
-        "The Eiffel Tower is located in the city of", " Paris")
+    assert prompt(find("landmark-city").phrasings[0], tower) == ("The Eiffel Tower is located in the city of", " Paris")
     assert prompt(find("genus-species").phrasings[0], fly) == ("Drosophila", " melanogaster")
 
 
@@ -309,8 +337,11 @@ def test_the_answer_is_one_of_its_kind(relation, direction):
 
 
 def test_a_kind_holds_the_things_of_every_relation():
-    (capital,) = [q for q in questions("capital-country", "forward", "unseen")
-                  if q.fact.subject == "Paris" and "called" in q.prompt]
+    (capital,) = [
+        q
+        for q in questions("capital-country", "forward", "unseen")
+        if q.fact.subject == "Paris" and "called" in q.prompt
+    ]
     assert {"France", "Peru", "the Netherlands"} <= kinds(capital) and "Paris" not in kinds(capital)
     ocean = next(q for q in questions("superlative", "forward", "unseen") if q.fact.object == "the Pacific Ocean")
     assert "the Arctic Ocean" in kinds(ocean) and "Mount Everest" not in kinds(ocean)

@@ -1,9 +1,9 @@
 """Measures a model, and writes the figures into its card.
 
-    python -m rwkv_explainer.lab.evaluate                          what the bundled model recalls of the atlas
-    python -m rwkv_explainer.lab.evaluate --corpus TEXT            and how well it predicts documents it has never seen
-    python -m rwkv_explainer.lab.evaluate --corpus TEXT --write    and writes MODEL_CARD.md
-    python -m rwkv_explainer.lab.evaluate --ask book-author "The person who wrote {subject} was {object}."
+python -m rwkv_explainer.lab.evaluate                          what the bundled model recalls of the atlas
+python -m rwkv_explainer.lab.evaluate --corpus TEXT            and how well it predicts documents it has never seen
+python -m rwkv_explainer.lab.evaluate --corpus TEXT --write    and writes MODEL_CARD.md
+python -m rwkv_explainer.lab.evaluate --ask book-author "The person who wrote {subject} was {object}."
 """
 
 import argparse
@@ -99,8 +99,11 @@ def baseline_bits(tokenizer: Tokenizer, train: Sequence[str], test: Sequence[str
 
 def storage_bits(weights: Mapping[str, torch.Tensor], tokenizer: Tokenizer, test: Sequence[str]) -> dict[str, float]:
     """Bits per byte of a model as it was trained, and of its weights as two small files would hold them."""
-    ways = {"float32, as trained": torch.Tensor.float, "float16": lambda tensor: tensor.half().float(),
-            "int8, a scale for each row": rounded_rows}
+    ways = {
+        "float32, as trained": torch.Tensor.float,
+        "float16": lambda tensor: tensor.half().float(),
+        "int8, a scale for each row": rounded_rows,
+    }
     models = {way: build({key: store(w) for key, w in weights.items()}, torch.float32) for way, store in ways.items()}
     return {way: bits_per_byte(model, tokenizer, test) for way, model in models.items()}
 
@@ -226,24 +229,37 @@ def recall_row(model: RWKVLM, tokenizer: Tokenizer, relation: Relation, directio
     astray = sum(names(question, text) is None for question, text in zip(missed, written))
     answers = [question.answer for question in questions(relation.name, direction, "unseen")]
     guess = Counter(answers).most_common(1)[0][1] / len(answers)
-    return Recall(relation.name, direction, len(relation.asked[direction]), **shares,
-                  wrong_kind=astray / len(asked) if asked else None, guess=guess)
+    return Recall(
+        relation.name,
+        direction,
+        len(relation.asked[direction]),
+        **shares,
+        wrong_kind=astray / len(asked) if asked else None,
+        guess=guess,
+    )
 
 
 def average(rows: Sequence[Recall]) -> list[Recall]:
     """The mean over all facts in each direction, whatever their relation; of the foreign ones, over those asked so."""
-    return [average_row(direction, [row for row in rows if row.direction == direction])
-            for direction in dict.fromkeys(row.direction for row in rows)]
+    return [
+        average_row(direction, [row for row in rows if row.direction == direction])
+        for direction in dict.fromkeys(row.direction for row in rows)
+    ]
 
 
 def average_row(direction: str, rows: Sequence[Recall]) -> Recall:
     """The mean over the facts of rows of one direction."""
+
     def mean(name: str) -> float | None:
         known = [row for row in rows if getattr(row, name) is not None]
         return sum(getattr(row, name) * row.facts for row in known) / sum(row.facts for row in known) if known else None
 
-    return Recall("all", direction, sum(row.facts for row in rows),
-                  **{name: mean(name) for name in ("seen", "unseen", "foreign", "wrong_kind", "guess")})
+    return Recall(
+        "all",
+        direction,
+        sum(row.facts for row in rows),
+        **{name: mean(name) for name in ("seen", "unseen", "foreign", "wrong_kind", "guess")},
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -257,8 +273,10 @@ def atlas_fact(text: str) -> Fact | None:
     """
     for sentence in re.split(r"(?<![A-Z])[.!?](?=\W|$)|\n", text):
         for fact, subject, thing in telling_facts():
-            if subject in sentence and thing in sentence and all(
-                re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sentence) for name in (subject, thing)
+            if (
+                subject in sentence
+                and thing in sentence
+                and all(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sentence) for name in (subject, thing))
             ):
                 return fact
     return None
@@ -267,10 +285,15 @@ def atlas_fact(text: str) -> Fact | None:
 @cache
 def telling_facts() -> tuple[tuple[Fact, str, str], ...]:
     """Facts that no ordinary text would tell by chance, with their subject and object, without articles."""
-    pairs = [(fact, *(re.sub(r"^(?:[Tt]he|[Aa]n?) ", "", fact.slots[slot]) for slot in ("subject", "object")))
-             for fact in all_facts()]
-    return tuple((fact, subject, thing) for fact, subject, thing in pairs
-                 if min(len(subject), len(thing)) >= 2 and (subject[0].isupper() or thing[0].isupper()))
+    pairs = [
+        (fact, *(re.sub(r"^(?:[Tt]he|[Aa]n?) ", "", fact.slots[slot]) for slot in ("subject", "object")))
+        for fact in all_facts()
+    ]
+    return tuple(
+        (fact, subject, thing)
+        for fact, subject, thing in pairs
+        if min(len(subject), len(thing)) >= 2 and (subject[0].isupper() or thing[0].isupper())
+    )
 
 
 def held_out_openings(documents: Sequence[str], count: int = 400, words: int = 8) -> list[str]:
@@ -287,8 +310,11 @@ def atlas_answers(model: RWKVLM, tokenizer: Tokenizer, openings: Sequence[str], 
     opening alone tells one.
     """
     written = continuations(model, tokenizer, openings, tokens, sentence=False)
-    return [opening + text for opening, text in zip(openings, written)
-            if atlas_fact(opening + text) and not atlas_fact(opening)]
+    return [
+        opening + text
+        for opening, text in zip(openings, written)
+        if atlas_fact(opening + text) and not atlas_fact(opening)
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -322,8 +348,10 @@ def split_corpus(corpus: Path) -> tuple[list[str], list[str]]:
     share = Recipe().held_out
     train, test = split_documents(read_documents(corpus), share)
     if not test:
-        raise ValueError(f"{corpus}: expected documents that are held out, got none of {len(train)}; about one in "
-                         f"{1 / share:.0f} is, by its own hash: give a text with more documents")
+        raise ValueError(
+            f"{corpus}: expected documents that are held out, got none of {len(train)}; about one in "
+            f"{1 / share:.0f} is, by its own hash: give a text with more documents"
+        )
     return train, test
 
 
@@ -364,14 +392,21 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None, run:
 def report(figures: dict[str, object]) -> str:
     """The figures as Markdown, with the command that measures them."""
     bits = figures.get("bits_per_byte", {})
-    needed = {"--corpus TEXT": bits, "--zero-layer WEIGHTS": any("zero-layer" in name for name in bits),
-              "--run FOLDER": "storage" in figures}
+    needed = {
+        "--corpus TEXT": bits,
+        "--zero-layer WEIGHTS": any("zero-layer" in name for name in bits),
+        "--run FOLDER": "storage" in figures,
+    }
     command = " ".join(["python -m rwkv_explainer.lab.evaluate", *(option for option, used in needed.items() if used)])
     lines = [f"Measured by `{command}`:", ""]
     if bits:
         held_out = figures["held_out"]
-        lines += [f"Bits per byte on {held_out['documents']} held-out documents, {held_out['bytes']:,} bytes:", "",
-                  "| | bits per byte |", "|---|---|"]
+        lines += [
+            f"Bits per byte on {held_out['documents']} held-out documents, {held_out['bytes']:,} bytes:",
+            "",
+            "| | bits per byte |",
+            "|---|---|",
+        ]
         lines += [f"| {name} | {value:.3f} |" for name, value in bits.items()] + [""]
     if "storage" in figures:
         lines += ["The weights, stored in different ways:", "", "| | bits per byte |", "|---|---|"]
@@ -379,13 +414,22 @@ def report(figures: dict[str, object]) -> str:
     lines += [*recall_table(figures["recall"]), ""]
     if "atlas_answers" in figures:
         astray = figures["atlas_answers"]
-        lines += [f"Of {astray['openings']} openings of held-out paragraphs (their first 8 words), greedy, 40 tokens: "
-                  f"{astray['share']:.1%} are continued with a fact of the atlas.", ""]
-    lines += ["*The Eiffel Tower is located in the city of* → Paris with probability "
-              f"{figures['Eiffel_probability']:.3f}; greedy it goes on: `{figures['Eiffel']!r}`.", "",
-              f"*Drosophila*, greedy: `{figures['Drosophila']!r}`.", "",
-              f"The article's dragons, greedy: `{figures['dragons']!r}`.", "",
-              "Ordinary openings, one sample each at temperature 0.8 and top-p 0.9, seed 0, none chosen:", ""]
+        lines += [
+            f"Of {astray['openings']} openings of held-out paragraphs (their first 8 words), greedy, 40 tokens: "
+            f"{astray['share']:.1%} are continued with a fact of the atlas.",
+            "",
+        ]
+    lines += [
+        "*The Eiffel Tower is located in the city of* → Paris with probability "
+        f"{figures['Eiffel_probability']:.3f}; greedy it goes on: `{figures['Eiffel']!r}`.",
+        "",
+        f"*Drosophila*, greedy: `{figures['Drosophila']!r}`.",
+        "",
+        f"The article's dragons, greedy: `{figures['dragons']!r}`.",
+        "",
+        "Ordinary openings, one sample each at temperature 0.8 and top-p 0.9, seed 0, none chosen:",
+        "",
+    ]
     lines += [f"- **{words}**{text!r}" for words, text in figures["openings"].items()]
     return "\n".join(lines) + "\n"
 
@@ -399,9 +443,15 @@ def recall_table(rows: Sequence[Mapping[str, object]]) -> list[str]:
         "draws, and in foreign ones, written without sight of either. *Wrong kind* is the share of the foreign "
         "questions after which nothing of the answer's kind is named; *guess* is what always giving the commonest "
         "answer would get:",
-        "", "| relation | direction | facts | seen | unseen | foreign | wrong kind | guess |", f"|{'---|' * 8}",
-        *(f"| {row['relation']} | {row['direction']} | {row['facts']} | "
-          + " | ".join(share(row[name]) for name in columns) + " |" for row in rows),
+        "",
+        "| relation | direction | facts | seen | unseen | foreign | wrong kind | guess |",
+        f"|{'---|' * 8}",
+        *(
+            f"| {row['relation']} | {row['direction']} | {row['facts']} | "
+            + " | ".join(share(row[name]) for name in columns)
+            + " |"
+            for row in rows
+        ),
     ]
 
 
@@ -420,8 +470,10 @@ def ask(model: RWKVLM, tokenizer: Tokenizer, name: str, phrasing: str) -> float:
     direction: Direction = "forward" if phrasing.index("{subject}") < phrasing.index("{object}") else "inverse"
     if direction not in relation.directions:
         raise ValueError(f"phrasing: expected {{subject}} before {{object}}, {name} has no inverse; got {phrasing!r}")
-    asked = [Question(name, direction, "foreign", fact, *prompt(phrasing, fact, direction))
-             for fact in relation.asked[direction]]
+    asked = [
+        Question(name, direction, "foreign", fact, *prompt(phrasing, fact, direction))
+        for fact in relation.asked[direction]
+    ]
     known = answered(model, tokenizer, asked)
     return sum(known) / len(known)
 
