@@ -185,12 +185,13 @@ def test_foreign_phrasings_that_training_draws_too_are_not_asked(monkeypatch):
         "{subject} is the capital of {object}!",
         "Which country calls {subject} its capital? {object}",
         "If {subject} sank into the sea, there would be tears in {object}.",
+        "If {subject} sank into the sea, there would be tears in {object}, I think.",
     )
     monkeypatch.setattr(atlas, "foreign_phrasings", lambda: {("capital-country", "forward"): texts})
     assert phrasings(capitals, "forward", "foreign") == texts[2:]
-    assert {question.prompt for question in questions("capital-country", "forward", "foreign")} >= {
-        "If Paris sank into the sea, there would be tears in"
-    }
+    asked = questions("capital-country", "forward", "foreign")
+    assert len(asked) == len(capitals.facts)  # both ask in the same words
+    assert "If Paris sank into the sea, there would be tears in" in {question.prompt for question in asked}
 
 
 def test_a_foreign_set_is_of_a_relation_and_direction_of_the_atlas():
@@ -294,6 +295,35 @@ def test_lists_hold_true_pairs(sampled):
         pairs = re.split(r"; |\n|, ", text.removeprefix(f"{heading}: ").removesuffix("."))
         if " - " in text:
             assert all(true[pair.split(" - ")[0]] == pair.split(" - ")[1] for pair in pairs), text
+
+
+def test_sampled_text_can_keep_to_some_relations():
+    rng = np.random.default_rng(0)
+    moons = {fact.slots["subject"] for fact in find("moon-planet").facts}
+    assert all(any(moon in sample_text(rng, 1, ("moon-planet",)) for moon in moons) for _ in range(50))
+    with pytest.raises(ValueError, match="got moons"):
+        sample_text(rng, 1, ("moons",))
+
+
+def test_nats_are_the_entropy_of_what_is_drawn():
+    rng = np.random.default_rng(0)
+    shapes, draws = Counter(), 20_000
+    one = atlas.grammar("moon-planet", "forward")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one, "sentence", lambda shape, carrier, core: shapes.update([shape]) or "")
+        for _ in range(draws):
+            one.draw(rng.random(3))
+    shapes["list"] = draws - shapes.total()
+    entropy = sum(
+        times
+        / draws
+        * (np.log(draws / times) + np.log(len(atlas.carriers().get(shape, [1])) * len(one.cores.get(shape, [1]))))
+        for shape, times in shapes.items()
+    )
+    assert one.nats() == pytest.approx(entropy, rel=0.01)
+    assert atlas.nats_per_sentence(("moon-planet",)) == pytest.approx(
+        np.log(len(find("moon-planet").facts)) + one.nats()
+    )
 
 
 def test_sampled_text_depends_on_the_generator_alone():

@@ -343,6 +343,15 @@ class Grammar:
             return shape
         return self.sentence(shape, int(u[1] * len(carriers()[shape])), int(u[2] * len(self.cores[shape])))
 
+    def nats(self) -> float:
+        """How many nats a drawn phrasing costs whoever knows the grammar by heart."""
+        shares = np.diff([0.0, *self.bounds])
+        cost = [
+            np.log(len(carriers()[shape]) * len(self.cores[shape])) if shape in self.cores else 0.0
+            for shape in self.shapes
+        ]
+        return float(sum(share * (own - np.log(share)) for share, own in zip(shares, cost)))
+
     def everything(self) -> Iterator[str]:
         """Every phrasing that can be drawn, prepared."""
         for shape, cores in self.cores.items():
@@ -397,9 +406,10 @@ class Topic:
 
 
 @cache
-def topics() -> tuple[Topic, ...]:
-    """What training speaks of."""
-    return tuple(topic(relation, fact) for relation in load_atlas() for fact in relation.facts)
+def topics(relations: tuple[str, ...] = ()) -> tuple[Topic, ...]:
+    """What training speaks of: the facts of these relations, or without any of all."""
+    some = [find(name) for name in relations] or load_atlas()
+    return tuple(topic(relation, fact) for relation in some for fact in relation.facts)
 
 
 def topic(relation: Relation, fact: Fact) -> Topic:
@@ -417,15 +427,19 @@ def topic(relation: Relation, fact: Fact) -> Topic:
     )
 
 
-def sample_text(rng: np.random.Generator, sentences: int) -> str:
-    """That many sentences of the grammar, each about a fact drawn from all."""
-    return " ".join(sentence(rng) for _ in range(sentences))
+def sample_text(rng: np.random.Generator, sentences: int, relations: tuple[str, ...] = ()) -> str:
+    """That many sentences of the grammar, each about a fact drawn from all, or from those of these relations.
+
+    Raises:
+        ValueError: if the atlas has no such relation.
+    """
+    return " ".join(sentence(rng, topics(relations)) for _ in range(sentences))
 
 
-def sentence(rng: np.random.Generator) -> str:
-    """One sentence about a fact, every fact as likely as any other."""
+def sentence(rng: np.random.Generator, about_all: tuple[Topic, ...]) -> str:
+    """One sentence about one of these facts, every fact as likely as any other."""
     which, turn, *u, name, own = rng.random(7).tolist()
-    about = topics()[int(which * len(topics()))]
+    about = about_all[int(which * len(about_all))]
     direction: Direction = "inverse" if "inverse" in about.grammars and turn < INVERSE else "forward"
     spoken = about.own if about.own and direction == "forward" and own < OWN else about.grammars[direction]
     phrasing = spoken.draw(u)
@@ -434,6 +448,23 @@ def sentence(rng: np.random.Generator) -> str:
     others = len(about.names) - 1 if direction == "forward" else 0
     index = 1 + int(name / ALIAS * others) if others and name < ALIAS else 0
     return phrasing.format_map(about.names[index])
+
+
+def nats_per_sentence(relations: tuple[str, ...] = ()) -> float:
+    """How many nats a drawn sentence costs whoever knows facts and grammar by heart: which fact, in which phrasing.
+
+    What lists hold and which name a fact goes by is left out: both are drawn seldom.
+    """
+    about_all = topics(relations)
+    costs = []
+    for about in about_all:
+        inverse = INVERSE if "inverse" in about.grammars else 0.0
+        own = OWN if about.own else 0.0
+        parts = [((1 - inverse) * (1 - own), about.grammars["forward"])]
+        parts += [((1 - inverse) * own, about.own)] if about.own else []
+        parts += [(inverse, about.grammars["inverse"])] if inverse else []
+        costs.append(sum(share * (spoken.nats() - np.log(share)) for share, spoken in parts))
+    return float(np.log(len(about_all)) + np.mean(costs))
 
 
 def say_list(about: Topic, direction: Direction, rng: np.random.Generator) -> str:
