@@ -53,35 +53,35 @@ lab: install  ## open the chapters in JupyterLab, to run and change them (FOLDER
 	$(BIN)/jupyter lab --notebook-dir "$(FOLDER)"
 
 zip: book  ## pack the built book into one file that opens without a server: _build/rwkv-explained.zip
-	@$(BIN)/python book/_ext/pack.py $(BOOK) _build/rwkv-explained.zip
+	@$(BIN)/python tools/pack.py $(BOOK) _build/rwkv-explained.zip
 
 student: install  ## chapters without solutions, in _build/student (SEED=7: other numbers; CHAPTERS=time-decay: this one)
-	$(BIN)/python book/_ext/editions.py student _build/student $(CHAPTERS) --seed $(SEED)
+	$(BIN)/python tools/editions.py student _build/student $(CHAPTERS) --seed $(SEED)
 
 assignments: install  ## an nbgrader course of the exercises, in _build/course (SEED and CHAPTERS as for student)
-	$(BIN)/python book/_ext/editions.py assignments _build/course $(CHAPTERS) --seed $(SEED)
+	$(BIN)/python tools/editions.py assignments _build/course $(CHAPTERS) --seed $(SEED)
 
 publish-to:  ## write the address of the published book, REPOSITORY=https://... (`nowhere` takes it back)
-	@$(PYTHON) book/_ext/publish.py "$(REPOSITORY)"
+	@$(PYTHON) tools/publish.py "$(REPOSITORY)"
 
 hub-links:  ## links that open the published chapters on a JupyterHub with nbgitpuller (HUB=https://...)
-	@$(PYTHON) book/_ext/publish.py links "$(HUB)"
+	@$(PYTHON) tools/publish.py links "$(HUB)"
 
 test: book  ## build the book, then check it and the package
 	@$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-colab: install  ## run every chapter alone, in a new environment with the newest packages, as Colab does
-	$(BIN)/python -m pytest -v -m "colab or not colab" -k empty_folder tests/test_anywhere.py
+	$(BIN)/python -m pytest -v -m "colab or not colab" -k empty_folder tests/test_colab_lab_zip.py
 
 test-other-model: install  ## build the whole book on a random model of another size and vocabulary (ten minutes)
 	$(BIN)/python -m pytest -v -m other_model tests/test_other_model.py
 
 train: install  ## train a small model: on a text with CORPUS=text.txt, else on the atlas alone, in a few minutes
 ifdef CORPUS
-	$(BIN)/python -m rwkv_explainer.training --corpus "$(CORPUS)" --workers 2
+	$(BIN)/python -m rwkv_explainer.lab.training --corpus "$(CORPUS)" --workers 2
 else
-	$(BIN)/python -m rwkv_explainer.training --out runs/atlas
+	$(BIN)/python -m rwkv_explainer.lab.training --out runs/atlas
 endif
 
 bench: install  ## measure the package beside `rwkv` and transformers, and write the book's page on it (a quarter of an hour)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rwkv_explainer import tracing
+from rwkv_explainer.lab import tracing
 from rwkv_explainer.model import RWKVLM, RWKVConfig
 from rwkv_explainer.parallel import read_block
 
@@ -95,8 +95,10 @@ def main() -> None:
             ratios[name].append(loop_seconds * whole / len(cells) / seconds)
         latest = {name: round(found[-1], 2) for name, found in ratios.items()}
         print(f"round {round_number + 1}: sweep {seconds:.2f} s", latest, flush=True)
-    print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-          f"PyTorch {torch.__version__}\n")
+    print(
+        f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"PyTorch {torch.__version__}\n"
+    )
     print("| the plain loop's time over the sweep's | median | lowest | highest |\n|---|---|---|---|")
     for name, values in ratios.items():
         print(f"| {name} | {statistics.median(values):.1f} | {min(values):.1f} | {max(values):.1f} |")

@@ -50,9 +50,14 @@ def write_checkpoints(folder: Path, sizes: dict[str, int]) -> None:
         (folder / name).mkdir()
         save_file(converted, folder / name / "model.safetensors", metadata={"format": "pt"})
         config = {
-            "architectures": ["RwkvForCausalLM"], "model_type": "rwkv", "vocab_size": sizes["vocabulary"],
-            "hidden_size": sizes["channels"], "intermediate_size": 4 * sizes["channels"],
-            "num_hidden_layers": sizes["layers"], "rescale_every": 0, "tie_word_embeddings": False,
+            "architectures": ["RwkvForCausalLM"],
+            "model_type": "rwkv",
+            "vocab_size": sizes["vocabulary"],
+            "hidden_size": sizes["channels"],
+            "intermediate_size": 4 * sizes["channels"],
+            "num_hidden_layers": sizes["layers"],
+            "rescale_every": 0,
+            "tie_word_embeddings": False,
         }  # unless told not to rescale, it divides its weights in place
         (folder / name / "config.json").write_text(json.dumps(config))
 
@@ -180,8 +185,10 @@ class Entry:
 ENTRIES = {
     f"{name} {dtype}": Entry(kind, dtype)
     for name, kind, dtypes in (
-        ("ours", Ours, ("float32", "bfloat16", "float64")), ("ours, compiled", OursCompiled, ("float32", "bfloat16")),
-        ("rwkv", Rwkv, ("float32", "bfloat16")), ("transformers", Transformers, ("float32", "bfloat16")),
+        ("ours", Ours, ("float32", "bfloat16", "float64")),
+        ("ours, compiled", OursCompiled, ("float32", "bfloat16")),
+        ("rwkv", Rwkv, ("float32", "bfloat16")),
+        ("transformers", Transformers, ("float32", "bfloat16")),
         ("limits", Limits, ("float32", "bfloat16")),
     )
     for dtype in dtypes
@@ -224,9 +231,12 @@ def live(pipe: Connection, entry: Entry, folder: Path, threads: int, vocabulary:
             "logits": lambda: centered(contestant.read(ids[PROMPT : 2 * PROMPT])).tolist(),
             "decode": lambda: seconds(lambda: [contestant.step(token) for token in ids[:DECODED]]) / DECODED,
             "peak memory": peak_memory,
-            **{f"prefill {n}": lambda n=n: (contestant.forget(), seconds(lambda: contestant.read(ids[:n])) / n)[1]
-               for n in PREFILLS},
-            "bandwidth": lambda: contestant.bandwidth(), "matrix rate": lambda: contestant.matrix_rate(),
+            **{
+                f"prefill {n}": lambda n=n: (contestant.forget(), seconds(lambda: contestant.read(ids[:n])) / n)[1]
+                for n in PREFILLS
+            },
+            "bandwidth": lambda: contestant.bandwidth(),
+            "matrix rate": lambda: contestant.matrix_rate(),
         }
         pipe.send("ready")
         while (task := pipe.recv()) != "stop":

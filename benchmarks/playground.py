@@ -67,8 +67,10 @@ def table(found: dict[tuple[str, int], dict[str, float]]) -> str:
     columns = "arithmetic | processor slowed | ms a token, median | fastest | load the model, s | page, MB | model, MB"
     lines = [f"| {columns} |", "|---" * 7 + "|"]
     for (kind, throttle), figures in found.items():
-        lines.append(f"| {kind} | {throttle} × | {figures['token']:.1f} | {figures['best']:.1f} "
-                     f"| {figures['load']:.1f} | {figures['page'] / 1e6:.1f} | {figures['model'] / 1e6:.1f} |")
+        lines.append(
+            f"| {kind} | {throttle} × | {figures['token']:.1f} | {figures['best']:.1f} "
+            f"| {figures['load']:.1f} | {figures['page'] / 1e6:.1f} | {figures['model'] / 1e6:.1f} |"
+        )
     return "\n".join(lines)
 
 
@@ -85,11 +87,13 @@ def main() -> None:
                 found[kind, throttle] = measure(browser, f"{address}/playground.html", throttle, before)
         version = browser.version
         browser.close()
-    words = (f"Chromium {version}, {platform.machine()}, {os.cpu_count()} cores, load average at the end "
-             f"{os.getloadavg()[0]:.0f}; served from the same machine; over 40 tokens. Where the machine has other "
-             "work to do, the fastest is nearer to what it can do, but not under throttling, which pauses the "
-             "processor now and then and lets some tokens through. The page's bytes include the theme's. Everything is "
-             "counted as it lies on the disk, without compression.")
+    words = (
+        f"Chromium {version}, {platform.machine()}, {os.cpu_count()} cores, load average at the end "
+        f"{os.getloadavg()[0]:.0f}; served from the same machine; over 40 tokens. Where the machine has other "
+        "work to do, the fastest is nearer to what it can do, but not under throttling, which pauses the "
+        "processor now and then and lets some tokens through. The page's bytes include the theme's. Everything is "
+        "counted as it lies on the disk, without compression."
+    )
     print(f"{table(found)}\n\n{words}")
     if args.write:
         (ROOT / "benchmarks" / "playground.md").write_text(f"{table(found)}\n\n{words}\n", encoding="utf-8")

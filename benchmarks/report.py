@@ -14,7 +14,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rwkv_explainer.plots import Paper, Plot, draw
+from rwkv_explainer.drawing.figure import Plot, draw
+from rwkv_explainer.drawing.palette import Theme
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS_OF_A_BLOCK = 4 + 8 + 1  # matrices of channels x channels: attention, the MLP's two wide ones, its gates
@@ -27,8 +28,11 @@ ROWS = {  # a row's task in the measurements, its name, its unit, whether more i
     "peak memory": ("peak memory", "MB", False),
 }
 TARGETS = {  # ratios to the faster, or the smaller, of the other two
-    ("float32", "decode"): 1.2, ("float32", "prefill 1024"): 1.5, ("float32", "load"): 0.5,
-    ("float32", "peak memory"): 0.8, ("bfloat16", "decode"): 1.6,
+    ("float32", "decode"): 1.2,
+    ("float32", "prefill 1024"): 1.5,
+    ("float32", "load"): 0.5,
+    ("float32", "peak memory"): 0.8,
+    ("bfloat16", "decode"): 1.6,
 }
 OTHERS = ("rwkv", "transformers")
 Measured = dict[str, dict[str, list[float]]]
@@ -101,6 +105,7 @@ def table_of(data: dict, dtype: str) -> list[str]:
 
 def verdicts(data: dict) -> list[str]:
     """A table of what we aimed at: our ratios, in bold where they got there."""
+
     def row(what: str, aim: str, task: str, dtype: str, beside: str, reached: Callable[[float], bool]) -> str:
         found = [ratios(data["measured"], task, f"{kind} {dtype}", beside) for kind in ("ours", "ours, compiled")]
         medians = [statistics.median(values) if values else None for values in found]
@@ -120,18 +125,24 @@ def in_words(data: dict) -> str:
     """On what, and how, it was measured."""
     m, sizes = data["machine"], data["sizes"]
     size = f"{sizes['layers']} × {sizes['channels']}, {sizes['vocabulary']:,} tokens"
-    return (f"Measured on {m['processor']} with {m['cores']} cores, threads for each: {m['threads']}, load average "
-            f"before the start: {m['load']:.1f}; Python {m['python']}, PyTorch {m['torch']}, rwkv {m['rwkv']}, "
-            f"transformers {m['transformers']}. The model: {size}, random numbers. Rounds: {data['rounds']}. Numbers "
-            "are medians over the rounds; ratios are medians of the rounds' own ratios, with the lowest and highest.")
+    return (
+        f"Measured on {m['processor']} with {m['cores']} cores, threads for each: {m['threads']}, load average "
+        f"before the start: {m['load']:.1f}; Python {m['python']}, PyTorch {m['torch']}, rwkv {m['rwkv']}, "
+        f"transformers {m['transformers']}. The model: {size}, random numbers. Rounds: {data['rounds']}. Numbers "
+        "are medians over the rounds; ratios are medians of the rounds' own ratios, with the lowest and highest."
+    )
 
 
 def table_of_book(book: dict) -> list[str]:
     """How long the book takes, and how heavy its pages are."""
     s = book["stages"]
     lines = ["| stage | seconds |", "|---|---:|"]
-    names = {"install": "install, from a clean checkout", "execute": "execute all chapters",
-             "render": "render all pages", "rebuild": "build again after one chapter changed"}
+    names = {
+        "install": "install, from a clean checkout",
+        "execute": "execute all chapters",
+        "render": "render all pages",
+        "rebuild": "build again after one chapter changed",
+    }
     lines += [f"| {name} | {s[key]:,.0f} |" for key, name in names.items() if key in s]
     if book.get("chapters"):
         lines += ["", "| chapter | seconds to run | page, KB |", "|---|---:|---:|"]
@@ -153,13 +164,13 @@ def plot_ratios(data: dict) -> Plot:
                 if values and (name == "ours" or task == "decode"):
                     bars.append((f"{ROWS[task][0]}, {dtype}{', compiled' if 'compiled' in name else ''}", values))
 
-    def paint(figure: Figure, paper: Paper) -> None:
+    def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
         for y, (name, values) in enumerate(bars):
             middle = statistics.median(values)
-            axes.barh(y, middle, color=paper.hues[0], height=0.6)
-            axes.plot([min(values), max(values)], [y, y], color=paper.ink, linewidth=1.5)
-        axes.axvline(1, color=paper.hues[1], linewidth=1.5)
+            axes.barh(y, middle, color=theme.hues[0], height=0.6)
+            axes.plot([min(values), max(values)], [y, y], color=theme.ink, linewidth=1.5)
+        axes.axvline(1, color=theme.hues[1], linewidth=1.5)
         axes.set_yticks(range(len(bars)), [name for name, _ in bars])
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
@@ -252,10 +263,10 @@ def write_page(results: Path, book_folder: Path) -> None:
     parts |= {"book": "\n".join(table_of_book(book)) if book else not_yet, "notes": NOTES, "prompt": 32, "decoded": 16}
     if field:
         plot = plot_ratios(field)
-        for paper, svg in (("light", plot.light), ("dark", plot.dark)):
-            (book_folder / f"performance-{paper}.svg").write_bytes(svg)
+        for theme, svg in (("light", plot.light), ("dark", plot.dark)):
+            (book_folder / f"performance-{theme}.svg").write_bytes(svg)
         image = "```{{image}} performance-{0}.svg\n:class: only-{0}\n:alt: {1}\n```"
-        images = (image.format(paper, plot.alt) for paper in ("light", "dark"))
+        images = (image.format(theme, plot.alt) for theme in ("light", "dark"))
         parts["figure"] = "\n\n".join(["::::{container} rwkv-figure", *images, "::::"])
         parts |= {dtype: "\n".join(table_of(field, dtype)) for dtype in ("float32", "bfloat16")}
         parts |= {"machine": in_words(field), "verdicts": "\n".join(verdicts(field) + [""] + failed(field)).strip()}

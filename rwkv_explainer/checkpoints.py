@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rwkv_explainer.hub import (
-    PILE, PILE_VOCABULARY, TOKENIZER_FILE, CheckpointError, check_sha256, fetch_tokenizer, fetch_weights, in_words,
+    PILE,
+    PILE_VOCABULARY,
+    TOKENIZER_FILE,
+    CheckpointError,
+    check_sha256,
+    fetch_tokenizer,
+    fetch_weights,
+    in_words,
 )
 from rwkv_explainer.model import RWKVLM, RWKVConfig
 
@@ -54,32 +61,49 @@ class Key:
 CHANNELS, SQUARE, MIX = ("channels",), ("channels", "channels"), ("1", "1", "channels")
 KEYS = [
     Key("emb.weight", "rwkv.embeddings.weight", "embedding.embedding.weight", ("vocabulary", "channels")),
-    *(Key(f"blocks.0.ln0.{p}", f"rwkv.blocks.0.pre_ln.{p}", f"embedding.normalize_emb.{p}", CHANNELS)
-      for p in ("weight", "bias")),
-    *(Key(f"blocks.{{i}}.{ln}.{p}", f"rwkv.blocks.{{i}}.{ln}.{p}", f"blocks.{{i}}.{ln}.{p}", CHANNELS)
-      for ln in ("ln1", "ln2") for p in ("weight", "bias")),
-    *(Key(f"blocks.{{i}}.att.{theirs}", f"rwkv.blocks.{{i}}.attention.{converted}",
-          f"blocks.{{i}}.attention.{ours}", *rest)
-      for theirs, converted, ours, *rest in (
-          ("time_decay", "time_decay", "memory.log_decay", CHANNELS, r"\log w"),
-          ("time_first", "time_first", "memory.log_gain", CHANNELS, "u"),
-          ("time_mix_k", "time_mix_key", "key_mixer.weight", MIX, "mu_k"),
-          ("time_mix_v", "time_mix_value", "value_mixer.weight", MIX, "mu_v"),
-          ("time_mix_r", "time_mix_receptance", "receptance_mixer.weight", MIX, "mu_r"),
-          ("key.weight", "key.weight", "key.weight", SQUARE, "W_k"),
-          ("value.weight", "value.weight", "value.weight", SQUARE, "W_v"),
-          ("receptance.weight", "receptance.weight", "receptance.weight", SQUARE, "W_r"),
-          ("output.weight", "output.weight", "output.weight", SQUARE, "W_o"),
-      )),
-    *(Key(f"blocks.{{i}}.ffn.{theirs}", f"rwkv.blocks.{{i}}.feed_forward.{converted}",
-          f"blocks.{{i}}.gated_mlp.{ours}", *rest)
-      for theirs, converted, ours, *rest in (
-          ("time_mix_k", "time_mix_key", "mlp_mixer.weight", MIX, "mu'_k"),
-          ("time_mix_r", "time_mix_receptance", "receptance_mixer.weight", MIX, "mu'_r"),
-          ("key.weight", "key.weight", "key.weight", ("hidden", "channels"), "W'_k"),
-          ("receptance.weight", "receptance.weight", "receptance.weight", SQUARE, "W'_r"),
-          ("value.weight", "value.weight", "value.weight", ("channels", "hidden"), "W'_v"),
-      )),
+    *(
+        Key(f"blocks.0.ln0.{p}", f"rwkv.blocks.0.pre_ln.{p}", f"embedding.normalize_emb.{p}", CHANNELS)
+        for p in ("weight", "bias")
+    ),
+    *(
+        Key(f"blocks.{{i}}.{ln}.{p}", f"rwkv.blocks.{{i}}.{ln}.{p}", f"blocks.{{i}}.{ln}.{p}", CHANNELS)
+        for ln in ("ln1", "ln2")
+        for p in ("weight", "bias")
+    ),
+    *(
+        Key(
+            f"blocks.{{i}}.att.{theirs}",
+            f"rwkv.blocks.{{i}}.attention.{converted}",
+            f"blocks.{{i}}.attention.{ours}",
+            *rest,
+        )
+        for theirs, converted, ours, *rest in (
+            ("time_decay", "time_decay", "memory.log_decay", CHANNELS, r"\log w"),
+            ("time_first", "time_first", "memory.log_gain", CHANNELS, "u"),
+            ("time_mix_k", "time_mix_key", "key_mixer.weight", MIX, "mu_k"),
+            ("time_mix_v", "time_mix_value", "value_mixer.weight", MIX, "mu_v"),
+            ("time_mix_r", "time_mix_receptance", "receptance_mixer.weight", MIX, "mu_r"),
+            ("key.weight", "key.weight", "key.weight", SQUARE, "W_k"),
+            ("value.weight", "value.weight", "value.weight", SQUARE, "W_v"),
+            ("receptance.weight", "receptance.weight", "receptance.weight", SQUARE, "W_r"),
+            ("output.weight", "output.weight", "output.weight", SQUARE, "W_o"),
+        )
+    ),
+    *(
+        Key(
+            f"blocks.{{i}}.ffn.{theirs}",
+            f"rwkv.blocks.{{i}}.feed_forward.{converted}",
+            f"blocks.{{i}}.gated_mlp.{ours}",
+            *rest,
+        )
+        for theirs, converted, ours, *rest in (
+            ("time_mix_k", "time_mix_key", "mlp_mixer.weight", MIX, "mu'_k"),
+            ("time_mix_r", "time_mix_receptance", "receptance_mixer.weight", MIX, "mu'_r"),
+            ("key.weight", "key.weight", "key.weight", ("hidden", "channels"), "W'_k"),
+            ("receptance.weight", "receptance.weight", "receptance.weight", SQUARE, "W'_r"),
+            ("value.weight", "value.weight", "value.weight", ("channels", "hidden"), "W'_v"),
+        )
+    ),
     *(Key(f"ln_out.{p}", f"rwkv.ln_out.{p}", f"unembedding.normalize_unemb.{p}", CHANNELS) for p in ("weight", "bias")),
     Key("head.weight", "head.weight", "unembedding.unembedding.weight", ("vocabulary", "channels")),
 ]
@@ -118,19 +142,25 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     check_family(path, stored)
     layout = next((layout for layout in ("upstream", "converted") if getattr(KEYS[0], layout) in stored), None)
     if layout is None:
-        raise CheckpointError(f"{path}: expected an RWKV-4 with {KEYS[0].upstream} or {KEYS[0].converted}, got "
-                              f"{in_short(stored)}; is it the file of another architecture?")
+        raise CheckpointError(
+            f"{path}: expected an RWKV-4 with {KEYS[0].upstream} or {KEYS[0].converted}, got "
+            f"{in_short(stored)}; is it the file of another architecture?"
+        )
     sizes, layers = read_sizes(path, stored, layout)
     rows = {getattr(key, layout).format(i=i): (key, i) for key, i in keys_of(layers)}
     if rows.keys() != stored.keys():
         missing, left_over = rows.keys() - stored.keys(), stored.keys() - rows.keys()
-        raise CheckpointError(f"{path}: expected the {len(rows)} tensors of an RWKV-4 with {layers} blocks; missing: "
-                              f"{in_short(missing)}; left over: {in_short(left_over)}; the file is not whole, or of a "
-                              "variant: get it again")
+        raise CheckpointError(
+            f"{path}: expected the {len(rows)} tensors of an RWKV-4 with {layers} blocks; missing: "
+            f"{in_short(missing)}; left over: {in_short(left_over)}; the file is not whole, or of a "
+            "variant: get it again"
+        )
     for name, (key, _) in rows.items():
         check_tensor(f"{path}: {name}", stored[name], key.stored, sizes)
-    return {key.ours.format(i=i): stored[name].detach().reshape([sizes[size] for size in key.shape])
-            for name, (key, i) in rows.items()}
+    return {
+        key.ours.format(i=i): stored[name].detach().reshape([sizes[size] for size in key.shape])
+        for name, (key, i) in rows.items()
+    }
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -147,18 +177,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings(action="ignore"):  # it wonders at pickles that we are about to refuse
             stored = torch.load(path, map_location="cpu", mmap=is_zip, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: expected tensors and nothing else, got no PyTorch file, or one with other "
-                              "things, which could run code while they are loaded; it was not loaded. If it is yours, "
-                              "save model.state_dict() alone, or a .safetensors") from error
+        raise CheckpointError(
+            f"{path}: expected tensors and nothing else, got no PyTorch file, or one with other "
+            "things, which could run code while they are loaded; it was not loaded. If it is yours, "
+            "save model.state_dict() alone, or a .safetensors"
+        ) from error
     except Exception as error:  # a damaged file can make its reader raise anything
         why = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: expected a whole model's file, got {in_words(path.stat().st_size)} that cannot "
-                              f"be read ({why:.200}); it may be cut off: get it again") from error
+        raise CheckpointError(
+            f"{path}: expected a whole model's file, got {in_words(path.stat().st_size)} that cannot "
+            f"be read ({why:.200}); it may be cut off: get it again"
+        ) from error
     entries = stored.items() if isinstance(stored, dict) else [(f"a {type(stored).__name__}", None)]
     for name, value in entries:
         if not (isinstance(name, str) and isinstance(value, Tensor)):
-            raise CheckpointError(f"{path}: expected a dict of tensors by name, got {name!r} ({type(value).__name__}); "
-                                  "if it is the file of a training run, save its model.state_dict() alone")
+            raise CheckpointError(
+                f"{path}: expected a dict of tensors by name, got {name!r} ({type(value).__name__}); "
+                "if it is the file of a training run, save its model.state_dict() alone"
+            )
     return stored
 
 
@@ -167,16 +203,20 @@ def check_family(path: Path, names: Iterable[str]) -> None:
     for pattern, relative in RELATIVES.items():
         for name in names:
             if re.search(pattern, name):
-                raise CheckpointError(f"{path}: expected an RWKV-4, got {relative}: it has {name}; this book has "
-                                      f"the plain RWKV-4 alone, as in {', '.join(PILE)}")
+                raise CheckpointError(
+                    f"{path}: expected an RWKV-4, got {relative}: it has {name}; this book has "
+                    f"the plain RWKV-4 alone, as in {', '.join(PILE)}"
+                )
 
 
 def read_sizes(path: Path, stored: Mapping[str, Tensor], layout: str) -> tuple[dict[str, int], int]:
     """The sizes by which to measure every tensor, and the number of blocks."""
     table = stored[getattr(KEYS[0], layout)]
     if table.dim() != 2:
-        raise CheckpointError(f"{path}: {getattr(KEYS[0], layout)}: expected shape (vocabulary, channels), got "
-                              f"{tuple(table.shape)}; get the file again")
+        raise CheckpointError(
+            f"{path}: {getattr(KEYS[0], layout)}: expected shape (vocabulary, channels), got "
+            f"{tuple(table.shape)}; get the file again"
+        )
     vocabulary, channels = table.shape
     middle = stored.get(next(getattr(key, layout) for key in KEYS if "hidden" in key.stored).format(i=0))
     hidden = middle.shape[0] if middle is not None and middle.dim() else 4 * channels
@@ -188,13 +228,16 @@ def check_tensor(what: str, tensor: Tensor, axes: tuple[str, ...], sizes: Mappin
     """Refuse a tensor that is not what its place in the model asks for."""
     shape = tuple(sizes[axis] for axis in axes)
     if tensor.shape != shape:
-        raise CheckpointError(f"{what}: expected shape {shape}, that is ({', '.join(axes)}), got "
-                              f"{tuple(tensor.shape)}; is it an RWKV-4?")
+        raise CheckpointError(
+            f"{what}: expected shape {shape}, that is ({', '.join(axes)}), got {tuple(tensor.shape)}; is it an RWKV-4?"
+        )
     if not tensor.is_floating_point():
         raise CheckpointError(f"{what}: expected floats, got {tensor.dtype}; turn a quantized model into floats first")
     if max(shape) == tensor.numel() and not tensor.isfinite().all():  # matrices would have to be read for it
-        raise CheckpointError(f"{what}: expected finite numbers, got NaN or infinity; it is damaged, or "
-                              "what made it overflowed: get it again")
+        raise CheckpointError(
+            f"{what}: expected finite numbers, got NaN or infinity; it is damaged, or "
+            "what made it overflowed: get it again"
+        )
 
 
 def in_short(names: Collection[str]) -> str:
@@ -224,8 +267,10 @@ def write_weights(model: RWKVLM, path: str | Path, dtype: torch.dtype = torch.fl
     weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in upstream_weights(model).items()}
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
-            raise CheckpointError(f"{path}: {name}: expected finite numbers in {dtype}, got NaN or infinity; nothing "
-                                  "was written. Did training overflow? Else write torch.bfloat16 or torch.float32")
+            raise CheckpointError(
+                f"{path}: {name}: expected finite numbers in {dtype}, got NaN or infinity; nothing "
+                "was written. Did training overflow? Else write torch.bfloat16 or torch.float32"
+            )
     new = path.with_name(path.name + ".new")
     try:
         save_file(weights, new)
@@ -327,8 +372,10 @@ def find_bundled() -> tuple[Path, Path]:
     files = BUNDLED / "model.safetensors", BUNDLED / "tokenizer.json"
     for file in files:
         if not file.exists() or file.name not in expected:
-            raise CheckpointError(f"{file}: the bundled model is not whole: the file or its line in {sums} is missing; "
-                                  "install the package again")
+            raise CheckpointError(
+                f"{file}: the bundled model is not whole: the file or its line in {sums} is missing; "
+                "install the package again"
+            )
         check_sha256(file, expected[file.name])
     return files
 
@@ -340,8 +387,10 @@ def read_tokenizer(path: Path, vocabulary: int) -> Tokenizer:
     except Exception as error:  # the library has no narrower one
         raise CheckpointError(f"{path}: expected a tokenizer of the tokenizers library, got: {error}") from error
     if tokenizer.get_vocab_size() > vocabulary:
-        raise CheckpointError(f"{path}: expected at most {vocabulary} tokens, as the model beside it has rows, got "
-                              f"{tokenizer.get_vocab_size()}; it is another model's tokenizer")
+        raise CheckpointError(
+            f"{path}: expected at most {vocabulary} tokens, as the model beside it has rows, got "
+            f"{tokenizer.get_vocab_size()}; it is another model's tokenizer"
+        )
     return tokenizer
 
 
@@ -349,8 +398,11 @@ def unknown(name: str) -> str:
     """That there is no such model, and which ones there are."""
     names = ["textbook", *PILE]
     nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    return (f"{name!r}: expected a model's name or the path of a file, got neither"
-            + (f"; did you mean {nearest[0]!r}?" if nearest else ".") + f" There are: {', '.join(names)}")
+    return (
+        f"{name!r}: expected a model's name or the path of a file, got neither"
+        + (f"; did you mean {nearest[0]!r}?" if nearest else ".")
+        + f" There are: {', '.join(names)}"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -367,8 +419,10 @@ def check_memory(name: str, dtype: torch.dtype) -> None:
         print(f"{name} takes {in_words(needed)} of memory in {dtype}.", flush=True)
     available = available_memory()
     if available is not None and available < needed:
-        raise CheckpointError(f"{name} takes {in_words(needed)} of memory in {dtype}, and {in_words(available)} are "
-                              "available; close something, choose dtype=torch.bfloat16, or a smaller model")
+        raise CheckpointError(
+            f"{name} takes {in_words(needed)} of memory in {dtype}, and {in_words(available)} are "
+            "available; close something, choose dtype=torch.bfloat16, or a smaller model"
+        )
 
 
 def available_memory() -> int | None:

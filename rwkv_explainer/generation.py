@@ -29,8 +29,9 @@ def reshape(probabilities: Distribution, temperature: float | int = 1.0, top_p: 
         ValueError: if `temperature` or `top_p` is out of range.
     """
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature: expected a number above 0, got {temperature}; sample() takes 0 for the "
-                         "likeliest token")
+        raise ValueError(
+            f"temperature: expected a number above 0, got {temperature}; sample() takes 0 for the likeliest token"
+        )
     check_top_p(top_p)
     probabilities = torch.softmax(probabilities.log() / temperature, dim=-1)  # (*batch, vocabulary)
     if top_p < 1:

@@ -37,20 +37,53 @@ class PileModel:
 
 
 PILE_VOCABULARY = 50277
-PILE = {model.name: model for model in (
-    PileModel("rwkv-4-pile-169m", 12, 768, "RWKV-4-Pile-169M-20220807-8023.pth",
-              "713c6f6137a08d3a86ab57df4f09ea03563329beb3bbabc23509d6c57aa0f9e2"),
-    PileModel("rwkv-4-pile-430m", 24, 1024, "RWKV-4-Pile-430M-20220808-8066.pth",
-              "261e6b8fef1c7c9e08a4dde31bf5caf8e79c4da38126d77977a4707de82a7f64"),
-    PileModel("rwkv-4-pile-1b5", 24, 2048, "RWKV-4-Pile-1B5-20220929-ctx4096.pth",
-              "6c97043e1bb0867368249290c97a2fe8ffc5ec12ceb1b5251f4ee911f9982c23"),
-    PileModel("rwkv-4-pile-3b", 32, 2560, "RWKV-4-Pile-3B-20221110-ctx4096.pth",
-              "9500633f23d86fbae3cb3cbe7908b97b971e9561edf583c2c5c60b10b02bcc27"),
-    PileModel("rwkv-4-pile-7b", 32, 4096, "RWKV-4-Pile-7B-20230109-ctx4096.pth",
-              "9ea1271b25deb6c72bd29f629147d5013cc7d7c69f9715192f6b6b92fca08f64"),
-    PileModel("rwkv-4-pile-14b", 40, 5120, "RWKV-4-Pile-14B-20230313-ctx8192-test1050.pth",
-              "9e1b9b44f2a98124d86fe35e298f230e3a4fa7b60431962da282817ae1b0bf32"),
-)}
+PILE = {
+    model.name: model
+    for model in (
+        PileModel(
+            "rwkv-4-pile-169m",
+            12,
+            768,
+            "RWKV-4-Pile-169M-20220807-8023.pth",
+            "713c6f6137a08d3a86ab57df4f09ea03563329beb3bbabc23509d6c57aa0f9e2",
+        ),
+        PileModel(
+            "rwkv-4-pile-430m",
+            24,
+            1024,
+            "RWKV-4-Pile-430M-20220808-8066.pth",
+            "261e6b8fef1c7c9e08a4dde31bf5caf8e79c4da38126d77977a4707de82a7f64",
+        ),
+        PileModel(
+            "rwkv-4-pile-1b5",
+            24,
+            2048,
+            "RWKV-4-Pile-1B5-20220929-ctx4096.pth",
+            "6c97043e1bb0867368249290c97a2fe8ffc5ec12ceb1b5251f4ee911f9982c23",
+        ),
+        PileModel(
+            "rwkv-4-pile-3b",
+            32,
+            2560,
+            "RWKV-4-Pile-3B-20221110-ctx4096.pth",
+            "9500633f23d86fbae3cb3cbe7908b97b971e9561edf583c2c5c60b10b02bcc27",
+        ),
+        PileModel(
+            "rwkv-4-pile-7b",
+            32,
+            4096,
+            "RWKV-4-Pile-7B-20230109-ctx4096.pth",
+            "9ea1271b25deb6c72bd29f629147d5013cc7d7c69f9715192f6b6b92fca08f64",
+        ),
+        PileModel(
+            "rwkv-4-pile-14b",
+            40,
+            5120,
+            "RWKV-4-Pile-14B-20230313-ctx8192-test1050.pth",
+            "9e1b9b44f2a98124d86fe35e298f230e3a4fa7b60431962da282817ae1b0bf32",
+        ),
+    )
+}
 
 TOKENIZER_FILE = "20B_tokenizer.json"
 TOKENIZER_BYTES = 2467981
@@ -72,8 +105,10 @@ def fetch_weights(model: PileModel) -> Path:
         with explained(hub, url):
             found = hub.get_hf_file_metadata(url)
         if not (found.etag and found.size and found.commit_hash):
-            raise CheckpointError(f"{url}: expected a hub's headers (ETag, Content-Length, X-Repo-Commit), got {found}"
-                                  "; is HF_ENDPOINT the address of a hub?")
+            raise CheckpointError(
+                f"{url}: expected a hub's headers (ETag, Content-Length, X-Repo-Commit), got {found}"
+                "; is HF_ENDPOINT the address of a hub?"
+            )
         folder = hub.file_download.repo_folder_name(repo_id=model.repository, repo_type="model")
         blob = Path(hub.constants.HF_HUB_CACHE, folder, "blobs", found.etag)
         download(hub, url, found.location, blob, found.size, model.sha256)
@@ -108,16 +143,20 @@ def client() -> ModuleType:
         import huggingface_hub
         import huggingface_hub.file_download
     except ImportError as error:
-        raise CheckpointError("the Pile models come through the package huggingface_hub, which is not installed: "
-                              "python -m pip install 'huggingface_hub>=2.4'") from error
+        raise CheckpointError(
+            "the Pile models come through the package huggingface_hub, which is not installed: "
+            "python -m pip install 'huggingface_hub>=2.4'"
+        ) from error
     return huggingface_hub
 
 
 def check_online(hub: ModuleType, what: str) -> None:
     """Refuse to download where the reader has asked for no network."""
     if hub.constants.HF_HUB_OFFLINE:
-        raise CheckpointError(f"{what} is not in the cache ({hub.constants.HF_HOME}), and HF_HUB_OFFLINE forbids to "
-                              "download it: unset HF_HUB_OFFLINE, or set HF_HOME to the cache that has it")
+        raise CheckpointError(
+            f"{what} is not in the cache ({hub.constants.HF_HOME}), and HF_HUB_OFFLINE forbids to "
+            "download it: unset HF_HUB_OFFLINE, or set HF_HOME to the cache that has it"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -144,8 +183,10 @@ def download(hub: ModuleType, url: str, location: str, target: Path, size: int, 
                 check_sha256(partial, sha256)
             except CheckpointError as error:
                 partial.unlink()
-                raise CheckpointError(f"{url} sent another file, or a damaged one, which was deleted; call again; if "
-                                      f"it stays so, that place does not have the right file ({error})") from None
+                raise CheckpointError(
+                    f"{url} sent another file, or a damaged one, which was deleted; call again; if "
+                    f"it stays so, that place does not have the right file ({error})"
+                ) from None
             os.replace(partial, target)
 
 
@@ -157,12 +198,20 @@ def receive(hub: ModuleType, url: str, location: str, partial: Path, size: int) 
         done = 0
     free = shutil.disk_usage(partial.parent).free
     if free < size - done:
-        raise CheckpointError(f"{url}: needs {in_words(size - done)} on the disk of {partial.parent}, where "
-                              f"{in_words(free)} are free; make room, or set HF_HOME to a folder on a larger disk")
+        raise CheckpointError(
+            f"{url}: needs {in_words(size - done)} on the disk of {partial.parent}, where "
+            f"{in_words(free)} are free; make room, or set HF_HOME to a folder on a larger disk"
+        )
     headers = hub.utils.build_hf_headers(token=False) | {"Accept-Encoding": "identity"}  # not zipped
     with open(partial, "ab") as file:
-        hub.file_download.http_get(location, file, resume_size=done, headers=headers, expected_size=size,
-                                   displayed_filename=url.rpartition("/")[2])
+        hub.file_download.http_get(
+            location,
+            file,
+            resume_size=done,
+            headers=headers,
+            expected_size=size,
+            displayed_filename=url.rpartition("/")[2],
+        )
         file.flush()
         os.fsync(file.fileno())
 
@@ -183,11 +232,15 @@ def explain(hub: ModuleType, error: Exception, partial: Path | None, kept: int) 
     """What went wrong with a download that left `kept` bytes, and what to do."""
     why = f"{type(error).__name__}: {error}".partition("\n")[0]
     if isinstance(error, hub.errors.HfHubHTTPError):
-        return (f"expected the file, got HTTP status {error.response.status_code}; if HF_ENDPOINT or "
-                "RWKV_EXPLAINER_TOKENIZER_URL names a mirror, does the mirror have it?")
+        return (
+            f"expected the file, got HTTP status {error.response.status_code}; if HF_ENDPOINT or "
+            "RWKV_EXPLAINER_TOKENIZER_URL names a mirror, does the mirror have it?"
+        )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (f"the disk is full; {in_words(kept)} are kept in {partial}: make room and call again to go on from "
-                "there, or delete it and set HF_HOME to a folder on a larger disk")
+        return (
+            f"the disk is full; {in_words(kept)} are kept in {partial}: make room and call again to go on from "
+            "there, or delete it and set HF_HOME to a folder on a larger disk"
+        )
     if isinstance(error, OSError) and error.filename:
         return f"cannot be written ({why}); set HF_HOME to a folder of yours"
     if kept:
@@ -204,8 +257,10 @@ def check_sha256(path: Path, expected: str) -> None:
     with open(path, "rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if got != expected:
-        raise CheckpointError(f"{path}: expected sha256 {expected}, got {got}; it is damaged, or another version: "
-                              f"delete {path.resolve()} and get it again")
+        raise CheckpointError(
+            f"{path}: expected sha256 {expected}, got {got}; it is damaged, or another version: "
+            f"delete {path.resolve()} and get it again"
+        )
 
 
 def check_sha256_once(path: Path, expected: str) -> None:

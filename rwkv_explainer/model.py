@@ -18,7 +18,15 @@ import torch
 from torch import Tensor, exp, nn, sigmoid
 
 from rwkv_explainer.shapes import (
-    Embedding, Latents, Logits, Memory, NextTokenProbabilities, OneHot, State, TokenId, Update,
+    Embedding,
+    Latents,
+    Logits,
+    Memory,
+    NextTokenProbabilities,
+    OneHot,
+    State,
+    TokenId,
+    Update,
 )
 
 
@@ -55,12 +63,16 @@ class Piece(nn.Module):
         """
         buffers = self.state_buffers()
         if state.keys() != buffers.keys():
-            raise ValueError(f"this is another module's state: missing {sorted(buffers.keys() - state.keys())}, "
-                             f"left over {sorted(state.keys() - buffers.keys())}; give what snapshot() returned")
+            raise ValueError(
+                f"this is another module's state: missing {sorted(buffers.keys() - state.keys())}, "
+                f"left over {sorted(state.keys() - buffers.keys())}; give what snapshot() returned"
+            )
         for name, value in state.items():
             if value.shape[-1:] != buffers[name].shape[-1:]:
-                raise ValueError(f"state[{name!r}]: expected {buffers[name].shape[-1]} channels on the last axis, "
-                                 f"got shape {tuple(value.shape)}")
+                raise ValueError(
+                    f"state[{name!r}]: expected {buffers[name].shape[-1]} channels on the last axis, "
+                    f"got shape {tuple(value.shape)}"
+                )
         for name, value in state.items():
             owner, _, buffer = name.rpartition(".")
             setattr(self.get_submodule(owner), buffer, value.clone())
@@ -93,8 +105,10 @@ class Piece(nn.Module):
         for name, expected in piece.state_dict().items():
             if own[name] is None or own[name].shape != expected.shape:
                 got = "no such tensor" if own[name] is None else f"shape {tuple(own[name].shape)}"
-                raise ValueError(f"weights[{whole[name]!r}]: expected shape {tuple(expected.shape)}, got {got}; "
-                                 f"is {prefix!r} the place of a {cls.__name__}?")
+                raise ValueError(
+                    f"weights[{whole[name]!r}]: expected shape {tuple(expected.shape)}, got {got}; "
+                    f"is {prefix!r} the place of a {cls.__name__}?"
+                )
         piece.load_state_dict(own, assign=True)
         piece.clear_buffers()
         return piece
@@ -108,8 +122,10 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
     table, middle = "embedding.embedding.weight", "blocks.0.gated_mlp.key.weight"
     for name in [table, middle] if blocks else [table]:
         if name not in weights or weights[name].dim() != 2:
-            raise ValueError(f"weights[{name!r}]: expected a matrix, which says how large the model is, got "
-                             f"{'no such tensor' if name not in weights else tuple(weights[name].shape)}")
+            raise ValueError(
+                f"weights[{name!r}]: expected a matrix, which says how large the model is, got "
+                f"{'no such tensor' if name not in weights else tuple(weights[name].shape)}"
+            )
     vocabulary, channels = weights[table].shape
     hidden = weights[middle].shape[0] if blocks else 4 * channels
     return {"vocabulary": vocabulary, "channels": channels, "layers": len(blocks), "hidden": hidden}
@@ -118,8 +134,10 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
 def check_same_batch(buffer: Tensor, x: Tensor, empty: float = 0.0) -> None:
     """Refuse to continue a memory with another batch shape; a memory that is all empty starts any batch."""
     if buffer.shape != x.shape and (buffer.dim() > 1 or (buffer != empty).any()):
-        raise ValueError(f"the memory belongs to a run of shape {tuple(buffer.shape)}, but this step has shape "
-                         f"{tuple(x.shape)}; call clear_buffers() to start a new run")
+        raise ValueError(
+            f"the memory belongs to a run of shape {tuple(buffer.shape)}, but this step has shape "
+            f"{tuple(x.shape)}; call clear_buffers() to start a new run"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -447,8 +465,10 @@ class RWKVLM(Piece):
 @no_type_check
 def check_token(token: TokenId | OneHot, vocabulary: int) -> None:
     """Refuse what is not a token of a model with this many tokens, and say why."""
-    ids = (f"token: expected an id from 0 to {vocabulary - 1}, a tensor of such ids (int64 or int32), "
-           f"or one-hots (*batch, {vocabulary})")
+    ids = (
+        f"token: expected an id from 0 to {vocabulary - 1}, a tensor of such ids (int64 or int32), "
+        f"or one-hots (*batch, {vocabulary})"
+    )
     if isinstance(token, int) and not isinstance(token, bool):
         if not 0 <= token < vocabulary:
             raise ValueError(f"{ids}, got {token}")

@@ -13,8 +13,19 @@ import torch
 from torch import Tensor, exp, nn, sigmoid
 
 from rwkv_explainer.model import (
-    RWKVLM, AttentionBlock, GatedMLP, Mixer, Piece, RWKVBlock, SquaredReLU, StableWKVMemory, Unembedding,
-    WKVMemory, at_least_float32, check_same_batch, check_token,
+    RWKVLM,
+    AttentionBlock,
+    GatedMLP,
+    Mixer,
+    Piece,
+    RWKVBlock,
+    SquaredReLU,
+    StableWKVMemory,
+    Unembedding,
+    WKVMemory,
+    at_least_float32,
+    check_same_batch,
+    check_token,
 )
 from rwkv_explainer.products import linear
 from rwkv_explainer.shapes import EmbeddingSequence, LogitSequence, TokenIds
@@ -43,8 +54,10 @@ def read(self: RWKVLM, token_ids: TokenIds, last_only: bool = False) -> LogitSeq
     token_ids = torch.as_tensor(token_ids)
     check_token(token_ids, self.vocabulary)
     if token_ids.is_floating_point() or not token_ids.dim() or not token_ids.shape[-1]:
-        raise ValueError("token_ids: expected ids of shape (*batch, time) with at least one token, got a tensor of "
-                         f"{token_ids.dtype}, shape {tuple(token_ids.shape)}; step with model(token) to read one-hots")
+        raise ValueError(
+            "token_ids: expected ids of shape (*batch, time) with at least one token, got a tensor of "
+            f"{token_ids.dtype}, shape {tuple(token_ids.shape)}; step with model(token) to read one-hots"
+        )
     x = read_blocks(self, token_ids)  # (*batch, time, channels)
     x = x[..., -1, :] if last_only else x  # (*batch, channels) or (*batch, time, channels)
     return unembed(self.unembedding, x)

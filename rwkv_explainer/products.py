@@ -37,8 +37,10 @@ def compile_steps() -> None:
     """
     global compiled
     if not any(map(shutil.which, ("g++", "clang++", "cl"))):
-        raise RuntimeError("compile_steps: expected a C++ compiler (g++ or clang++) on the path, found none; install "
-                           "one, or go on without: everything works uncompiled")
+        raise RuntimeError(
+            "compile_steps: expected a C++ compiler (g++ or clang++) on the path, found none; install "
+            "one, or go on without: everything works uncompiled"
+        )
     compiled = torch.compile(matrix_vector, dynamic=False)
 
 

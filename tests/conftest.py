@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import find_chromium, launch, serve
 from filelock import FileLock
 from jaxtyping import install_import_hook
 from playwright.sync_api import Browser, sync_playwright
+
+from browser import find_chromium, launch, serve
 
 install_import_hook("rwkv_explainer", "beartype.beartype")  # before anything imports the package
 torch.set_num_threads(1)  # the fastest for tensors as small as these
@@ -69,8 +70,12 @@ def site(built_book) -> Iterator[str]:
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """Report how soon pages showed something: a figure of this machine, which no test judges."""
-    kept = [value for report in terminalreporter.stats.get("passed", []) for key, value in report.user_properties
-            if key == "first paint" and value[1]]
+    kept = [
+        value
+        for report in terminalreporter.stats.get("passed", [])
+        for key, value in report.user_properties
+        if key == "first paint" and value[1]
+    ]
     if kept:
         (first, soonest), (last, latest) = (choose(kept, key=lambda page: page[1]) for choose in (min, max))
         terminalreporter.write_line(

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rwkv_explainer.atlas import Fact, all_facts, load_atlas, prompt, sample_text, say
+from rwkv_explainer.lab.atlas import Fact, all_facts, load_atlas, prompt, sample_text, say
 
 RELATIONS = load_atlas()
 FACTS = [fact for relation in RELATIONS for fact in relation.facts]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rwkv_explainer.baselines import KneserNey, unigram_losses
+from rwkv_explainer.lab.baselines import KneserNey, unigram_losses
 
 VOCABULARY = 7
 ids = st.integers(0, VOCABULARY - 1)

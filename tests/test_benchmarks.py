@@ -34,11 +34,15 @@ def times(decode, prefill=1.0):
 def measured():
     versions = dict.fromkeys(("python", "torch", "rwkv", "transformers"), "1")
     return {
-        "machine": {"processor": "abacus", "cores": 2, "threads": 1, "load": 0.4, **versions}, "rounds": 2,
-        "sizes": {"layers": 12, "channels": 768, "vocabulary": 50277}, "failed": {"rwkv bfloat16": "KeyError: 'x'"},
+        "machine": {"processor": "abacus", "cores": 2, "threads": 1, "load": 0.4, **versions},
+        "rounds": 2,
+        "sizes": {"layers": 12, "channels": 768, "vocabulary": 50277},
+        "failed": {"rwkv bfloat16": "KeyError: 'x'"},
         "measured": {
-            "ours float32": times([0.01, 0.04]), "rwkv float32": times([0.03, 0.05]),
-            "transformers float32": times([0.02, 0.10]), "ours bfloat16": times([0.01, 0.01]),
+            "ours float32": times([0.01, 0.04]),
+            "rwkv float32": times([0.03, 0.05]),
+            "transformers float32": times([0.02, 0.10]),
+            "ours bfloat16": times([0.01, 0.01]),
             "transformers bfloat16": times([0.03, 0.03]),
             "limits float32": {"bandwidth": [522e8, 522e8], "matrix rate": [131e9, 131e9]},
         },
@@ -84,10 +88,14 @@ def test_limits_are_those_of_the_matrices_that_a_token_passes(measured):
 
 def test_the_page_says_what_was_reached_what_was_not_and_what_did_not_run(measured, tmp_path):
     (tmp_path / "field.json").write_text(json.dumps(measured))
-    (tmp_path / "book.json").write_text(json.dumps({
-        "stages": {"install": 61.0, "execute": 300.4, "render": 40.0, "rebuild": 50.0},
-        "chapters": [{"title": "Training", "seconds": 120.5, "bytes": 345678}],
-    }))
+    (tmp_path / "book.json").write_text(
+        json.dumps(
+            {
+                "stages": {"install": 61.0, "execute": 300.4, "render": 40.0, "rebuild": 50.0},
+                "chapters": [{"title": "Training", "seconds": 120.5, "bytes": 345678}],
+            }
+        )
+    )
     report.write_page(tmp_path, tmp_path)
     page = (tmp_path / "performance.md").read_text()
     assert "| decode in float32, times as fast | ≥ 1.2 | **1.62** |  |" in page

@@ -15,11 +15,11 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from execution_cache import CHOSEN_MODEL, chosen_model, fingerprint
 from filelock import FileLock
 from jupyter_cache import get_cache
 
 import rwkv_explainer.model
+from execution_cache import CHOSEN_MODEL, chosen_model, fingerprint
 from rwkv_explainer import load_pretrained
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -223,7 +223,6 @@ def test_no_traceback_on_a_page(pages):
         assert soup.select(".output.traceback, .system-message, .problematic") == [], page
 
 
-
 # A number in prose, or one that a cell shows: percent signs count, signs and separators of thousands do not.
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:\s?%)?(?!\w)")
 
@@ -284,8 +283,9 @@ def tiny_book(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", ["rwkv_explainer/model.py", "rwkv_explainer/bundled/weights", "requirements.txt",
-                                  "rwkv_explainer/new.py"])
+@pytest.mark.parametrize(
+    "name", ["rwkv_explainer/model.py", "rwkv_explainer/bundled/weights", "requirements.txt", "rwkv_explainer/new.py"]
+)
 def test_fingerprint_changes_with_what_chapters_depend_on(tiny_book, name):
     before = fingerprint(tiny_book)
     with (tiny_book / name).open("a") as file:

@@ -7,17 +7,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from formula import random_checkpoint
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
+from reference_rwkv4 import random_checkpoint
 from rwkv_explainer import checkpoints
 from rwkv_explainer.checkpoints import (
-    KEYS, CheckpointError, available_memory, keys_of, load_pretrained, quantize_rows, read_weights,
-    upstream_weights, write_weights,
+    KEYS,
+    CheckpointError,
+    available_memory,
+    keys_of,
+    load_pretrained,
+    quantize_rows,
+    read_weights,
+    upstream_weights,
+    write_weights,
 )
-from rwkv_explainer.evaluate import DRAGONS
 from rwkv_explainer.hub import PILE, PILE_VOCABULARY, TOKENIZER_FILE, TOKENIZER_SHA256, check_sha256
+from rwkv_explainer.lab.evaluate import DRAGONS
 from rwkv_explainer.model import RWKVLM, AttentionBlock, RWKVConfig
 
 TINY = {"layers": 2, "channels": 4, "vocabulary": 11, "hidden": 12}
@@ -57,16 +64,19 @@ def test_the_table_names_every_parameter_once_with_its_shape(checkpoint):
         assert len({getattr(key, column) for key in KEYS}) == len(KEYS)
 
 
-@pytest.mark.parametrize("upstream, ours, letter", [
-    ("blocks.{i}.att.time_decay", "blocks.{i}.attention.memory.log_decay", r"\log w"),
-    ("blocks.{i}.att.time_first", "blocks.{i}.attention.memory.log_gain", "u"),
-    ("blocks.{i}.att.time_mix_v", "blocks.{i}.attention.value_mixer.weight", "mu_v"),
-    ("blocks.{i}.att.output.weight", "blocks.{i}.attention.output.weight", "W_o"),
-    ("blocks.{i}.ffn.time_mix_k", "blocks.{i}.gated_mlp.mlp_mixer.weight", "mu'_k"),
-    ("blocks.{i}.ffn.receptance.weight", "blocks.{i}.gated_mlp.receptance.weight", "W'_r"),
-    ("blocks.0.ln0.weight", "embedding.normalize_emb.weight", ""),
-    ("head.weight", "unembedding.unembedding.weight", ""),
-])
+@pytest.mark.parametrize(
+    "upstream, ours, letter",
+    [
+        ("blocks.{i}.att.time_decay", "blocks.{i}.attention.memory.log_decay", r"\log w"),
+        ("blocks.{i}.att.time_first", "blocks.{i}.attention.memory.log_gain", "u"),
+        ("blocks.{i}.att.time_mix_v", "blocks.{i}.attention.value_mixer.weight", "mu_v"),
+        ("blocks.{i}.att.output.weight", "blocks.{i}.attention.output.weight", "W_o"),
+        ("blocks.{i}.ffn.time_mix_k", "blocks.{i}.gated_mlp.mlp_mixer.weight", "mu'_k"),
+        ("blocks.{i}.ffn.receptance.weight", "blocks.{i}.gated_mlp.receptance.weight", "W'_r"),
+        ("blocks.0.ln0.weight", "embedding.normalize_emb.weight", ""),
+        ("head.weight", "unembedding.unembedding.weight", ""),
+    ],
+)
 def test_rows_of_the_table(upstream, ours, letter):
     assert (upstream, ours, letter) in {(key.upstream, key.ours, key.letter) for key in KEYS}
 
@@ -177,9 +187,15 @@ def test_a_failed_write_leaves_the_old_file(random_model, tmp_path, monkeypatch)
 def test_the_transformers_layout_gives_transformers_logits(tmp_path, suffix):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    theirs = transformers.RwkvForCausalLM(transformers.RwkvConfig(
-        vocab_size=11, hidden_size=4, num_hidden_layers=2, intermediate_size=12, rescale_every=0,
-    )).eval()
+    theirs = transformers.RwkvForCausalLM(
+        transformers.RwkvConfig(
+            vocab_size=11,
+            hidden_size=4,
+            num_hidden_layers=2,
+            intermediate_size=12,
+            rescale_every=0,
+        )
+    ).eval()
     for name, parameter in theirs.named_parameters():
         parameter.data.uniform_(0.1, 1) if "time_mix" in name else parameter.data.normal_()
     path = save({name: tensor.clone() for name, tensor in theirs.state_dict().items()}, tmp_path, "model" + suffix)
@@ -305,10 +321,14 @@ BAD = {  # what is done to a good checkpoint: what the error says
     "RWKV-4b, mixes": (having("blocks.0.att.time_mix_qq", torch.ones(4)), "RWKV-4, got RWKV-4b.*att.time_mix_qq"),
     "RWKV-5": (having("blocks.0.att.ln_x.weight", torch.ones(4)), "RWKV-4, got RWKV-5: it has blocks.0.att.ln_x"),
     "RWKV-5, gates": (having("blocks.0.att.gate.weight", torch.ones(4, 4)), "RWKV-4, got RWKV-5: .*att.gate.weight"),
-    "RWKV-6": (lambda c: c | {"blocks.0.att.ln_x.weight": torch.ones(4), "blocks.0.att.time_maa_x": torch.ones(4)},
-               "RWKV-4, got RWKV-6: it has blocks.0.att.time_maa_x"),
-    "RWKV-7": (lambda c: c | {"blocks.0.att.ln_x.weight": torch.ones(4), "blocks.0.att.x_r": torch.ones(4)},
-               "RWKV-4, got RWKV-7: it has blocks.0.att.x_r"),
+    "RWKV-6": (
+        lambda c: c | {"blocks.0.att.ln_x.weight": torch.ones(4), "blocks.0.att.time_maa_x": torch.ones(4)},
+        "RWKV-4, got RWKV-6: it has blocks.0.att.time_maa_x",
+    ),
+    "RWKV-7": (
+        lambda c: c | {"blocks.0.att.ln_x.weight": torch.ones(4), "blocks.0.att.x_r": torch.ones(4)},
+        "RWKV-4, got RWKV-7: it has blocks.0.att.x_r",
+    ),
     "converted RWKV-5": (having("rwkv.blocks.0.attention.gate.weight", torch.ones(4)), "got RWKV-5 or later"),
     "another architecture": (lambda c: {"wte.weight": c["emb.weight"]}, "with emb.weight or .*got wte.weight"),
     "nothing": (lambda c: {}, "RWKV-4 with emb.weight or .*got none"),
@@ -343,8 +363,11 @@ class Trap:
         return Path.touch, (self.trace,)
 
 
-@pytest.mark.parametrize("write", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing))],
-                         ids=["in PyTorch's format", "a bare pickle"])
+@pytest.mark.parametrize(
+    "write",
+    [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing))],
+    ids=["in PyTorch's format", "a bare pickle"],
+)
 def test_a_pickle_that_would_run_code_is_not_loaded(checkpoint, tmp_path, write):
     path, trace = tmp_path / "bad.pth", tmp_path / "trace"
     write(checkpoint | {"emb.weight": Trap(trace)}, path)
@@ -353,11 +376,15 @@ def test_a_pickle_that_would_run_code_is_not_loaded(checkpoint, tmp_path, write)
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("thing, says", [
-    ({"model": {"emb.weight": torch.ones(2)}, "step": 3}, r"got 'model' \(dict\); .*training run"),
-    ({"emb.weight": [1.0]}, r"got 'emb.weight' \(list\)"), ({0: torch.ones(2)}, r"got 0 \(Tensor\)"),
-    (torch.ones(2), "got 'a Tensor'"),
-])
+@pytest.mark.parametrize(
+    "thing, says",
+    [
+        ({"model": {"emb.weight": torch.ones(2)}, "step": 3}, r"got 'model' \(dict\); .*training run"),
+        ({"emb.weight": [1.0]}, r"got 'emb.weight' \(list\)"),
+        ({0: torch.ones(2)}, r"got 0 \(Tensor\)"),
+        (torch.ones(2), "got 'a Tensor'"),
+    ],
+)
 def test_a_file_of_other_things_is_refused(tmp_path, thing, says):
     with pytest.raises(CheckpointError, match=f"expected a dict of tensors by name, {says}"):
         load_pretrained(save(thing, tmp_path))
@@ -415,6 +442,7 @@ def test_the_pile_familys_tokenizer():
 @pytest.fixture(scope="module")
 def pile(request):
     """A function that loads a model of the Pile family, if the tests were started with `-m pretrained`."""
+
     def load(name):
         if "pretrained" not in request.config.getoption("markexpr"):
             pytest.skip("run `pytest -m pretrained` to download the model and ask it")
@@ -434,12 +462,21 @@ def pile_430m(pile):
 
 
 @pytest.mark.pretrained
-@pytest.mark.parametrize("layers, prompt, N, answer", [
-    (0, "Drosophila", 2, " melanospor"), (2, "Drosophila", 2, " melanog"),
-    (24, "Drosophila", 8, "* and *Drosophila melanogaster*"),
-    (24, DRAGONS, 20, "\n\nThe dragons were discovered by a team of researchers from the University of California, "
-                      "Berkeley, who"),
-], ids=["no layers", "two layers", "all layers", "dragons"])
+@pytest.mark.parametrize(
+    "layers, prompt, N, answer",
+    [
+        (0, "Drosophila", 2, " melanospor"),
+        (2, "Drosophila", 2, " melanog"),
+        (24, "Drosophila", 8, "* and *Drosophila melanogaster*"),
+        (
+            24,
+            DRAGONS,
+            20,
+            "\n\nThe dragons were discovered by a team of researchers from the University of California, Berkeley, who",
+        ),
+    ],
+    ids=["no layers", "two layers", "all layers", "dragons"],
+)
 def test_what_the_430m_answers(pile_430m, layers, prompt, N, answer):
     model = RWKVLM(pile_430m.embedding, pile_430m.blocks[:layers], pile_430m.unembedding)
     model.tokenizer = pile_430m.tokenizer

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 import wrong_answers
 from exercises import exercises_of, source, stub_of
-
-from rwkv_explainer.checks import NotYet, check, exercises, find, given
-from rwkv_explainer.checks.exercise import judge
+from rwkv_explainer.exercises import NotYet, check, exercises, find, given
+from rwkv_explainer.exercises.exercise import judge
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = range(3)
@@ -169,13 +169,46 @@ def takes_all_memory(*x):
     return [0] * 10**12
 
 
-VALUES = [None, 3.5, "seven", [], {}, object(), torch.zeros(0), [[1], [2, 3]], torch.ones(10**7), Broken(),
-          BrokenTensor(torch.ones(2)), [Broken()], yields(), 10**400, itertools.count(), int]
+VALUES = [
+    None,
+    3.5,
+    "seven",
+    [],
+    {},
+    object(),
+    torch.zeros(0),
+    [[1], [2, 3]],
+    torch.ones(10**7),
+    Broken(),
+    BrokenTensor(torch.ones(2)),
+    [Broken()],
+    yields(),
+    10**400,
+    itertools.count(),
+    int,
+]
 FUNCTIONS = [
-    int, Broken, lambda *x: [None], lambda *x: 1 / 0, lambda *x: "words", lambda *x: {1: 2}, lambda *x: object(),
-    lambda *x: Broken(), lambda *x: [Broken()], lambda *x: {"a": Broken()}, lambda *x: Broken,
-    lambda *x: BrokenTensor(torch.ones(2)), lambda *x: torch.ones(2).to_sparse(), lambda *x: torch.ones(2) * 1j,
-    lambda *x: torch.zeros(1).expand(10**12), lambda *x: 10**400, raises, deletes_its_name, yields, calls_itself, asks,
+    int,
+    Broken,
+    lambda *x: [None],
+    lambda *x: 1 / 0,
+    lambda *x: "words",
+    lambda *x: {1: 2},
+    lambda *x: object(),
+    lambda *x: Broken(),
+    lambda *x: [Broken()],
+    lambda *x: {"a": Broken()},
+    lambda *x: Broken,
+    lambda *x: BrokenTensor(torch.ones(2)),
+    lambda *x: torch.ones(2).to_sparse(),
+    lambda *x: torch.ones(2) * 1j,
+    lambda *x: torch.zeros(1).expand(10**12),
+    lambda *x: 10**400,
+    raises,
+    deletes_its_name,
+    yields,
+    calls_itself,
+    asks,
     leaves,
 ]
 DANGEROUS = [deletes_what_all_use, leaves_at_once, takes_all_memory, lambda *x: torch.zeros(10**12)]
@@ -209,7 +242,7 @@ def test_a_blank_is_told_kindly(name):
         """Words."""
         ...
 
-    for answer in ([..., [...]] if find(name).value else [..., blank]):
+    for answer in [..., [...]] if find(name).value else [..., blank]:
         assert check(name, answer).status == "blank"
 
 
@@ -306,8 +339,16 @@ def test_nothing_that_an_answer_does_outlives_the_check(system, capsys, monkeypa
         sys.exit("bye")
 
     def state():
-        return (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(),
-                torch.get_default_dtype(), torch.is_grad_enabled(), sys.getrecursionlimit(), sys.stdout, builtins.input)
+        return (
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),
+            random.getstate(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            sys.getrecursionlimit(),
+            sys.stdout,
+            builtins.input,
+        )
 
     before = state()
     assert "left by `exit`" in str(check("half-life", vandal))
@@ -335,8 +376,12 @@ def test_stop_raises_what_shows_itself_without_a_traceback():
 
 
 def test_chapters_checks_and_answers_are_about_the_same_exercises():
-    in_chapters = [exercise.name for path in CHAPTERS for exercise in exercises_of(json.loads(path.read_text("utf-8")))
-                   if exercise.answer]
+    in_chapters = [
+        exercise.name
+        for path in CHAPTERS
+        for exercise in exercises_of(json.loads(path.read_text("utf-8")))
+        if exercise.answer
+    ]
     assert sorted(in_chapters) == sorted(exercises()) == sorted(BANKS)
 
 

@@ -5,13 +5,14 @@ import json
 import subprocess
 import sys
 
-import editions
 import nbformat
 import pytest
-from editions import BOOK, assignment, chapters, essentials, nbgrader, solve, student_edition, write, write_course
-from exercises import BLANK, exercises_of, source
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+
+import editions
+from editions import BOOK, assignment, chapters, essentials, nbgrader, solve, student_edition, write, write_course
+from exercises import BLANK, exercises_of, source
 
 CHAPTER = "attention-and-memory"
 ALL = chapters([])
@@ -35,8 +36,11 @@ def test_editions_hold_no_solution_and_all_exercises(name):
         nbformat.validate(nbformat.from_dict(edition))
     asked = [exercise for exercise in exercises_of(notebook) if exercise.answer]
     assert [source(e.answer).count("stop=True") for e in exercises_of(student) if e.answer] == [1] * len(asked)
-    marks = {cell["metadata"]["nbgrader"]["grade_id"]: cell["metadata"]["nbgrader"]
-             for cell in graded["cells"] if "nbgrader" in cell["metadata"]}
+    marks = {
+        cell["metadata"]["nbgrader"]["grade_id"]: cell["metadata"]["nbgrader"]
+        for cell in graded["cells"]
+        if "nbgrader" in cell["metadata"]
+    }
     points = {name: mark.get("points") for name, mark in marks.items()}
     assert {f"{e.name}-check": e.points for e in asked}.items() <= points.items()
     assert all(marks[e.name]["solution"] for e in asked)
@@ -87,8 +91,11 @@ def released(course) -> dict:
 
 
 def test_what_is_released_has_blanks_in_place_of_solutions(course, chapter):
-    cells = {cell["metadata"]["nbgrader"]["grade_id"]: source(cell)
-             for cell in released(course)["cells"] if "nbgrader" in cell["metadata"]}
+    cells = {
+        cell["metadata"]["nbgrader"]["grade_id"]: source(cell)
+        for cell in released(course)["cells"]
+        if "nbgrader" in cell["metadata"]
+    }
     for exercise in exercises_of(chapter):
         stub = source(exercise.answer).partition("\ncheck(")[0].rstrip()
         assert cells[exercise.name] == stub and BLANK in stub
@@ -96,8 +103,11 @@ def test_what_is_released_has_blanks_in_place_of_solutions(course, chapter):
 
 def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
     """All answers right: all points. None given: none. Some right, one wrong: theirs, and the wrong one's own words."""
-    solutions = {cell["metadata"]["nbgrader"]["grade_id"]: cell["source"]
-                 for cell in assignment(chapter, 2)["cells"] if cell["metadata"].get("nbgrader", {}).get("solution")}
+    solutions = {
+        cell["metadata"]["nbgrader"]["grade_id"]: cell["source"]
+        for cell in assignment(chapter, 2)["cells"]
+        if cell["metadata"].get("nbgrader", {}).get("solution")
+    }
     points = {exercise.name: exercise.points for exercise in exercises_of(chapter)}
     wrong = {"memory-step": solutions["memory-step"].replace("exp(log_gain + key)", "exp(key)")}
     some = {name: solutions[name] for name in ("last-shares", "last-of-its-kind")}
@@ -125,6 +135,6 @@ def submit(course, student: str, answers: dict[str, str]) -> None:
 
 
 def test_the_command_names_a_chapter_that_is_not_there(tmp_path):
-    command = [sys.executable, str(BOOK / "_ext" / "editions.py"), "student", str(tmp_path), "no-such-chapter"]
+    command = [sys.executable, str(BOOK.parent / "tools" / "editions.py"), "student", str(tmp_path), "no-such-chapter"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode and "no chapter with exercises: no-such-chapter" in done.stderr and CHAPTER in done.stderr

@@ -9,13 +9,23 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from rwkv_explainer import evaluate
-from rwkv_explainer.atlas import Fact, Relation, load_atlas, say
-from rwkv_explainer.baselines import KneserNey, unigram_losses
 from rwkv_explainer.checkpoints import BUNDLED, load_pretrained
-from rwkv_explainer.evaluate import (
-    Question, Recall, average, baseline_bits, bits_per_byte, document_losses, probability, questions, recall, recalled,
-    report, storage_bits,
+from rwkv_explainer.lab import evaluate
+from rwkv_explainer.lab.atlas import Fact, Relation, load_atlas, say
+from rwkv_explainer.lab.baselines import KneserNey, unigram_losses
+from rwkv_explainer.lab.evaluate import (
+    Question,
+    Recall,
+    average,
+    baseline_bits,
+    bits_per_byte,
+    document_losses,
+    probability,
+    questions,
+    recall,
+    recalled,
+    report,
+    storage_bits,
 )
 from rwkv_explainer.model import RWKVLM
 
@@ -235,10 +245,10 @@ def test_the_report_says_every_figure():
                  "| float16 | 1.23456 |",
                  r"- **The cell membrane**' is\nthin'"):
         assert line in words
-    assert words.startswith("Measured by `python -m rwkv_explainer.evaluate --corpus TEXT --run FOLDER`:")
+    assert words.startswith("Measured by `python -m rwkv_explainer.lab.evaluate --corpus TEXT --run FOLDER`:")
     without = {name: figure for name, figure in FIGURES.items() if name not in ("bits_per_byte", "held_out", "storage")}
     assert "Bits per byte" not in report(without)
-    assert report(without).startswith("Measured by `python -m rwkv_explainer.evaluate`:")
+    assert report(without).startswith("Measured by `python -m rwkv_explainer.lab.evaluate`:")
 
 
 @pytest.mark.parametrize("options", [["--write"], ["--write", "--corpus", "text.txt", "--model", "mine.pth"]])

@@ -13,9 +13,18 @@ import pytest
 import torch
 from torch import nn
 
-from rwkv_explainer.graphs import STYLE, display_graph, make_graph
+from rwkv_explainer.drawing.graphs import STYLE, display_graph, make_graph
 from rwkv_explainer.model import (
-    RWKV, RWKVLM, AttentionBlock, GatedMLP, Mixer, RWKVBlock, SquaredReLU, TokenEmbedding, Unembedding, WKVMemory,
+    RWKV,
+    RWKVLM,
+    AttentionBlock,
+    GatedMLP,
+    Mixer,
+    RWKVBlock,
+    SquaredReLU,
+    TokenEmbedding,
+    Unembedding,
+    WKVMemory,
 )
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -68,8 +77,11 @@ DRAWN = {
     "unembedding": (lambda: Unembedding(8, 11), X, 2),
     "memory in place": (Counter, X, 1),
 }
-AT_EVERY_DEPTH = [pytest.param(build, given, depth, id=f"{name}, depth {depth}")
-                  for name, (build, given, deepest) in DRAWN.items() for depth in range(deepest + 1)]
+AT_EVERY_DEPTH = [
+    pytest.param(build, given, depth, id=f"{name}, depth {depth}")
+    for name, (build, given, deepest) in DRAWN.items()
+    for depth in range(deepest + 1)
+]
 
 
 def figure_of(graph) -> ElementTree.Element:
@@ -113,20 +125,30 @@ def test_an_open_model_names_every_module_with_its_place_and_class():
     for line in make_graph(model, 3, 5).text.splitlines():
         module = re.fullmatch(r"(?P<indent>(?:  )+)(?:\w+\[)?(?P<name>\w+)\]?: (?P<kind>\w+) \[.*", line)
         if module:
-            place[len(module["indent"]) // 2 - 1:] = [module["name"]]
+            place[len(module["indent"]) // 2 - 1 :] = [module["name"]]
             found[".".join(place)] = module["kind"]
     assert found == {path: type(part).__name__ for path, part in model.named_modules() if path}
 
 
 def test_shapes_are_those_of_the_step():
     lines = {line.strip() for line in make_graph(whole(), torch.tensor([3, 1]), 4).text.splitlines()}
-    assert {"input token [2]", "embedding: Embedding [2] → [2, 8]", "memory: WKVMemory [2, 8], [2, 8] → [2, 8]",
-            "key: Linear [2, 8] → [2, 32]", "output [2, 11]"} <= lines
+    assert {
+        "input token [2]",
+        "embedding: Embedding [2] → [2, 8]",
+        "memory: WKVMemory [2, 8], [2, 8] → [2, 8]",
+        "key: Linear [2, 8] → [2, 32]",
+        "output [2, 11]",
+    } <= lines
 
 
-@pytest.mark.parametrize(("build", "memory"), [
-    (lambda: Mixer(8), ["last_x"]), (lambda: WKVMemory(8), ["contents", "normalizer"]), (Counter, ["seen"]),
-])
+@pytest.mark.parametrize(
+    ("build", "memory"),
+    [
+        (lambda: Mixer(8), ["last_x"]),
+        (lambda: WKVMemory(8), ["contents", "normalizer"]),
+        (Counter, ["seen"]),
+    ],
+)
 def test_memory_is_drawn_where_it_is_read_and_where_it_is_written(build, memory):
     lines = make_graph(build(), (X, X) if build().__class__ is WKVMemory else X, 1).text.splitlines()
     assert [line for line in lines if " memory [" in line] == [f"  {name} memory [8]" for name in memory]
@@ -181,8 +203,10 @@ def test_colours_come_from_the_page():
 
 def test_the_same_in_another_process_and_without_any_program():
     """Graphviz' `dot` is not on the PATH, nothing depends on addresses or hash seeds, and the libraries stay silent."""
-    code = ("from tests.test_graphs import *\nbuild, given, depth = DRAWN['model, id']\n"
-            "svg = display_graph(make_graph(build(), given, depth)).svg\nsys.stdout.buffer.write(svg.encode())")
+    code = (
+        "from tests.test_graphs import *\nbuild, given, depth = DRAWN['model, id']\n"
+        "svg = display_graph(make_graph(build(), given, depth)).svg\nsys.stdout.buffer.write(svg.encode())"
+    )
     environment = {**os.environ, "PATH": "", "PYTHONHASHSEED": "7"}
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True)
@@ -191,15 +215,18 @@ def test_the_same_in_another_process_and_without_any_program():
     assert b"ontconfig" not in done.stderr
 
 
-@pytest.mark.parametrize(("module", "given", "depth", "words"), [
-    (Mixer(8), X, -1, ["depth", "0", "-1"]),
-    (Mixer(8), torch.zeros(7), 1, ["Mixer", "*batch 8", "[7]"]),
-    (nn.Linear(3, 4), torch.zeros(5), 0, ["Linear", "in_features=3", "[5]"]),
-    (block_of_placeholders(), X.double(), 1, ["ln1", "LayerNorm", "float64"]),
-    (TokenEmbedding(11, 8), torch.zeros(5), 1, ["TokenEmbedding", "*batch 11", "[5]"]),
-    (whole(), 11, 1, ["RWKVLM", "from 0 to 10", "11"]),
-    (WKVMemory(8), X, 1, ["WKVMemory", "keys", "values", "[8]"]),
-])
+@pytest.mark.parametrize(
+    ("module", "given", "depth", "words"),
+    [
+        (Mixer(8), X, -1, ["depth", "0", "-1"]),
+        (Mixer(8), torch.zeros(7), 1, ["Mixer", "*batch 8", "[7]"]),
+        (nn.Linear(3, 4), torch.zeros(5), 0, ["Linear", "in_features=3", "[5]"]),
+        (block_of_placeholders(), X.double(), 1, ["ln1", "LayerNorm", "float64"]),
+        (TokenEmbedding(11, 8), torch.zeros(5), 1, ["TokenEmbedding", "*batch 11", "[5]"]),
+        (whole(), 11, 1, ["RWKVLM", "from 0 to 10", "11"]),
+        (WKVMemory(8), X, 1, ["WKVMemory", "keys", "values", "[8]"]),
+    ],
+)
 def test_errors_say_which_module_wants_what(module, given, depth, words):
     with pytest.raises(ValueError) as error:
         make_graph(module, given, depth)

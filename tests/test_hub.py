@@ -137,8 +137,12 @@ def loopback(files, tmp_path, monkeypatch):
     thread.start()
     monkeypatch.setenv("RWKV_EXPLAINER_TOKENIZER_URL", f"{server.url}/raw")
     for constant, value in {  # what the client reads from the environment when it is imported
-        "HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ASSETS_CACHE": str(tmp_path / "assets"),
-        "ENDPOINT": server.url, "HF_HUB_OFFLINE": False, "DOWNLOAD_CHUNK_SIZE": CHUNK,
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_ASSETS_CACHE": str(tmp_path / "assets"),
+        "ENDPOINT": server.url,
+        "HF_HUB_OFFLINE": False,
+        "DOWNLOAD_CHUNK_SIZE": CHUNK,
         "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
     }.items():
         monkeypatch.setattr(client.constants, constant, value)
@@ -208,13 +212,21 @@ def test_a_hub_that_knows_no_ranges_starts_over(loopback, files):
 
 def run_elsewhere(loopback, tmp_path: Path, **environment: str) -> subprocess.Popen:
     """Another process, told by its environment alone where the hub and the cache are, that fetches the weights."""
-    script = (f"from huggingface_hub import constants; constants.DOWNLOAD_CHUNK_SIZE = {CHUNK}\n"
-              "from dataclasses import replace; from rwkv_explainer import hub\n"
-              f"print(hub.fetch_weights(replace(hub.PILE[{NAME!r}], sha256={loopback.etag!r})))")
+    script = (
+        f"from huggingface_hub import constants; constants.DOWNLOAD_CHUNK_SIZE = {CHUNK}\n"
+        "from dataclasses import replace; from rwkv_explainer import hub\n"
+        f"print(hub.fetch_weights(replace(hub.PILE[{NAME!r}], sha256={loopback.etag!r})))"
+    )
     theirs = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": loopback.url, "OMP_NUM_THREADS": "1"} | environment
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGINGFACE_"))}
-    return subprocess.Popen([sys.executable, "-c", script], env=ours | theirs, text=True, cwd=Path(__file__).parents[1],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=ours | theirs,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def test_a_killed_process_leaves_what_came_and_the_next_one_goes_on(loopback, files, tmp_path):
@@ -245,9 +257,15 @@ def test_two_at_once_download_once(loopback):
     assert len(paths) == 1 and loopback.ranges() == [None]
 
 
-@pytest.mark.parametrize("damage", [
-    lambda content: content[:-1] + b"?", lambda content: content[:-1], lambda content: content + b"?",
-], ids=["a changed byte", "a byte less", "a byte more"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-1] + b"?",
+        lambda content: content[:-1],
+        lambda content: content + b"?",
+    ],
+    ids=["a changed byte", "a byte less", "a byte more"],
+)
 def test_another_file_than_announced_is_not_kept(loopback, files, tmp_path, damage):
     loopback.weights = damage(files[0])
     with pytest.raises(CheckpointError, match="sent another file.*expected sha256|Consistency check.*Nothing is kept"):
@@ -368,10 +386,18 @@ def test_a_verified_file_is_hashed_again_only_when_it_changed(loopback, tmp_path
     assert_right(load_pretrained(NAME)[0])
 
 
-@pytest.mark.parametrize("size, words", [
-    (999, "999 bytes"), (1000, "1 kB"), (13_400, "13.4 kB"), (999_499, "999 kB"), (999_900, "1 MB"),
-    (999_900_000, "1.0 GB"), (4.24e9, "4.2 GB"),
-])
+@pytest.mark.parametrize(
+    "size, words",
+    [
+        (999, "999 bytes"),
+        (1000, "1 kB"),
+        (13_400, "13.4 kB"),
+        (999_499, "999 kB"),
+        (999_900, "1 MB"),
+        (999_900_000, "1.0 GB"),
+        (4.24e9, "4.2 GB"),
+    ],
+)
 def test_sizes_in_words(size, words):
     assert hub.in_words(size) == words
 

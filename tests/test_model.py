@@ -11,7 +11,16 @@ import torch
 from jaxtyping import TypeCheckError
 
 from rwkv_explainer.model import (
-    RWKV, RWKVLM, AttentionBlock, GatedMLP, Mixer, RWKVBlock, RWKVConfig, SquaredReLU, TokenEmbedding, Unembedding,
+    RWKV,
+    RWKVLM,
+    AttentionBlock,
+    GatedMLP,
+    Mixer,
+    RWKVBlock,
+    RWKVConfig,
+    SquaredReLU,
+    TokenEmbedding,
+    Unembedding,
     WKVMemory,
 )
 
@@ -102,13 +111,20 @@ def test_a_batch_s_state_can_be_restored_after_clearing(random_model):
     assert torch.equal(read(model, [[5], [6]]), expected)
 
 
-@pytest.mark.parametrize("spoil, message", [
-    (lambda state: state.pop("blocks.1.attention.memory.contents"),
-     r"missing \['blocks.1.attention.memory.contents'\]"),
-    (lambda state: state.update({"blocks.2.ln1": torch.zeros(8)}), r"left over \['blocks.2.ln1'\]"),
-    (lambda state: state.update({"blocks.1.attention.memory.contents": torch.zeros(7)}),
-     r"state\['blocks.1.attention.memory.contents'\]: expected 8 channels on the last axis, got shape \(7,\)"),
-])
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (
+            lambda state: state.pop("blocks.1.attention.memory.contents"),
+            r"missing \['blocks.1.attention.memory.contents'\]",
+        ),
+        (lambda state: state.update({"blocks.2.ln1": torch.zeros(8)}), r"left over \['blocks.2.ln1'\]"),
+        (
+            lambda state: state.update({"blocks.1.attention.memory.contents": torch.zeros(7)}),
+            r"state\['blocks.1.attention.memory.contents'\]: expected 8 channels on the last axis, got shape \(7,\)",
+        ),
+    ],
+)
 def test_a_wrong_state_is_refused_whole(random_model, spoil, message):
     model = random_model(layers=2, channels=8)
     read(model, [1, 2, 3])
@@ -119,9 +135,17 @@ def test_a_wrong_state_is_refused_whole(random_model, spoil, message):
     assert_same_state(model.snapshot(), before)
 
 
-@pytest.mark.parametrize("first, then", [
-    ((2,), (3,)), ((2,), ()), ((), (2,)), ((1,), (2,)), ((3,), (2, 3)), ((2, 1), (2, 3)),
-])
+@pytest.mark.parametrize(
+    "first, then",
+    [
+        ((2,), (3,)),
+        ((2,), ()),
+        ((), (2,)),
+        ((1,), (2,)),
+        ((3,), (2, 3)),
+        ((2, 1), (2, 3)),
+    ],
+)
 def test_another_batch_shape_is_refused(random_model, first, then):
     model = random_model(channels=8)
     model(torch.ones(first, dtype=torch.long))
@@ -140,9 +164,14 @@ def test_a_batch_of_zeros_is_a_batch():
         mixer(torch.zeros(3, 8))
 
 
-@pytest.mark.parametrize("step", [
-    lambda memory, x: memory(x, x), lambda memory, x: memory.read(x, x), lambda memory, x: memory.write(x, x),
-])
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda memory, x: memory(x, x),
+        lambda memory, x: memory.read(x, x),
+        lambda memory, x: memory.write(x, x),
+    ],
+)
 def test_the_memory_alone_refuses_another_batch_shape(step):
     memory = WKVMemory(8)
     memory(torch.ones(1, 8), torch.ones(1, 8))
@@ -177,10 +206,16 @@ def test_the_memory_reads_before_it_fades():
 # what it takes for a token
 
 
-@pytest.mark.parametrize("token", [
-    torch.tensor(7), torch.tensor(7, dtype=torch.int32),
-    torch.eye(VOCABULARY, dtype=torch.float64)[7], torch.eye(VOCABULARY)[7], torch.eye(VOCABULARY).bfloat16()[7],
-])
+@pytest.mark.parametrize(
+    "token",
+    [
+        torch.tensor(7),
+        torch.tensor(7, dtype=torch.int32),
+        torch.eye(VOCABULARY, dtype=torch.float64)[7],
+        torch.eye(VOCABULARY)[7],
+        torch.eye(VOCABULARY).bfloat16()[7],
+    ],
+)
 def test_ids_tensors_and_one_hots_agree(random_model, token):
     model = random_model()
     expected = [model(3), model(7)]
@@ -249,12 +284,15 @@ def test_what_is_no_token_is_refused(random_model, source):
 
 def test_the_door_says_the_same_without_a_type_checker(random_model):
     """Another process, in which nobody has switched the checker on."""
-    program = "\n".join([
-        "import torch", "from rwkv_explainer.model import RWKVLM, Mixer, RWKVConfig",
-        inspect.getsource(knock),
-        "assert Mixer(8)(torch.ones(1)).shape == (8,)",  # it is off indeed: nobody minds that one channel is not eight
-        f"print(repr(knock(RWKVLM.from_config(RWKVConfig({VOCABULARY}, 8, 2, 20)), {list(REFUSED)!r})))",
-    ])
+    program = "\n".join(
+        [
+            "import torch",
+            "from rwkv_explainer.model import RWKVLM, Mixer, RWKVConfig",
+            inspect.getsource(knock),
+            "assert Mixer(8)(torch.ones(1)).shape == (8,)",  # it is off: one channel passes for eight
+            f"print(repr(knock(RWKVLM.from_config(RWKVConfig({VOCABULARY}, 8, 2, 20)), {list(REFUSED)!r})))",
+        ]
+    )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert ast.literal_eval(run.stdout) == knock(random_model(), REFUSED)
@@ -264,9 +302,15 @@ def test_the_door_says_the_same_without_a_type_checker(random_model):
 # dtypes, and the type checker
 
 
-@pytest.mark.parametrize("dtype, tolerance", [
-    (torch.float64, 0), (torch.float32, 1e-5), (torch.float16, 0.05), (torch.bfloat16, 0.3),
-])
+@pytest.mark.parametrize(
+    "dtype, tolerance",
+    [
+        (torch.float64, 0),
+        (torch.float32, 1e-5),
+        (torch.float16, 0.05),
+        (torch.bfloat16, 0.3),
+    ],
+)
 def test_any_float_dtype(random_model, dtype, tolerance):
     model, reference = random_model(dtype=dtype), random_model()
     tokens = torch.randint(VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(0))
@@ -276,19 +320,22 @@ def test_any_float_dtype(random_model, dtype, tolerance):
     torch.testing.assert_close(logits.double(), read(reference, tokens), rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("module, inputs", [
-    (Mixer(8), [torch.ones(7)]),
-    (Mixer(8), [torch.ones(1)]),  # torch alone would broadcast it
-    (Mixer(8), [torch.ones(8, dtype=torch.long)]),
-    (WKVMemory(8), [torch.ones(8), torch.ones(1)]),
-    (WKVMemory(8), [torch.ones(2, 8), torch.ones(3, 8)]),
-    (GatedMLP(8), [torch.ones(9)]),
-    (AttentionBlock(8), [torch.ones(2, 1)]),
-    (RWKVBlock(8), [torch.ones(1)]),
-    (Unembedding(8, 11), [torch.ones(1)]),
-    (TokenEmbedding(11, 8), [torch.ones(10)]),
-    (SquaredReLU(), [torch.ones(4, dtype=torch.long)]),
-])
+@pytest.mark.parametrize(
+    "module, inputs",
+    [
+        (Mixer(8), [torch.ones(7)]),
+        (Mixer(8), [torch.ones(1)]),  # torch alone would broadcast it
+        (Mixer(8), [torch.ones(8, dtype=torch.long)]),
+        (WKVMemory(8), [torch.ones(8), torch.ones(1)]),
+        (WKVMemory(8), [torch.ones(2, 8), torch.ones(3, 8)]),
+        (GatedMLP(8), [torch.ones(9)]),
+        (AttentionBlock(8), [torch.ones(2, 1)]),
+        (RWKVBlock(8), [torch.ones(1)]),
+        (Unembedding(8, 11), [torch.ones(1)]),
+        (TokenEmbedding(11, 8), [torch.ones(10)]),
+        (SquaredReLU(), [torch.ones(4, dtype=torch.long)]),
+    ],
+)
 def test_the_type_checker_minds_every_width(module, inputs):
     with pytest.raises(TypeCheckError):
         module(*inputs)
@@ -299,9 +346,15 @@ def test_the_type_checker_minds_every_width(module, inputs):
 
 
 PIECES = {
-    "": RWKVLM, "embedding": TokenEmbedding, "blocks": RWKV, "blocks.1": RWKVBlock,
-    "blocks.1.attention": AttentionBlock, "blocks.1.attention.key_mixer": Mixer,
-    "blocks.1.attention.memory": WKVMemory, "blocks.1.gated_mlp": GatedMLP, "unembedding": Unembedding,
+    "": RWKVLM,
+    "embedding": TokenEmbedding,
+    "blocks": RWKV,
+    "blocks.1": RWKVBlock,
+    "blocks.1.attention": AttentionBlock,
+    "blocks.1.attention.key_mixer": Mixer,
+    "blocks.1.attention.memory": WKVMemory,
+    "blocks.1.gated_mlp": GatedMLP,
+    "unembedding": Unembedding,
 }
 
 
@@ -325,19 +378,34 @@ def test_what_a_model_has_once_knows_its_place(random_model, cls):
         assert torch.equal(value, model.get_submodule(place).state_dict()[name])
 
 
-@pytest.mark.parametrize("cls, prefix, spoil, message", [
-    (GatedMLP, "blocks.1.gated_mlp", {"blocks.1.gated_mlp.value.weight": None},
-     r"weights\['blocks.1.gated_mlp.value.weight'\]: expected shape \(8, 20\), got no such tensor"),
-    (GatedMLP, "blocks.1.gated_mlp", {"blocks.1.gated_mlp.value.weight": torch.zeros(20, 8)},
-     r"weights\['blocks.1.gated_mlp.value.weight'\]: expected shape \(8, 20\), got shape \(20, 8\)"),
-    (WKVMemory, "blocks.2.attention.memory", {},
-     r"got no such tensor; is 'blocks.2.attention.memory' the place of a WKVMemory"),
-    (Mixer, "", {}, r"got no such tensor; is '' the place of a Mixer"),
-    (TokenEmbedding, "", {"embedding.embedding.weight": None}, r"'embedding.embedding.weight'\].*no such tensor"),
-    (Unembedding, "", {"embedding.embedding.weight": torch.zeros(11)}, r"embedding.weight'\].*matrix.*\(11,\)"),
-    (RWKVLM, "", {"blocks.0.gated_mlp.key.weight": None}, r"'blocks.0.gated_mlp.key.weight'\].*no such tensor"),
-    (RWKVLM, "", {"blocks.0.ln1.weight": None}, r"weights\['blocks.0.ln1.weight'\].*no such tensor"),
-])
+@pytest.mark.parametrize(
+    "cls, prefix, spoil, message",
+    [
+        (
+            GatedMLP,
+            "blocks.1.gated_mlp",
+            {"blocks.1.gated_mlp.value.weight": None},
+            r"weights\['blocks.1.gated_mlp.value.weight'\]: expected shape \(8, 20\), got no such tensor",
+        ),
+        (
+            GatedMLP,
+            "blocks.1.gated_mlp",
+            {"blocks.1.gated_mlp.value.weight": torch.zeros(20, 8)},
+            r"weights\['blocks.1.gated_mlp.value.weight'\]: expected shape \(8, 20\), got shape \(20, 8\)",
+        ),
+        (
+            WKVMemory,
+            "blocks.2.attention.memory",
+            {},
+            r"got no such tensor; is 'blocks.2.attention.memory' the place of a WKVMemory",
+        ),
+        (Mixer, "", {}, r"got no such tensor; is '' the place of a Mixer"),
+        (TokenEmbedding, "", {"embedding.embedding.weight": None}, r"'embedding.embedding.weight'\].*no such tensor"),
+        (Unembedding, "", {"embedding.embedding.weight": torch.zeros(11)}, r"embedding.weight'\].*matrix.*\(11,\)"),
+        (RWKVLM, "", {"blocks.0.gated_mlp.key.weight": None}, r"'blocks.0.gated_mlp.key.weight'\].*no such tensor"),
+        (RWKVLM, "", {"blocks.0.ln1.weight": None}, r"weights\['blocks.0.ln1.weight'\].*no such tensor"),
+    ],
+)
 def test_weights_that_do_not_fit(random_model, cls, prefix, spoil, message):
     weights = {**random_model(layers=2).state_dict(), **spoil}
     with pytest.raises(ValueError, match=message):

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from bs4 import BeautifulSoup
-from test_book import CHAPTERS, ROOT, code_cells, make_html, source
-from test_checkpoints import find_20b_tokenizer
 
 from rwkv_explainer.checkpoints import upstream_weights
 from rwkv_explainer.hub import PILE, PILE_VOCABULARY, TOKENIZER_FILE
+from test_book import CHAPTERS, ROOT, code_cells, make_html, source
+from test_checkpoints import find_20b_tokenizer
 
 MODEL = PILE["rwkv-4-pile-169m"]
 

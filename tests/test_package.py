@@ -41,8 +41,11 @@ def installed(tmp_path_factory) -> Path:
 
 def test_installation_is_whole(installed):
     def files(folder: Path) -> set[str]:
-        return {path.relative_to(folder).as_posix() for path in folder.rglob("*")
-                if path.is_file() and "__pycache__" not in path.parts}
+        return {
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
 
     assert files(installed / PACKAGE.name) == files(PACKAGE)
     licences = {path.name for path in installed.glob("*.dist-info/licenses/*")}
@@ -54,7 +57,7 @@ def test_installed_package_works(installed):
     said = python(
         "from importlib.metadata import version\n"
         "import rwkv_explainer\n"
-        "from rwkv_explainer.atlas import load_atlas\n"
+        "from rwkv_explainer.lab.atlas import load_atlas\n"
         "print(rwkv_explainer.__file__, rwkv_explainer.__version__, version('rwkv-explainer'), len(load_atlas()) > 0)",
         installed,
     )

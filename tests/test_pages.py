@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from browser import visit
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Page
+
+from browser import visit
 
 ROOT = Path(__file__).resolve().parents[1]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -89,8 +90,11 @@ def test_accessible(browser, site, name):
             switch(page, scheme, width)
             page.wait_for_timeout(500)  # colours change gradually
             found = Axe().run(page, AXE_SKIPS, {"resultTypes": ["violations"], "preload": False}).response["violations"]
-            told += [(scheme, width, f["id"], len(f["nodes"]), [node["html"][:160] for node in f["nodes"][:4]])
-                     for f in found if f["impact"] in ("serious", "critical")]
+            told += [
+                (scheme, width, f["id"], len(f["nodes"]), [node["html"][:160] for node in f["nodes"][:4]])
+                for f in found
+                if f["impact"] in ("serious", "critical")
+            ]
     assert told == []
 
 

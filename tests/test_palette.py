@@ -6,21 +6,30 @@ import matplotlib
 import numpy as np
 import pytest
 
-from rwkv_explainer.palette import DARK, LIGHT, css_hues
+from rwkv_explainer.drawing.palette import DARK, LIGHT, css_hues
 
 # What such eyes see of linear RGB (Machado, Oliveira and Fernandes 2009, severity 1.0).
 EYES = {
     "all cones": np.eye(3),
-    "no long-wave cones": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
-                           [-0.003882, -0.048116, 1.051998]],
-    "no middle-wave cones": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
-                             [-0.011820, 0.042940, 0.968881]],
-    "no short-wave cones": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
-                            [0.004733, 0.691367, 0.303900]],
+    "no long-wave cones": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "no middle-wave cones": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "no short-wave cones": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
 }
-XYZ = np.array([[0.4124564, 0.3575761, 0.1804375],
-                [0.2126729, 0.7151522, 0.0721750],
-                [0.0193339, 0.1191920, 0.9503041]])
+XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
 WHITE = XYZ @ np.ones(3)
 
 
@@ -43,17 +52,17 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("paper", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("eyes", EYES)
-def test_hues_are_told_apart(paper, eyes):
-    apart = {(a, b): np.linalg.norm(seen(a, eyes) - seen(b, eyes)) for a, b in combinations(paper.hues, 2)}
+def test_hues_are_told_apart(theme, eyes):
+    apart = {(a, b): np.linalg.norm(seen(a, eyes) - seen(b, eyes)) for a, b in combinations(theme.hues, 2)}
     assert {pair: distance for pair, distance in apart.items() if distance < 16} == {}
 
 
-@pytest.mark.parametrize("paper", [LIGHT, DARK], ids=["light", "dark"])
-def test_colors_stand_out(paper):
-    assert {hue: contrast(hue, paper.ground) for hue in paper.hues if contrast(hue, paper.ground) < 3} == {}
-    assert contrast(paper.ink, paper.ground) > 7
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_colors_stand_out(theme):
+    assert {hue: contrast(hue, theme.ground) for hue in theme.hues if contrast(hue, theme.ground) < 3} == {}
+    assert contrast(theme.ink, theme.ground) > 7
 
 
 @pytest.mark.parametrize("name", [LIGHT.sequence, DARK.sequence, "viridis"])
@@ -71,7 +80,7 @@ def test_css_names_every_hue():
 
 def test_figures_write_chinese_and_japanese():
     """Tokens are named in any script; a sign that no font has would be a box, and a warning, which fails this test."""
-    from rwkv_explainer.plots import draw
+    from rwkv_explainer.drawing.figure import draw
 
-    figure = draw(lambda figure, paper: figure.text(0, 0, "語言 ことば"), "words")
+    figure = draw(lambda figure, theme: figure.text(0, 0, "語言 ことば"), "words")
     assert figure.light != figure.dark

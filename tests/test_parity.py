@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from formula import random_checkpoint, rwkv4
 
+from reference_rwkv4 import random_checkpoint, rwkv4
 from rwkv_explainer.checkpoints import load_pretrained, read_weights
 from rwkv_explainer.model import RWKVLM, StableWKVMemory, WKVMemory
 
@@ -67,8 +67,11 @@ def run_transformers(checkpoint, tokens, folder, dtype=torch.float64) -> Run:
         theirs[name if name.startswith("head") else "rwkv." + name] = tensor.to(dtype)
     vocabulary, channels = checkpoint["emb.weight"].shape
     config = RwkvConfig(
-        vocab_size=vocabulary, hidden_size=channels, intermediate_size=len(checkpoint["blocks.0.ffn.key.weight"]),
-        num_hidden_layers=sum(name.endswith("ln1.weight") for name in checkpoint), rescale_every=0,
+        vocab_size=vocabulary,
+        hidden_size=channels,
+        intermediate_size=len(checkpoint["blocks.0.ffn.key.weight"]),
+        num_hidden_layers=sum(name.endswith("ln1.weight") for name in checkpoint),
+        rescale_every=0,
     )
     with torch.device("meta"):
         model = RwkvForCausalLM(config).eval()
@@ -88,12 +91,21 @@ def run_ours(model, tokens) -> Run:
     logits, states = [], []
     for token in tokens:
         logits.append(model.logits(token).double())
-        states.append(torch.stack([
-            torch.stack([
-                block.attention.key_mixer.last_x, block.attention.memory.contents, block.attention.memory.normalizer,
-                block.gated_mlp.mlp_mixer.last_x,
-            ]) for block in model.blocks
-        ]).double())
+        states.append(
+            torch.stack(
+                [
+                    torch.stack(
+                        [
+                            block.attention.key_mixer.last_x,
+                            block.attention.memory.contents,
+                            block.attention.memory.normalizer,
+                            block.gated_mlp.mlp_mixer.last_x,
+                        ]
+                    )
+                    for block in model.blocks
+                ]
+            ).double()
+        )
     return Run(torch.stack(logits).numpy(), torch.stack(states).numpy())
 
 
@@ -147,13 +159,16 @@ WITNESSES = {
 
 
 @pytest.mark.parametrize("witness", WITNESSES.values(), ids=WITNESSES)
-@pytest.mark.parametrize("sizes", [
-    pytest.param({"seed": 0}, id="seed-0"),
-    pytest.param({"seed": 1, "layers": 6, "channels": 64, "vocabulary": 100}, id="seed-1-larger"),
-    pytest.param({"seed": 2, "hidden": 40}, id="seed-2-narrow-hidden"),
-    pytest.param({"seed": 3, "hidden": 150}, id="seed-3-wide-hidden"),
-    pytest.param({"seed": 4, "dtype": torch.bfloat16}, id="seed-4-bfloat16"),
-])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param({"seed": 0}, id="seed-0"),
+        pytest.param({"seed": 1, "layers": 6, "channels": 64, "vocabulary": 100}, id="seed-1-larger"),
+        pytest.param({"seed": 2, "hidden": 40}, id="seed-2-narrow-hidden"),
+        pytest.param({"seed": 3, "hidden": 150}, id="seed-3-wide-hidden"),
+        pytest.param({"seed": 4, "dtype": torch.bfloat16}, id="seed-4-bfloat16"),
+    ],
+)
 def test_same_logits_and_state(sizes, witness, tmp_path):
     checkpoint = random_checkpoint(**sizes)
     tokens = random_tokens(sizes["seed"], len(checkpoint["emb.weight"]))
@@ -227,8 +242,14 @@ def drop_the_first_norm(model, monkeypatch):
 
 
 MUTANTS = [
-    decay_before_read, drop_log_gain, swap_key_and_value_mixes, swap_the_mixes_of_the_mlp, swap_now_and_before,
-    zero_one_mlp, drop_a_block, drop_the_first_norm,
+    decay_before_read,
+    drop_log_gain,
+    swap_key_and_value_mixes,
+    swap_the_mixes_of_the_mlp,
+    swap_now_and_before,
+    zero_one_mlp,
+    drop_a_block,
+    drop_the_first_norm,
 ]
 
 

@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import playground
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
-from browser import visit
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from rwkv_explainer import tracing
-from rwkv_explainer.atlas import load_atlas, prompt
+import playground
+from browser import visit
 from rwkv_explainer.checkpoints import load_pretrained
-from rwkv_explainer.decay import half_lives
 from rwkv_explainer.generation import reshape
+from rwkv_explainer.lab import tracing
+from rwkv_explainer.lab.atlas import load_atlas, prompt
+from rwkv_explainer.lab.decay import half_lives
 
 HERE = Path(__file__).parent
 
@@ -98,10 +98,15 @@ def read_all(model, ids: list[int]) -> tuple[torch.Tensor, list[dict]]:
     """The logits after each token, and what each block remembers in the end."""
     model.clear_buffers()
     logits = torch.stack([model.logits(token) for token in ids])
-    state = [{
-        "attentionLastX": block.attention.key_mixer.last_x, "mlpLastX": block.gated_mlp.mlp_mixer.last_x,
-        "average": block.attention.memory.average, "logNormalizer": block.attention.memory.log_normalizer,
-    } for block in model.blocks]
+    state = [
+        {
+            "attentionLastX": block.attention.key_mixer.last_x,
+            "mlpLastX": block.gated_mlp.mlp_mixer.last_x,
+            "average": block.attention.memory.average,
+            "logNormalizer": block.attention.memory.log_normalizer,
+        }
+        for block in model.blocks
+    ]
     return logits, state
 
 
@@ -171,12 +176,32 @@ def strings() -> list[str]:
     """3,000 texts of every kind that a reader may paste."""
     chance = random.Random(0)
     kinds = [
-        "abcdefghij ABC'", "0123456789,. -", "  \t\n\r\u00a0\u3000", "éèüñçßøåÀ", "αβγδεЖщъяאבגدעربي",
-        "漢字仮名交じり文中文한국어", "😀👩‍👩‍👧‍👦🇫🇷👍🏽❤️🧠", "e\u0301a\u0308o\u0302\u0323\u200d\ufe0f\u0e33\u0e34",
-        "!?\"#$%&()*+-/:;<=>@[]^_`{|}~", "'s 't 're 've 'm 'll 'd 'S", "\u2028\ufeff\u200b𝔘𝔫𝔦\U0010ffff", "١٢٣४५६½²",
+        "abcdefghij ABC'",
+        "0123456789,. -",
+        "  \t\n\r\u00a0\u3000",
+        "éèüñçßøåÀ",
+        "αβγδεЖщъяאבגدעربي",
+        "漢字仮名交じり文中文한국어",
+        "😀👩‍👩‍👧‍👦🇫🇷👍🏽❤️🧠",
+        "e\u0301a\u0308o\u0302\u0323\u200d\ufe0f\u0e33\u0e34",
+        '!?"#$%&()*+-/:;<=>@[]^_`{|}~',
+        "'s 't 're 've 'm 'll 'd 'S",
+        "\u2028\ufeff\u200b𝔘𝔫𝔦\U0010ffff",
+        "١٢٣४५६½²",
     ]
-    words = ["<|endoftext|>", "The Eiffel Tower", " is", " located", "<|", "|>", "endoftext", "\n\n",
-             "don't", "  ", "🧠"]
+    words = [
+        "<|endoftext|>",
+        "The Eiffel Tower",
+        " is",
+        " located",
+        "<|",
+        "|>",
+        "endoftext",
+        "\n\n",
+        "don't",
+        "  ",
+        "🧠",
+    ]
     made = ["".join(chance.choices(kinds[i % len(kinds)], k=chance.randint(1, 30))) for i in range(1000)]
     made += ["".join(chance.choices("".join(kinds), k=chance.randint(1, 40))) for _ in range(800)]
     made += ["".join(chance.choices(words, k=chance.randint(1, 8))) for _ in range(400)]
@@ -305,14 +330,17 @@ def slider(page, name: str):
 def test_browser_is_pytorch(page, ids, expected):
     """The same numbers in a real browser: every logit of 200 tokens, and the state."""
     assert page.locator(".rwkv-playground").get_attribute("data-how") == "WebAssembly"
-    told = page.evaluate("""ids => {
+    told = page.evaluate(
+        """ids => {
         const { model } = rwkvPlayground, state = model.emptyState();
         const bytes = new Uint8Array(new Float32Array(ids.flatMap(id => Array.from(model.step(id, state)))).buffer);
         let text = "";
         for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
         const names = ["attentionLastX", "mlpLastX", "average", "logNormalizer"];
         return [btoa(text), state.map(m => Object.fromEntries(names.map(name => [name, Array.from(m[name])])))];
-    }""", ids)
+    }""",
+        ids,
+    )
     logits = np.frombuffer(base64.b64decode(told[0]), dtype=np.float32).reshape(len(ids), -1)
     close(logits.astype(np.float64), expected[0], 1e-3)
     same_state(told[1], expected[1])
@@ -489,8 +517,12 @@ def test_page_fits_a_phone_and_is_for_all(browser, site, scheme):
 
 def nothing_serious(page) -> None:
     found = Axe().run(page, ".rwkv-playground", {"preload": False}).response["violations"]
-    serious = [(rule["id"], node["html"][:200], node["failureSummary"][:300]) for rule in found
-               if rule["impact"] in ("serious", "critical") for node in rule["nodes"]]
+    serious = [
+        (rule["id"], node["html"][:200], node["failureSummary"][:300])
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
     assert serious == []
 
 
@@ -508,8 +540,11 @@ def test_browser_without_webassembly_computes_the_same(browser, built_book, page
 
 def test_colors_are_the_books():
     """Those of the palette and of the theme, by name; black and white are ink on a cell of any color."""
-    own = [color for path in playground.SOURCES.glob("*.[cj]s*")
-           for color in re.findall(r"#[0-9a-f]{3,8}\b|rgba?\(\d|hsl", path.read_text(encoding="utf-8"))]
+    own = [
+        color
+        for path in playground.SOURCES.glob("*.[cj]s*")
+        for color in re.findall(r"#[0-9a-f]{3,8}\b|rgba?\(\d|hsl", path.read_text(encoding="utf-8"))
+    ]
     assert sorted(own) == ["#000000", "#ffffff"]
 
 
@@ -534,8 +569,11 @@ def test_figures_are_where_they_belong(built_book):
     """In these chapters and no other, and each says what it loads, to a tenth of a megabyte."""
     pages = {path.stem: path.read_text(encoding="utf-8") for path in built_book.glob("*.html")}
     assert {name for name, text in pages.items() if 'class="rwkv-start"' in text} == set(FIGURES)
-    loads = [path for path in (built_book / "playground").iterdir()
-             if path.suffix in (".js", ".css") and not path.name.startswith("example") and path.name != "start.js"]
+    loads = [
+        path
+        for path in (built_book / "playground").iterdir()
+        if path.suffix in (".js", ".css") and not path.name.startswith("example") and path.name != "start.js"
+    ]
     said = f"loads {sum(path.stat().st_size for path in loads) / 1e6:.1f} MB"
     assert all(said in pages[name] for name in FIGURES)
 

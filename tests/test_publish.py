@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from publish import CELL, check_address, first_cell, hub_links, package_version, published_at, settings, stamp, stamped
-from test_book import ROOT, make_html, tiny_book  # noqa: F401, a fixture
 
 import rwkv_explainer
+from publish import CELL, check_address, first_cell, hub_links, package_version, published_at, settings, stamp, stamped
+from test_book import ROOT, make_html, tiny_book  # noqa: F401, a fixture
 
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 ADDRESS = "https://github.com/someone/the-book"
@@ -101,7 +101,7 @@ def test_bad_address_is_refused(address, problem):
 
 def test_bad_address_leaves_the_book_alone():
     before = (ROOT / "_config.yml").read_bytes()
-    command = [sys.executable, str(ROOT / "book/_ext/publish.py"), "github.com/someone"]
+    command = [sys.executable, str(ROOT / "tools/publish.py"), "github.com/someone"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0 and "Traceback" not in done.stderr and "https://github.com/someone" in done.stderr
     assert (ROOT / "_config.yml").read_bytes() == before
@@ -164,8 +164,10 @@ def test_first_cell_names_both_versions_and_the_command_that_mends(address, comm
 def test_settings_offer_what_can_open_the_address():
     """Colab opens GitHub's repositories only; Binder opens all; without an address, neither does anything."""
     services = ("mybinder.org", "colab.research.google.com")
-    offered = {address: [name in settings(address, VERSION) for name in services]
-               for address in (ADDRESS, "https://gitlab.com/someone/the-book", "")}
+    offered = {
+        address: [name in settings(address, VERSION) for name in services]
+        for address in (ADDRESS, "https://gitlab.com/someone/the-book", "")
+    }
     assert list(offered.values()) == [[True, True], [True, False], [False, False]]
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rwkv_explainer import plots
-from rwkv_explainer.sliders import STILL, slide
+from rwkv_explainer.drawing.figure import Plot
+from rwkv_explainer.drawing.sliders import STILL, slide
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -18,9 +18,9 @@ def drawn(monkeypatch) -> list[dict]:
 def figure(drawn):
     """A figure that keeps a record of what it was drawn with."""
 
-    def draw(rate: float = 0.5, tokens: int = 3) -> plots.Plot:
+    def draw(rate: float = 0.5, tokens: int = 3) -> Plot:
         drawn.append({"rate": rate, "tokens": tokens})
-        return plots.Plot(f"rate {rate}, {tokens} tokens", b"", b"")
+        return Plot(f"rate {rate}, {tokens} tokens", b"", b"")
 
     return draw
 
@@ -52,7 +52,7 @@ def test_a_notebook_without_a_kernel_shows_the_first_figure(figure):
 
 def test_a_page_gets_the_figure_alone(figure, drawn, monkeypatch):
     monkeypatch.setenv(STILL, "1")
-    assert isinstance(slide(figure, rate=(0.0, 2.0), tokens=(1, 9)), plots.Plot)
+    assert isinstance(slide(figure, rate=(0.0, 2.0), tokens=(1, 9)), Plot)
     assert drawn == [{"rate": 0.5, "tokens": 3}]
 
 

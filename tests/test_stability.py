@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rwkv_explainer import atlas, parallel
+from rwkv_explainer import parallel
 from rwkv_explainer.checkpoints import load_pretrained
+from rwkv_explainer.lab import atlas
 from rwkv_explainer.model import RWKVLM, RWKVConfig, StableWKVMemory, WKVMemory
 
 CHANNELS = 4

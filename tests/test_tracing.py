@@ -3,11 +3,20 @@
 import pytest
 import torch
 
-from rwkv_explainer.model import RWKVLM, RWKVConfig
-from rwkv_explainer.tracing import (
-    ROLES, UnknownAnswer, causal_trace, find_subject, halves_of, load_averages, patch_of, record, sever_memory, sweep,
+from rwkv_explainer.lab.tracing import (
+    ROLES,
+    UnknownAnswer,
+    causal_trace,
+    find_subject,
+    halves_of,
+    load_averages,
+    patch_of,
+    record,
+    sever_memory,
+    sweep,
     trace_facts,
 )
+from rwkv_explainer.model import RWKVLM, RWKVConfig
 
 TIME, SUBJECT, LAYERS = 7, range(1, 4), 3
 
@@ -156,7 +165,7 @@ def test_a_trace_says_how_it_was_made(model):
 
 def test_splitting_the_batch_changes_nothing(model, monkeypatch):
     whole = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=5)
-    monkeypatch.setattr("rwkv_explainer.tracing.MOST_ROWS", 30)
+    monkeypatch.setattr("rwkv_explainer.lab.tracing.MOST_ROWS", 30)
     split = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=5)
     torch.testing.assert_close(split.log_probability, whole.log_probability)
 

@@ -20,13 +20,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rwkv_explainer import checkpoints, training
-from rwkv_explainer.atlas import load_atlas
-from rwkv_explainer.model import RWKVLM, RWKVConfig
-from rwkv_explainer.training import (
-    Corpus, Recipe, Run, bundle, initialize, learning_rate, loss_of, make_batch, make_row, prepare, read_documents,
-    split_documents, train_tokenizer,
+from rwkv_explainer import checkpoints
+from rwkv_explainer.lab import training
+from rwkv_explainer.lab.atlas import load_atlas
+from rwkv_explainer.lab.training import (
+    Corpus,
+    Recipe,
+    Run,
+    bundle,
+    initialize,
+    learning_rate,
+    loss_of,
+    make_batch,
+    make_row,
+    prepare,
+    read_documents,
+    split_documents,
+    train_tokenizer,
 )
+from rwkv_explainer.model import RWKVLM, RWKVConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = Recipe(
@@ -291,7 +303,7 @@ def test_a_killed_process_leaves_no_lines_about_steps_that_are_taken_again(corpu
 def processes():
     """Starts processes from one that has imported all they need and done nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rwkv_explainer.training", "torch._dynamo", "pytest", "hypothesis.strategies"])
+    context.set_forkserver_preload(["rwkv_explainer.lab.training", "torch._dynamo", "pytest", "hypothesis.strategies"])
     return context
 
 
@@ -326,7 +338,7 @@ def test_killed_ten_times_at_any_moment_and_resumed_it_ends_the_same(corpus_path
     def command(out: str, save_every: int) -> subprocess.Popen:
         sizes = "--layers 2 --channels 8 --vocabulary 300 --rows 4 --length 12 --steps 400 --warmup 3 --held-out 0.2"
         files = ["--out", tmp_path / out, "--corpus", corpus_path, "--save-every", str(save_every)]
-        return subprocess.Popen([sys.executable, "-m", "rwkv_explainer.training", *files, *sizes.split()], cwd=ROOT)
+        return subprocess.Popen([sys.executable, "-m", "rwkv_explainer.lab.training", *files, *sizes.split()], cwd=ROOT)
 
     checkpoint, rng = tmp_path / "killed" / "checkpoint.pt", random.Random(0)
     saved = lambda: checkpoint.stat().st_mtime_ns if checkpoint.exists() else None

@@ -35,8 +35,14 @@ def chapter(change: tuple[str, str] | None = None) -> dict:
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     cells = {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
     setup = [line for line in cells["setup"].splitlines() if line.startswith(("import ", "from "))]
-    source = "\n".join([*setup, "import rwkv_explainer as rwkv", "from rwkv_explainer.shapes import Embedding, Update",
-                        *(cells[name] for name in CELLS)])
+    source = "\n".join(
+        [
+            *setup,
+            "import rwkv_explainer as rwkv",
+            "from rwkv_explainer.shapes import Embedding, Update",
+            *(cells[name] for name in CELLS),
+        ]
+    )
     if change:
         assert change[0] in source
         source = source.replace(*change)
@@ -92,15 +98,25 @@ def checkpoint(version: int) -> Weights:
         att |= {"time_decay_w1": (CHANNELS, 6), "time_decay_w2": (6, CHANNELS)}
         ffn = {"time_maa_k": wide, "time_maa_r": wide}
     att["time_faaaa"] = (HEADS, SIZE)  # last: before it `rwkv` must have seen which version it is
-    ffn |= {"key.weight": (4 * CHANNELS, CHANNELS), "value.weight": (CHANNELS, 4 * CHANNELS),
-            "receptance.weight": square}
-    norms = {f"{norm}.{part}": (CHANNELS,) for norm in ("blocks.0.ln0", "blocks.0.ln1", "blocks.0.ln2", "ln_out")
-             for part in ("weight", "bias")}
-    return random_like({
-        "emb.weight": (TOKENS, CHANNELS), "head.weight": (TOKENS, CHANNELS), **norms,
-        **{f"blocks.0.att.{name}": shape for name, shape in att.items()},
-        **{f"blocks.0.ffn.{name}": shape for name, shape in ffn.items()},
-    })
+    ffn |= {
+        "key.weight": (4 * CHANNELS, CHANNELS),
+        "value.weight": (CHANNELS, 4 * CHANNELS),
+        "receptance.weight": square,
+    }
+    norms = {
+        f"{norm}.{part}": (CHANNELS,)
+        for norm in ("blocks.0.ln0", "blocks.0.ln1", "blocks.0.ln2", "ln_out")
+        for part in ("weight", "bias")
+    }
+    return random_like(
+        {
+            "emb.weight": (TOKENS, CHANNELS),
+            "head.weight": (TOKENS, CHANNELS),
+            **norms,
+            **{f"blocks.0.att.{name}": shape for name, shape in att.items()},
+            **{f"blocks.0.ffn.{name}": shape for name, shape in ffn.items()},
+        }
+    )
 
 
 def run_rwkv(weights: Weights, folder: Path, monkeypatch) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -213,11 +229,19 @@ def compare_goose(step: Callable, layer: int, change=None) -> None:
     weights = goose_weights()
     block = chapter(change)["GooseBlock"](HEADS, SIZE, RANKS)
     fill_goose(block, weights)
-    z = {name: (w.T.contiguous() if name.endswith(("receptance.weight", "key.weight", "value.weight", "output.weight"))
-                else w.squeeze()) for name, w in weights.items()}
+    z = {
+        name: (
+            w.T.contiguous()
+            if name.endswith(("receptance.weight", "key.weight", "value.weight", "output.weight"))
+            else w.squeeze()
+        )
+        for name, w in weights.items()
+    }
     z["r_k"] = z["r_k"].flatten()
-    order = ("x_r x_w x_k x_v x_a x_g w0 w1 w2 a0 a1 a2 v0 v1 v2 g1 g2 k_k k_a r_k receptance.weight key.weight "
-             "value.weight output.weight ln_x.weight ln_x.bias").split()
+    order = (
+        "x_r x_w x_k x_v x_a x_g w0 w1 w2 a0 a1 a2 v0 v1 v2 g1 g2 k_k k_a r_k receptance.weight key.weight "
+        "value.weight output.weight ln_x.weight ln_x.bias"
+    ).split()
     random = torch.Generator().manual_seed(1)
     last_x, memory = torch.zeros(CHANNELS), torch.zeros(HEADS, SIZE, SIZE)
     for _ in range(TOKENS):
@@ -253,35 +277,54 @@ def test_goose_is_that_of_the_architecture(goose_step, layer):
     compare_goose(goose_step, layer)
 
 
-ORDER = ("read = self.read(receptances, keys, values)  # first read,\n        self.write(keys, values)  # then write",
-         "self.write(keys, values)\n        read = self.read(receptances, keys, values)")
+ORDER = (
+    "read = self.read(receptances, keys, values)  # first read,\n        self.write(keys, values)  # then write",
+    "self.write(keys, values)\n        read = self.read(receptances, keys, values)",
+)
 
 
-@pytest.mark.parametrize("change", [
-    ("eps=64e-5", "eps=1e-5"), ("exp(-exp(self.log_decay))", "exp(self.log_decay)"), ORDER,
-    ("self.gain[:, :, None] * outer", "outer"), ("silu(gates)", "sigmoid(gates)"),
-], ids=["epsilon", "decay", "order", "gain", "gate"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("eps=64e-5", "eps=1e-5"),
+        ("exp(-exp(self.log_decay))", "exp(self.log_decay)"),
+        ORDER,
+        ("self.gain[:, :, None] * outer", "outer"),
+        ("silu(gates)", "sigmoid(gates)"),
+    ],
+    ids=["epsilon", "decay", "order", "gain", "gate"],
+)
 def test_a_changed_eagle_is_noticed(change, tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match="not close"):
         compare_first_two(5, tmp_path, monkeypatch, change)
 
 
-@pytest.mark.parametrize("change", [
-    ("mixer(first) for path", "mixer(x) for path"),
-    ("self.log_decay = log_decays  # this token's", "self.log_decay = 0.99 * log_decays"),
-    ("(self.channels, decay_rank, torch.tanh)", "(self.channels, decay_rank, sigmoid)"),
-], ids=["first blend", "decay", "tanh"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("mixer(first) for path", "mixer(x) for path"),
+        ("self.log_decay = log_decays  # this token's", "self.log_decay = 0.99 * log_decays"),
+        ("(self.channels, decay_rank, torch.tanh)", "(self.channels, decay_rank, sigmoid)"),
+    ],
+    ids=["first blend", "decay", "tanh"],
+)
 def test_a_changed_finch_is_noticed(change, tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match="not close"):
         compare_first_two(6, tmp_path, monkeypatch, change)
 
 
-@pytest.mark.parametrize("change", [
-    ("-math.exp(-0.5)", "-0.6"), ("eps=64e-5", "eps=1e-5"),
-    ("outer(rates * removal_keys, found)", "outer(removal_keys, found)"),
-    ("torch.lerp(keys, rates * keys, self.rate_scale)", "keys"), ("read + bonus.flatten()", "read"),
-    ("torch.lerp(values, first_values,", "torch.lerp(first_values, values,"),
-], ids=["slowest decay", "epsilon", "rate", "scaled key", "bonus", "first values"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("-math.exp(-0.5)", "-0.6"),
+        ("eps=64e-5", "eps=1e-5"),
+        ("outer(rates * removal_keys, found)", "outer(removal_keys, found)"),
+        ("torch.lerp(keys, rates * keys, self.rate_scale)", "keys"),
+        ("read + bonus.flatten()", "read"),
+        ("torch.lerp(values, first_values,", "torch.lerp(first_values, values,"),
+    ],
+    ids=["slowest decay", "epsilon", "rate", "scaled key", "bonus", "first values"],
+)
 def test_a_changed_goose_is_noticed(goose_step, change):
     with pytest.raises(AssertionError, match="not close"):
         compare_goose(goose_step, 1, change)

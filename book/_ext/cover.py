@@ -42,7 +42,7 @@ def read_sentence(sentence: str) -> tuple[int, list[str], Tensor, Tensor]:
         the channels' decay rates per token, from the fastest to the slowest, (channels,).
     """
     from rwkv_explainer import load_pretrained
-    from rwkv_explainer.decay import log_decays
+    from rwkv_explainer.lab.decay import log_decays
 
     model, tokenizer = load_pretrained("textbook", dtype=torch.float32)
     spread = log_decays(model).quantile(torch.tensor([0.1, 0.9]), dim=1)  # (2, layers)
@@ -67,7 +67,7 @@ def shares(keys: Tensor, rates: Tensor) -> Tensor:
 
 def picture(sentence: str) -> str:
     """The figure as HTML: a drawing of the last moment, which stands on its own, and what moves it."""
-    from rwkv_explainer.palette import css_hues
+    from rwkv_explainer.drawing.palette import css_hues
 
     layer, tokens, keys, rates = read_sentence(sentence)
     last = shares(keys, rates)  # (channels, time)
@@ -75,7 +75,8 @@ def picture(sentence: str) -> str:
     width, height = len(tokens) * CELL[0], CHANNELS * CELL[1]
     cells = "".join(
         f'<rect x="{t * CELL[0]}" y="{c * CELL[1]}" fill-opacity="{last[c, t]:.2f}"/>'
-        for t in range(len(tokens)) for c in range(CHANNELS)
+        for t in range(len(tokens))
+        for c in range(CHANNELS)
     )
     first = int((last.cumsum(dim=1) > 0.5).float().argmax(dim=1).min())
     alt = (

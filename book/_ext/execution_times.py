@@ -25,8 +25,11 @@ class ExecutionTimes(SphinxDirective):
 def times(env: BuildEnvironment) -> dict[str, float]:
     """Every chapter's seconds, in the book's order."""
     told = NbMetadataCollector.get_doc_data(env)
-    return {name: told[name]["exec_data"]["runtime"] for name in env.toctree_includes[env.config.root_doc]
-            if "exec_data" in told.get(name, ())}
+    return {
+        name: told[name]["exec_data"]["runtime"]
+        for name in env.toctree_includes[env.config.root_doc]
+        if "exec_data" in told.get(name, ())
+    }
 
 
 def fill(app: Sphinx, page: nodes.document, name: str) -> None:
@@ -34,8 +37,9 @@ def fill(app: Sphinx, page: nodes.document, name: str) -> None:
     for place in list(page.findall(Placeholder)):
         body = nodes.tbody()
         for chapter, seconds in times(app.env).items():
-            title = nodes.reference("", app.env.titles[chapter].astext(), internal=True,
-                                    refuri=app.builder.get_relative_uri(name, chapter))
+            title = nodes.reference(
+                "", app.env.titles[chapter].astext(), internal=True, refuri=app.builder.get_relative_uri(name, chapter)
+            )
             body += row(title, nodes.Text(f"{seconds:.1f}"))
         head = nodes.thead("", row(nodes.Text("chapter"), nodes.Text("seconds")))
         columns = [nodes.colspec(colwidth=80), nodes.colspec(colwidth=20)]

@@ -72,8 +72,10 @@ def exercises_of(notebook: dict) -> list[Exercise]:
         if kind == "exercise":
             found.append(Exercise(cell["id"].removeprefix("exercise-"), cell))
         elif kind and not found:
-            raise ValueError(f"cell {cell['id']}, tag {kind}: expected a cell with the tag exercise, the statement, "
-                             "before it, found none")
+            raise ValueError(
+                f"cell {cell['id']}, tag {kind}: expected a cell with the tag exercise, the statement, "
+                "before it, found none"
+            )
         elif kind:
             setattr(found[-1], kind, cell)
     return found
@@ -88,14 +90,16 @@ def stub_of(solution: str) -> str:
 def to_directive(name: str, statement: str) -> str:
     """The statement of an exercise as MyST: the directive with the title, below it the rating, then the rest."""
     if not (head := TITLE.match(statement)):
-        raise ValueError(f"exercise-{name}: expected a first line such as '**1. A title** · difficulty ●○○ · "
-                         f"importance ●●○ · 5 minutes', got {statement.partition(chr(10))[0]!r}")
+        raise ValueError(
+            f"exercise-{name}: expected a first line such as '**1. A title** · difficulty ●○○ · "
+            f"importance ●●○ · 5 minutes', got {statement.partition(chr(10))[0]!r}"
+        )
     dots = " · ".join(
         f'<span>{what} <span role="img" aria-label="{head[what].count("●")} of 3">{head[what]}</span></span>'
         for what in ("difficulty", "importance")
     )
     rating = f'<p class="exercise-rating">{dots} · <span>{head["minutes"]} minutes</span></p>'
-    rest = statement[head.end():].strip()
+    rest = statement[head.end() :].strip()
     return f"::::::{{exercise}} {head['title']}\n:label: {name}\n\n{rating}\n\n{rest}\n::::::\n"
 
 

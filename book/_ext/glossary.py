@@ -20,8 +20,17 @@ PAGE = "glossary"
 # Marked, they would be wrong too often: everyday words, and a decay that may be one of weights.
 ORDINARY = {"batch", "decay", "gain", "key", "layer", "step", "value"}
 UNTOUCHED = (  # what is inside of these stays as it is: names of chapters, words being defined, code, links, tables
-    nodes.emphasis, nodes.strong, nodes.literal, nodes.math, nodes.reference, nodes.title, nodes.table, nodes.caption,
-    nodes.footnote, nodes.raw, addnodes.pending_xref,
+    nodes.emphasis,
+    nodes.strong,
+    nodes.literal,
+    nodes.math,
+    nodes.reference,
+    nodes.title,
+    nodes.table,
+    nodes.caption,
+    nodes.footnote,
+    nodes.raw,
+    addnodes.pending_xref,
 )
 
 
@@ -66,8 +75,9 @@ def mark(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         for text in running_text(doctree):
             if use := pattern(entry.term).search(text):
                 before, after = text[: use.start()], text[use.end() :]
-                html = (f'<a class="term" href="{link}#{entry.place}" data-note="{escape(entry.note)}">'
-                        f"{escape(use[0])}</a>")
+                html = (
+                    f'<a class="term" href="{link}#{entry.place}" data-note="{escape(entry.note)}">{escape(use[0])}</a>'
+                )
                 text.parent.replace(text, [nodes.Text(before), nodes.raw("", html, format="html"), nodes.Text(after)])
                 break
 
@@ -80,7 +90,9 @@ def is_chapter(env: BuildEnvironment, docname: str) -> bool:
 def running_text(doctree: nodes.document) -> list[nodes.Text]:
     """The texts of paragraphs that are the author's, not a cell's output."""
     return [
-        text for paragraph in doctree.findall(nodes.paragraph) if not is_output(paragraph)
+        text
+        for paragraph in doctree.findall(nodes.paragraph)
+        if not is_output(paragraph)
         for text in paragraph.findall(nodes.Text)
         if not inside(text, UNTOUCHED)
     ]

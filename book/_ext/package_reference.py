@@ -35,7 +35,8 @@ def modules() -> dict[str, ModuleType]:
     """Every module of the package, by name; of the exercises' checks their front alone, the rest tells the answers."""
     package = import_module(PACKAGE)
     order = {f"{PACKAGE}.{name}": place for place, name in enumerate(FIRST)}
-    names = [info.name for info in pkgutil.iter_modules(package.__path__, PACKAGE + ".")]
+    names = [info.name for info in pkgutil.walk_packages(package.__path__, PACKAGE + ".")]
+    names = [name for name in names if not name.startswith((PACKAGE + ".chapters", PACKAGE + ".exercises."))]
     names.sort(key=lambda name: (order.get(name, len(order)), name))
     return {PACKAGE: package} | {name: import_module(name) for name in names}
 
@@ -65,7 +66,8 @@ def shapes() -> list[tuple[str, str, str]]:
     lines = source.splitlines()
     return [
         (node.targets[0].id, ast.unparse(node.value), lines[node.lineno - 1].partition("  # ")[2])
-        for node in ast.parse(source).body if isinstance(node, ast.Assign)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
     ]
 
 
@@ -113,8 +115,12 @@ def fields(node: ast.ClassDef) -> str:
     for part in node.body:
         if isinstance(part, ast.AnnAssign):
             kept = part.value if not isinstance(part.value, ast.Call) else None  # field(...) says how, not what
-            parts.append(ast.unparse(part.target) + ": " + ast.unparse(part.annotation)
-                         + (f" = {ast.unparse(kept)}" if kept else ""))
+            parts.append(
+                ast.unparse(part.target)
+                + ": "
+                + ast.unparse(part.annotation)
+                + (f" = {ast.unparse(kept)}" if kept else "")
+            )
     return f"({', '.join(parts)})"
 
 
@@ -218,8 +224,16 @@ class PackageModules(Directive):
     def run(self) -> list[nodes.Node]:
         lines = []
         for name in list(modules())[1:]:
-            lines += [f"## {name}", "", "```{eval-rst}", f".. automodule:: {name}", "   :members:",
-                      "   :member-order: bysource", "```", ""]
+            lines += [
+                f"## {name}",
+                "",
+                "```{eval-rst}",
+                f".. automodule:: {name}",
+                "   :members:",
+                "   :member-order: bysource",
+                "```",
+                "",
+            ]
         container = nodes.container()
         self.state.nested_parse(StringList(lines, source=__file__), self.content_offset, container, match_titles=True)
         return container.children
@@ -245,6 +259,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: no
 
 def plain_lines(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.Node | None) -> None:
     """Sphinx writes a long signature's parameters as a definition list without terms; screen readers stumble there."""
+
     def lines(found: re.Match[str]) -> str:
         return found[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
 

@@ -30,11 +30,12 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from execution_cache import fingerprint
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
 from sphinx.util.console import bold
+
+from execution_cache import fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "book" / "_playground"
@@ -127,7 +128,7 @@ def write(path: Path, name: str, value: object) -> None:
 
 def style_sheet() -> str:
     """The style sheet, with the book's hues."""
-    from rwkv_explainer.palette import css_hues  # the package brings PyTorch
+    from rwkv_explainer.drawing.palette import css_hues  # the package brings PyTorch
 
     return css_hues(".rwkv-playground") + "\n" + (SOURCES / STYLE).read_text(encoding="utf-8")
 
@@ -171,13 +172,16 @@ def examples_in_words(examples: list[dict]) -> str:
         written = "".join(moment["text"] for moment in moments[prompt:])
         said = moments[prompt - 1]
         rows = "".join(f"<tr><td>{visible(text)}</td><td>{p:.1%}</td></tr>" for _, p, text in said["next"][:5])
-        layers = "".join(f'<tr><td>{i or "embedding"}</td><td>{visible(best[0][2])}</td><td>{best[0][1]:.1%}</td></tr>'
-                         for i, best in enumerate(said["lens"]))
+        layers = "".join(
+            f"<tr><td>{i or 'embedding'}</td><td>{visible(best[0][2])}</td><td>{best[0][1]:.1%}</td></tr>"
+            for i, best in enumerate(said["lens"])
+        )
         parts.append(
             f"<section><p><strong>{escape(example['text'])}</strong>{escape(written)}</p>"
             f"<table><thead><tr><th>next token</th><th>probability</th></tr></thead><tbody>{rows}</tbody></table>"
             "<details><summary>What each layer would have said</summary><table><thead><tr><th>after layer</th>"
-            f"<th>likeliest</th><th>probability</th></tr></thead><tbody>{layers}</tbody></table></details></section>")
+            f"<th>likeliest</th><th>probability</th></tr></thead><tbody>{layers}</tbody></table></details></section>"
+        )
     return "\n".join(parts)
 
 
@@ -201,10 +205,12 @@ def step_listing() -> str:
 def whole(prefix: str, made: Path) -> str:
     """The playground's HTML: the examples in words, which the scripts replace."""
     scripts = "".join(f'<script defer src="{prefix}{name}{stamp()}"></script>' for name in SCRIPTS)
-    return (f'<link rel="stylesheet" href="{prefix}{STYLE}{stamp()}"><div class="rwkv-playground" {where(prefix)}>'
-            '<div class="rwkv-playground-words"><noscript><p>The playground needs scripts, and this browser runs none. '
-            "Here is what the model answered when this page was built.</p></noscript>\n"
-            f'{(made / "examples.html").read_text(encoding="utf-8")}</div></div>{scripts}')
+    return (
+        f'<link rel="stylesheet" href="{prefix}{STYLE}{stamp()}"><div class="rwkv-playground" {where(prefix)}>'
+        '<div class="rwkv-playground-words"><noscript><p>The playground needs scripts, and this browser runs none. '
+        "Here is what the model answered when this page was built.</p></noscript>\n"
+        f"{(made / 'examples.html').read_text(encoding='utf-8')}</div></div>{scripts}"
+    )
 
 
 def figure(prefix: str, made: Path, asked: str) -> str:
@@ -213,11 +219,13 @@ def figure(prefix: str, made: Path, asked: str) -> str:
     first = ("weights-*.js", "tokenizer.js") if alive else ("example-0.js",)
     megabytes = sum(size(made, name) for name in (*first, STYLE, *SCRIPTS)) / 1e6
     does = "Make it live" if alive else "Show examples"
-    return (f'<div class="rwkv-playground" role="region" aria-label="Live figure" tabindex="-1"{asked} {where(prefix)} '
-            f'data-files="{STYLE} {" ".join(SCRIPTS)}"><button type="button" class="rwkv-start" hidden>'
-            f"{does}: loads {megabytes:.1f} MB</button><noscript><p>Here the model runs in the page. That needs "
-            "scripts, and this browser runs none.</p></noscript></div>"
-            f'<script>{(SOURCES / "start.js").read_text(encoding="utf-8")}</script>')
+    return (
+        f'<div class="rwkv-playground" role="region" aria-label="Live figure" tabindex="-1"{asked} {where(prefix)} '
+        f'data-files="{STYLE} {" ".join(SCRIPTS)}"><button type="button" class="rwkv-start" hidden>'
+        f"{does}: loads {megabytes:.1f} MB</button><noscript><p>Here the model runs in the page. That needs "
+        "scripts, and this browser runs none.</p></noscript></div>"
+        f"<script>{(SOURCES / 'start.js').read_text(encoding='utf-8')}</script>"
+    )
 
 
 def where(prefix: str) -> str:

@@ -13,10 +13,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from rwkv_explainer import tracing
 from rwkv_explainer.checkpoints import build, find_bundled, load_pretrained, quantize_rows, read_weights, rounded_rows
+from rwkv_explainer.drawing.palette import DARK, LIGHT, Theme
+from rwkv_explainer.lab import tracing
 from rwkv_explainer.model import RWKVLM
-from rwkv_explainer.palette import DARK, LIGHT, Paper
 
 EXAMPLES = (  # a prompt, what the causal trace hides in it, and how many tokens to write
     ("The Eiffel Tower is located in the city of", "The Eiffel Tower", 6),
@@ -76,14 +76,25 @@ def everything() -> tuple[dict, bytes, list[dict]]:
     log_decays = [block.attention.memory.log_decay for block in model.blocks]
     rates = torch.stack(log_decays).exp().float()  # (layers, channels)
     texts = [{"text": example["text"], "subject": example.get("trace", {}).get("subject")} for example in examples]
-    return {"sizes": vars(model.config), "tensors": tensors, "rates": encoded(rates), "noiseScale": scale,
-            "trace": TRACE, "examples": texts, "hues": len(LIGHT.hues),
-            "ramps": {"light": ramp(LIGHT), "dark": ramp(DARK)}}, data, examples
+    return (
+        {
+            "sizes": vars(model.config),
+            "tensors": tensors,
+            "rates": encoded(rates),
+            "noiseScale": scale,
+            "trace": TRACE,
+            "examples": texts,
+            "hues": len(LIGHT.hues),
+            "ramps": {"light": ramp(LIGHT), "dark": ramp(DARK)},
+        },
+        data,
+        examples,
+    )
 
 
-def ramp(paper: Paper, steps: int = 9) -> list[str]:
+def ramp(theme: Theme, steps: int = 9) -> list[str]:
     """The color map of the book's heat maps, from little to much."""
-    colors = matplotlib.colormaps[paper.sequence](torch.linspace(0, 1, steps).numpy())
+    colors = matplotlib.colormaps[theme.sequence](torch.linspace(0, 1, steps).numpy())
     return [matplotlib.colors.to_hex(color) for color in colors]
 
 
@@ -93,6 +104,7 @@ def ramp(paper: Paper, steps: int = 9) -> list[str]:
 
 def normals(seed: int, count: int) -> list[float]:
     """The playground's own random numbers, from the normal distribution: as `normals` in experiments.js."""
+
     def uniform() -> float:  # the generator mulberry32
         nonlocal seed
         seed = (seed + 0x6D2B79F5) & 0xFFFFFFFF
@@ -125,8 +137,10 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
     """What a page shows of an example before the model is loaded."""
     ids, written = tokenizer.encode(text).ids, []
     wrote = [[] for _ in model.blocks]  # for each layer and token: keys and values, (2, channels)
-    hooks = [block.attention.memory.register_forward_hook(lambda _, given, __, i=i: wrote[i].append(torch.stack(given)))
-             for i, block in enumerate(model.blocks)]
+    hooks = [
+        block.attention.memory.register_forward_hook(lambda _, given, __, i=i: wrote[i].append(torch.stack(given)))
+        for i, block in enumerate(model.blocks)
+    ]
     model.clear_buffers()
     moments = []
     for t in range(len(ids) + more):
@@ -135,8 +149,14 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
         for block in model.blocks:
             streams.append(block(streams[-1]))
         said = model.unembedding(torch.stack(streams))  # (1 + layers, vocabulary)
-        moments.append({"token": token, "text": tokenizer.decode([token], skip_special_tokens=False),
-                        "next": likeliest(said[-1], 12, tokenizer), "lens": [likeliest(p, 3, tokenizer) for p in said]})
+        moments.append(
+            {
+                "token": token,
+                "text": tokenizer.decode([token], skip_special_tokens=False),
+                "next": likeliest(said[-1], 12, tokenizer),
+                "lens": [likeliest(p, 3, tokenizer) for p in said],
+            }
+        )
         if t >= len(ids) - 1:
             written.append(int(said[-1].argmax()))
     for hook in hooks:
@@ -150,16 +170,25 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
         noise = torch.tensor(normals(TRACE["seed"], count), dtype=torch.float64).view(TRACE["samples"], len(span), -1)
         scale = TRACE["noise"] * tracing.embedding_scale(model, tokenizer)
         clean, corrupted, grid = trace_with(model, ids, span, written[0], noise * scale)
-        example["trace"] = {"subject": [span.start, span.stop - 1], "answer": tokenizer.decode([written[0]]), **TRACE,
-                            "restore": "both", "clean": clean, "corrupted": rounded(corrupted), "grid": rounded(grid)}
+        example["trace"] = {
+            "subject": [span.start, span.stop - 1],
+            "answer": tokenizer.decode([written[0]]),
+            **TRACE,
+            "restore": "both",
+            "clean": clean,
+            "corrupted": rounded(corrupted),
+            "grid": rounded(grid),
+        }
     return example
 
 
 def likeliest(probabilities: Tensor, count: int, tokenizer: Tokenizer) -> list[list]:
     """[id, probability, text] of the likeliest tokens."""
     best = probabilities.topk(count)
-    return [[i, float(f"{p:.4g}"), tokenizer.decode([i], skip_special_tokens=False)]
-            for i, p in zip(best.indices.tolist(), best.values.tolist())]
+    return [
+        [i, float(f"{p:.4g}"), tokenizer.decode([i], skip_special_tokens=False)]
+        for i, p in zip(best.indices.tolist(), best.values.tolist())
+    ]
 
 
 def rounded(tensor: Tensor) -> list:

@@ -9,8 +9,9 @@ import re
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
-from package_reference import chapters
 from sphinx.application import Sphinx
+
+from package_reference import chapters
 
 PLACES = {  # where a tensor stands: the heading, and what all names there begin with (ours, upstream's, transformers')
     "Before the first block": ("embedding.", "", "rwkv."),
@@ -54,10 +55,16 @@ def rows() -> dict[str, list[list[str]]]:
         place = place_of(key.ours)
         whole = (key.ours, key.upstream, key.converted)
         names = [name.removeprefix(begin) for name, begin in zip(whole, PLACES[place])]
-        tables[place].append([
-            f"`{names[0]}`", in_math(key.letter), f"`{names[1]}`", f"`{names[2]}`",
-            f"({', '.join(key.stored)}{',' * (len(key.stored) == 1)})", chapter_of(key.ours),
-        ])
+        tables[place].append(
+            [
+                f"`{names[0]}`",
+                in_math(key.letter),
+                f"`{names[1]}`",
+                f"`{names[2]}`",
+                f"({', '.join(key.stored)}{',' * (len(key.stored) == 1)})",
+                chapter_of(key.ours),
+            ]
+        )
     return tables
 
 

@@ -1,5 +1,5 @@
 // What one can ask a running model: what it would say at each layer, what a channel remembers, where a fact is kept.
-// Numbers in, numbers out; app.js draws them. rwkv_explainer/tracing.py is the same causal trace in Python.
+// Numbers in, numbers out; app.js draws them. rwkv_explainer/lab/tracing.py is the same causal trace in Python.
 
 (function (playground) {
   "use strict";

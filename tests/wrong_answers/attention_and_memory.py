@@ -140,8 +140,10 @@ ANSWERS = {
         },
     ),
     "attention-block": (
-        [block_around(step_without_exp_twice, gates=lambda x: 1 / (1 + exp(-x))),
-         block_around(step_without_exp_twice, update=lambda gates, read, W_o: (W_o * (gates * read)).sum(dim=1))],
+        [
+            block_around(step_without_exp_twice, gates=lambda x: 1 / (1 + exp(-x))),
+            block_around(step_without_exp_twice, update=lambda gates, read, W_o: (W_o * (gates * read)).sum(dim=1)),
+        ],
         {
             "gates are missing": block_around(step_without_exp_twice, gates=torch.ones_like),
             "without limit": block_around(step_without_exp_twice, gates=lambda x: x),

@@ -46,33 +46,42 @@ def shares_by_loop(updates, scale, row):
 
 
 ANSWERS = {
-    "stop-early": ([recursive], {
-        "replaced by the update": replaced,
-        "One block too many": lambda x, updates, blocks: recursive(x, updates, blocks + 1),
-        "what the blocks added": lambda x, updates, blocks: recursive(x, updates, blocks) - x,
-        "reads the beginning": from_the_beginning,
-        "One block too few": lambda x, updates, blocks: recursive(x, updates, len(range(1, blocks))),
-        "All blocks ran": lambda x, updates, blocks: recursive(x, updates, len(updates)),
-        "last block's update": last_update,
-    }),
-    "one-block": ([lambda x, ln1, att, ln2, mlp: (y := x + att(ln1(x))) + mlp(ln2(y))], {
-        "from before the attention's update": lambda x, ln1, att, ln2, mlp: x + att(ln1(x)) + mlp(ln2(x)),
-        "LayerNorms are missing": lambda x, ln1, att, ln2, mlp: (y := x + att(x)) + mlp(y),
-        "second update is not added": lambda x, ln1, att, ln2, mlp: mlp(ln2(x + att(ln1(x)))),
-        "first update is not added": lambda x, ln1, att, ln2, mlp: (y := att(ln1(x))) + mlp(ln2(y)),
-        "behind the additions": after_the_sum,
-        "stream itself is normalized": normalized_stream,
-        "two LayerNorms are swapped": lambda x, ln1, att, ln2, mlp: (y := x + att(ln2(x))) + mlp(ln1(y)),
-        "gated MLP comes first": lambda x, ln1, att, ln2, mlp: (y := x + mlp(ln2(x))) + att(ln1(y)),
-    }),
-    "who-wrote-it": ([shares_by_loop], {
-        "own spread": lambda u, scale, row: torch.nn.functional.layer_norm(u, u.shape[-1:], scale) @ row,
-        "LayerNorm is missing": lambda u, scale, row: u @ row,
-        "logit of the whole stream": lambda u, scale, row: sum(shares_by_loop(u, scale, row)),
-        "loses its own": lambda u, scale, row: u / (u.sum(0).var(unbiased=False) + 1e-5).sqrt() @ (scale * row),
-        "learned scale is missing": lambda u, scale, row: shares_by_loop(u, torch.ones_like(scale), row),
-        "spread is missing": lambda u, scale, row: (u - u.mean(1, keepdim=True)) @ (scale * row),
-        "mean and spread are missing": lambda u, scale, row: (u * scale * row).sum(dim=1),
-        "grow from update to update": lambda u, scale, row: torch.stack(shares_by_loop(u, scale, row)).cumsum(0),
-    }),
+    "stop-early": (
+        [recursive],
+        {
+            "replaced by the update": replaced,
+            "One block too many": lambda x, updates, blocks: recursive(x, updates, blocks + 1),
+            "what the blocks added": lambda x, updates, blocks: recursive(x, updates, blocks) - x,
+            "reads the beginning": from_the_beginning,
+            "One block too few": lambda x, updates, blocks: recursive(x, updates, len(range(1, blocks))),
+            "All blocks ran": lambda x, updates, blocks: recursive(x, updates, len(updates)),
+            "last block's update": last_update,
+        },
+    ),
+    "one-block": (
+        [lambda x, ln1, att, ln2, mlp: (y := x + att(ln1(x))) + mlp(ln2(y))],
+        {
+            "from before the attention's update": lambda x, ln1, att, ln2, mlp: x + att(ln1(x)) + mlp(ln2(x)),
+            "LayerNorms are missing": lambda x, ln1, att, ln2, mlp: (y := x + att(x)) + mlp(y),
+            "second update is not added": lambda x, ln1, att, ln2, mlp: mlp(ln2(x + att(ln1(x)))),
+            "first update is not added": lambda x, ln1, att, ln2, mlp: (y := att(ln1(x))) + mlp(ln2(y)),
+            "behind the additions": after_the_sum,
+            "stream itself is normalized": normalized_stream,
+            "two LayerNorms are swapped": lambda x, ln1, att, ln2, mlp: (y := x + att(ln2(x))) + mlp(ln1(y)),
+            "gated MLP comes first": lambda x, ln1, att, ln2, mlp: (y := x + mlp(ln2(x))) + att(ln1(y)),
+        },
+    ),
+    "who-wrote-it": (
+        [shares_by_loop],
+        {
+            "own spread": lambda u, scale, row: torch.nn.functional.layer_norm(u, u.shape[-1:], scale) @ row,
+            "LayerNorm is missing": lambda u, scale, row: u @ row,
+            "logit of the whole stream": lambda u, scale, row: sum(shares_by_loop(u, scale, row)),
+            "loses its own": lambda u, scale, row: u / (u.sum(0).var(unbiased=False) + 1e-5).sqrt() @ (scale * row),
+            "learned scale is missing": lambda u, scale, row: shares_by_loop(u, torch.ones_like(scale), row),
+            "spread is missing": lambda u, scale, row: (u - u.mean(1, keepdim=True)) @ (scale * row),
+            "mean and spread are missing": lambda u, scale, row: (u * scale * row).sum(dim=1),
+            "grow from update to update": lambda u, scale, row: torch.stack(shares_by_loop(u, scale, row)).cumsum(0),
+        },
+    ),
 }

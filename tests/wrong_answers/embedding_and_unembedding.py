@@ -13,39 +13,53 @@ def norm_with_std(x, weight, bias):
 
 
 ANSWERS = {
-    "two-ones": ([lambda table: torch.tensor([0, 0.5, 0, 0, 0.5]) @ torch.tensor(table, dtype=torch.float32)], {
-        "each has a weight of ½": lambda table: [table[1][0] + table[4][0], table[1][1] + table[4][1]],
-        "Rows count from 0": lambda table: [(table[0][0] + table[3][0]) / 2, (table[0][1] + table[3][1]) / 2],
-        "Only the first": lambda table: table[1],
-        "Only the second": lambda table: table[4],
-        "column by column": lambda table: [(a + b) / 2 for a, b in (table[1], table[4])],
-        "*all* rows": lambda table: 0.5 * torch.tensor(table).sum(dim=0),
-        "Half of it is missing": lambda table: [(0.5 * a + 0.5 * b) / 2 for a, b in zip(table[1], table[4])],
-    }),
-    "layer-norm": ([norm_by_std], {
-        "one less than the number": norm_with_std,
-        "epsilon is outside": lambda x, w, b: w * (x - x.mean(-1, keepdim=True)) / (
-            x.std(-1, keepdim=True, unbiased=False) + 1e-5) + b,
-        "bias is missing": lambda x, w, b: norm_by_std(x, w, 0 * b),
-        "learned scale and bias": lambda x, w, b: norm_by_std(x, 1, 0),
-        "not taken around it": lambda x, w, b: w * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) + b,
-        "no epsilon": lambda x, w, b: (x - x.mean(-1, True)) / x.std(-1, keepdim=True, correction=0) * w + b,
-        "divided by the variance": lambda x, w, b: (
-            (x - x.mean(-1, True)) / (x.var(-1, False, keepdim=True) + 1e-5) * w + b),
-        "over all numbers at once": lambda x, w, b: (
-            (x - x.mean()) / (((x - x.mean()) ** 2).mean() + 1e-5).sqrt() * w + b),
-        "each *channel*": lambda x, w, b: (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt() * w + b,
-        "has length 1": lambda x, w, b: (c := x - x.mean(-1, True)) / c.norm(dim=-1, keepdim=True) * w + b,
-    }),
-    "safe-softmax": ([lambda logits: torch.exp(logits - torch.logsumexp(logits, dim=-1, keepdim=True))], {
-        "infinity over infinity": lambda logits: torch.exp(logits) / torch.exp(logits).sum(-1, keepdim=True),
-        "take the exponential": lambda logits: logits - torch.logsumexp(logits, dim=-1, keepdim=True),
-        "one common sum": lambda logits: torch.exp(logits - torch.logsumexp(logits.flatten(), dim=0)),
-        "mean is not large enough": lambda logits: (w := torch.exp(logits - logits.mean(-1, True))) / w.sum(-1, True),
-        "One maximum for all rows": lambda logits: (w := torch.exp(logits - logits.max())) / w.sum(-1, True),
-        "Dividing logits": lambda logits: (w := torch.exp(logits / logits.amax(-1, True))) / w.sum(-1, True),
-        "each *column* sum to 1": lambda logits: (w := torch.exp(logits - logits.amax(0))) / w.sum(0),
-        "Cutting logits off": lambda logits: (w := torch.exp(logits.clamp(max=700))) / w.sum(-1, True),
-        "do not sum to 1": lambda logits: torch.exp(logits - logits.max(dim=-1, keepdim=True).values),
-    }),
+    "two-ones": (
+        [lambda table: torch.tensor([0, 0.5, 0, 0, 0.5]) @ torch.tensor(table, dtype=torch.float32)],
+        {
+            "each has a weight of ½": lambda table: [table[1][0] + table[4][0], table[1][1] + table[4][1]],
+            "Rows count from 0": lambda table: [(table[0][0] + table[3][0]) / 2, (table[0][1] + table[3][1]) / 2],
+            "Only the first": lambda table: table[1],
+            "Only the second": lambda table: table[4],
+            "column by column": lambda table: [(a + b) / 2 for a, b in (table[1], table[4])],
+            "*all* rows": lambda table: 0.5 * torch.tensor(table).sum(dim=0),
+            "Half of it is missing": lambda table: [(0.5 * a + 0.5 * b) / 2 for a, b in zip(table[1], table[4])],
+        },
+    ),
+    "layer-norm": (
+        [norm_by_std],
+        {
+            "one less than the number": norm_with_std,
+            "epsilon is outside": lambda x, w, b: (
+                w * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True, unbiased=False) + 1e-5) + b
+            ),
+            "bias is missing": lambda x, w, b: norm_by_std(x, w, 0 * b),
+            "learned scale and bias": lambda x, w, b: norm_by_std(x, 1, 0),
+            "not taken around it": lambda x, w, b: w * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) + b,
+            "no epsilon": lambda x, w, b: (x - x.mean(-1, True)) / x.std(-1, keepdim=True, correction=0) * w + b,
+            "divided by the variance": lambda x, w, b: (
+                (x - x.mean(-1, True)) / (x.var(-1, False, keepdim=True) + 1e-5) * w + b
+            ),
+            "over all numbers at once": lambda x, w, b: (
+                (x - x.mean()) / (((x - x.mean()) ** 2).mean() + 1e-5).sqrt() * w + b
+            ),
+            "each *channel*": lambda x, w, b: (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt() * w + b,
+            "has length 1": lambda x, w, b: (c := x - x.mean(-1, True)) / c.norm(dim=-1, keepdim=True) * w + b,
+        },
+    ),
+    "safe-softmax": (
+        [lambda logits: torch.exp(logits - torch.logsumexp(logits, dim=-1, keepdim=True))],
+        {
+            "infinity over infinity": lambda logits: torch.exp(logits) / torch.exp(logits).sum(-1, keepdim=True),
+            "take the exponential": lambda logits: logits - torch.logsumexp(logits, dim=-1, keepdim=True),
+            "one common sum": lambda logits: torch.exp(logits - torch.logsumexp(logits.flatten(), dim=0)),
+            "mean is not large enough": lambda logits: (
+                (w := torch.exp(logits - logits.mean(-1, True))) / w.sum(-1, True)
+            ),
+            "One maximum for all rows": lambda logits: (w := torch.exp(logits - logits.max())) / w.sum(-1, True),
+            "Dividing logits": lambda logits: (w := torch.exp(logits / logits.amax(-1, True))) / w.sum(-1, True),
+            "each *column* sum to 1": lambda logits: (w := torch.exp(logits - logits.amax(0))) / w.sum(0),
+            "Cutting logits off": lambda logits: (w := torch.exp(logits.clamp(max=700))) / w.sum(-1, True),
+            "do not sum to 1": lambda logits: torch.exp(logits - logits.max(dim=-1, keepdim=True).values),
+        },
+    ),
 }

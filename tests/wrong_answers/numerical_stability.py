@@ -52,31 +52,42 @@ def without_fading(average, log_normalizer, key, value, log_decay):
 
 
 ANSWERS = {
-    "largest-key": ([largest_by_trying], {
-        "their sum does not": lambda tokens: 88,
-        "power of 10": lambda tokens: 38 - len(str(tokens)) + 1 - (int(str(tokens)[0]) > 3),
-        "Rounded up": lambda tokens: largest_by_trying(tokens) + 1,
-        "no whole number": lambda tokens: math.log(torch.finfo(torch.float32).max / tokens),
-        "holds in float64": lambda tokens: math.floor(math.log(sys.float_info.max / tokens)),
-        "power of 2": lambda tokens: int(128 - math.log2(tokens)),
-        "less room": lambda tokens: int(math.log(torch.finfo(torch.float32).max) + math.log(tokens)),
-    }),
-    "log-add": ([lambda a, b: torch.logsumexp(torch.stack([a, b]), dim=0)], {
-        "exp(1000), which is infinite": lambda a, b: torch.log(torch.exp(a) + torch.exp(b)),
-        "larger one alone": lambda a, b: torch.where(a > b, a, b),
-        "*product*": lambda a, b: b + a,
-        "with the smaller one": taking_out(torch.minimum),
-        "always subtracts the same": taking_out(lambda a, b: a),
-        "not added back": lambda a, b: torch.log(1 + torch.exp(-(a - b).abs())),
-        "mean of the two": lambda a, b: torch.stack([a, b]).mean(dim=0),
-    }),
-    "share-step": ([step_with_weights], {
-        "Nothing fades": without_fading,
-        "does not get into the normalizer": logarithms_added,
-        "for the rate": lambda a, L, k, v, d: (
-            torch.lerp(a, v, torch.sigmoid(k - (L - d))), torch.logaddexp(L - d, k)),
-        "The average fades": average_fades,
-        "by now it has faded": share_of_the_old,
-        "The share is the past's": share_turned_around,
-    }),
+    "largest-key": (
+        [largest_by_trying],
+        {
+            "their sum does not": lambda tokens: 88,
+            "power of 10": lambda tokens: 38 - len(str(tokens)) + 1 - (int(str(tokens)[0]) > 3),
+            "Rounded up": lambda tokens: largest_by_trying(tokens) + 1,
+            "no whole number": lambda tokens: math.log(torch.finfo(torch.float32).max / tokens),
+            "holds in float64": lambda tokens: math.floor(math.log(sys.float_info.max / tokens)),
+            "power of 2": lambda tokens: int(128 - math.log2(tokens)),
+            "less room": lambda tokens: int(math.log(torch.finfo(torch.float32).max) + math.log(tokens)),
+        },
+    ),
+    "log-add": (
+        [lambda a, b: torch.logsumexp(torch.stack([a, b]), dim=0)],
+        {
+            "exp(1000), which is infinite": lambda a, b: torch.log(torch.exp(a) + torch.exp(b)),
+            "larger one alone": lambda a, b: torch.where(a > b, a, b),
+            "*product*": lambda a, b: b + a,
+            "with the smaller one": taking_out(torch.minimum),
+            "always subtracts the same": taking_out(lambda a, b: a),
+            "not added back": lambda a, b: torch.log(1 + torch.exp(-(a - b).abs())),
+            "mean of the two": lambda a, b: torch.stack([a, b]).mean(dim=0),
+        },
+    ),
+    "share-step": (
+        [step_with_weights],
+        {
+            "Nothing fades": without_fading,
+            "does not get into the normalizer": logarithms_added,
+            "for the rate": lambda a, L, k, v, d: (
+                torch.lerp(a, v, torch.sigmoid(k - (L - d))),
+                torch.logaddexp(L - d, k),
+            ),
+            "The average fades": average_fades,
+            "by now it has faded": share_of_the_old,
+            "The share is the past's": share_turned_around,
+        },
+    ),
 }

@@ -27,7 +27,7 @@ def all_visited(likeliest, start):
 
 def in_order(likeliest, start):
     seen = walk(likeliest, start)
-    return seen[seen.index(int(likeliest[seen[-1]])):]
+    return seen[seen.index(int(likeliest[seen[-1]])) :]
 
 
 def where_it_closes(likeliest, start):
@@ -44,31 +44,41 @@ def closed_twice(likeliest, start):
 
 
 ANSWERS = {
-    "chain-on-paper": ([lambda after: torch.tensor([after["a"]["b"], after["b"]["a"], after["a"]["c"]]).prod()], {
-        "added": lambda after: after["a"]["b"] + after["b"]["a"] + after["a"]["c"],
-        "first hop is missing": lambda after: after["b"]["a"] * after["a"]["c"],
-        "wrong way round": lambda after: after["b"]["a"] * after["a"]["b"] * after["c"]["a"],
-        "last hop is missing": lambda after: after["a"]["b"] * after["b"]["a"],
-        "mean of the three": lambda after: (after["a"]["b"] + after["b"]["a"] + after["a"]["c"]) / 3,
-        "looks at the latest token": lambda after: after["a"]["b"] * after["b"]["a"] * after["b"]["c"],
-    }),
-    "loop": ([loop_by_many_hops], {
-        "leads into the loop is still there": all_visited,
-        "wanted are its tokens": lambda likeliest, start: len(loop_by_many_hops(likeliest, start)),
-        "in the order of the walk: sort them": in_order,
-        "enters the loop": where_it_closes,
-        "stands there twice": closed_twice,
-        "lead *into* the loop": lambda likeliest, start: sorted(
-            set(walk(likeliest, start)).difference(in_order(likeliest, start))),
-        "These are all tokens in the order": walk,
-    }),
-    "whole-chain": ([lambda model: torch.softmax(model.logits(torch.eye(model.vocabulary)), dim=-1)], {
-        "Rows and columns": lambda model: model(torch.arange(model.vocabulary)).T,
-        "These are logits": lambda model: model.logits(torch.arange(model.vocabulary)),
-        "That is one row": lambda model: model(0),
-        "columns sum to 1": lambda model: torch.softmax(model.logits(torch.eye(model.vocabulary)), dim=0),
-        "logarithms of probabilities": lambda model: model.logits(torch.arange(model.vocabulary)).log_softmax(-1),
-        "likeliest follower": lambda model: torch.stack([model(i).argmax() for i in range(model.vocabulary)]),
-        "without their LayerNorm": lambda model: model.unembedding(model.embedding.embedding.weight),
-    }),
+    "chain-on-paper": (
+        [lambda after: torch.tensor([after["a"]["b"], after["b"]["a"], after["a"]["c"]]).prod()],
+        {
+            "added": lambda after: after["a"]["b"] + after["b"]["a"] + after["a"]["c"],
+            "first hop is missing": lambda after: after["b"]["a"] * after["a"]["c"],
+            "wrong way round": lambda after: after["b"]["a"] * after["a"]["b"] * after["c"]["a"],
+            "last hop is missing": lambda after: after["a"]["b"] * after["b"]["a"],
+            "mean of the three": lambda after: (after["a"]["b"] + after["b"]["a"] + after["a"]["c"]) / 3,
+            "looks at the latest token": lambda after: after["a"]["b"] * after["b"]["a"] * after["b"]["c"],
+        },
+    ),
+    "loop": (
+        [loop_by_many_hops],
+        {
+            "leads into the loop is still there": all_visited,
+            "wanted are its tokens": lambda likeliest, start: len(loop_by_many_hops(likeliest, start)),
+            "in the order of the walk: sort them": in_order,
+            "enters the loop": where_it_closes,
+            "stands there twice": closed_twice,
+            "lead *into* the loop": lambda likeliest, start: sorted(
+                set(walk(likeliest, start)).difference(in_order(likeliest, start))
+            ),
+            "These are all tokens in the order": walk,
+        },
+    ),
+    "whole-chain": (
+        [lambda model: torch.softmax(model.logits(torch.eye(model.vocabulary)), dim=-1)],
+        {
+            "Rows and columns": lambda model: model(torch.arange(model.vocabulary)).T,
+            "These are logits": lambda model: model.logits(torch.arange(model.vocabulary)),
+            "That is one row": lambda model: model(0),
+            "columns sum to 1": lambda model: torch.softmax(model.logits(torch.eye(model.vocabulary)), dim=0),
+            "logarithms of probabilities": lambda model: model.logits(torch.arange(model.vocabulary)).log_softmax(-1),
+            "likeliest follower": lambda model: torch.stack([model(i).argmax() for i in range(model.vocabulary)]),
+            "without their LayerNorm": lambda model: model.unembedding(model.embedding.embedding.weight),
+        },
+    ),
 }

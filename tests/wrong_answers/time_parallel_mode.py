@@ -47,34 +47,43 @@ def joined_by_steps(first, second, length, log_decay):
 
 
 ANSWERS = {
-    "shift": ([lambda x, last_x: [last_x, *x[:-1]]], {
-        "know the future": lambda x, last_x: torch.roll(x, 1, 0),
-        "stand zeros": lambda x, last_x: torch.cat([torch.zeros_like(x[:1]), x[:-1]]),
-        "one moment too long": lambda x, last_x: torch.cat([last_x[None], x]),
-        "one moment too short": lambda x, last_x: x[:-1],
-        "input *after* it": lambda x, last_x: torch.vstack([x[1:], last_x]),
-        "Nothing is shifted": lambda x, last_x: torch.cat([last_x[None], x])[1:],
-    }),
-    "attention-matrix": ([matrix_from_the_memory], {
-        "one step older": lambda k, d, g: matrix_from_the_memory(k, d, g, newest_faded=True),
-        "gain on the diagonal": lambda k, d, g: matrix_from_the_memory(k, d, torch.tensor(0.0)),
-        "Rows and columns": lambda k, d, g: matrix_from_the_memory(k, d, g).T,
-        "took `log_decay` for the rate": lambda k, d, g: torch.softmax(table(k, d, g, rate=lambda x: x), dim=1),
-        "columns sum to 1": lambda k, d, g: torch.softmax(table(k, d, g), dim=0),
-        "divided by the sum": lambda k, d, g: torch.exp(table(k, d, g)),
-        "These are the exponents": table,
-        "Nothing fades": lambda k, d, g: torch.softmax(table(k, torch.tensor(-torch.inf), g), dim=1),
-        "stands 0": lambda k, d, g: torch.softmax(table(k, d, g, future=0), dim=1),
-        "future is in it": unmasked,
-    }),
-    "join-chunks": ([joined_by_steps], {
-        "has not faded": lambda a, b, n, d: (a[0] + b[0], a[1] + b[1]),
-        "has faded once": lambda a, b, n, d: joined_by_steps(a, b, 1, d),
-        "wrong chunk fades": lambda a, b, n, d: joined_by_steps(b, a, n, d),
-        "One time too few": lambda a, b, n, d: joined_by_steps(a, b, n - 1, d),
-        "Only `contents` fades": lambda a, b, n, d: (joined_by_steps(a, b, n, d)[0], a[1] + b[1]),
-        "for the rate": lambda a, b, n, d: tuple(x * torch.exp(-d * n) + y for x, y in zip(a, b)),
-        "Factors multiply": lambda a, b, n, d: tuple(x * n * torch.exp(-torch.exp(d)) + y for x, y in zip(a, b)),
-        "Both chunks fade": lambda a, b, n, d: [torch.exp(-n * torch.exp(d)) * (x + y) for x, y in zip(a, b)],
-    }),
+    "shift": (
+        [lambda x, last_x: [last_x, *x[:-1]]],
+        {
+            "know the future": lambda x, last_x: torch.roll(x, 1, 0),
+            "stand zeros": lambda x, last_x: torch.cat([torch.zeros_like(x[:1]), x[:-1]]),
+            "one moment too long": lambda x, last_x: torch.cat([last_x[None], x]),
+            "one moment too short": lambda x, last_x: x[:-1],
+            "input *after* it": lambda x, last_x: torch.vstack([x[1:], last_x]),
+            "Nothing is shifted": lambda x, last_x: torch.cat([last_x[None], x])[1:],
+        },
+    ),
+    "attention-matrix": (
+        [matrix_from_the_memory],
+        {
+            "one step older": lambda k, d, g: matrix_from_the_memory(k, d, g, newest_faded=True),
+            "gain on the diagonal": lambda k, d, g: matrix_from_the_memory(k, d, torch.tensor(0.0)),
+            "Rows and columns": lambda k, d, g: matrix_from_the_memory(k, d, g).T,
+            "took `log_decay` for the rate": lambda k, d, g: torch.softmax(table(k, d, g, rate=lambda x: x), dim=1),
+            "columns sum to 1": lambda k, d, g: torch.softmax(table(k, d, g), dim=0),
+            "divided by the sum": lambda k, d, g: torch.exp(table(k, d, g)),
+            "These are the exponents": table,
+            "Nothing fades": lambda k, d, g: torch.softmax(table(k, torch.tensor(-torch.inf), g), dim=1),
+            "stands 0": lambda k, d, g: torch.softmax(table(k, d, g, future=0), dim=1),
+            "future is in it": unmasked,
+        },
+    ),
+    "join-chunks": (
+        [joined_by_steps],
+        {
+            "has not faded": lambda a, b, n, d: (a[0] + b[0], a[1] + b[1]),
+            "has faded once": lambda a, b, n, d: joined_by_steps(a, b, 1, d),
+            "wrong chunk fades": lambda a, b, n, d: joined_by_steps(b, a, n, d),
+            "One time too few": lambda a, b, n, d: joined_by_steps(a, b, n - 1, d),
+            "Only `contents` fades": lambda a, b, n, d: (joined_by_steps(a, b, n, d)[0], a[1] + b[1]),
+            "for the rate": lambda a, b, n, d: tuple(x * torch.exp(-d * n) + y for x, y in zip(a, b)),
+            "Factors multiply": lambda a, b, n, d: tuple(x * n * torch.exp(-torch.exp(d)) + y for x, y in zip(a, b)),
+            "Both chunks fade": lambda a, b, n, d: [torch.exp(-n * torch.exp(d)) * (x + y) for x, y in zip(a, b)],
+        },
+    ),
 }

@@ -45,8 +45,10 @@ ANSWERS = {
         },
     ),
     "as-eagle": (
-        [lambda key, value, log_decay: (key, value, (-log_decay.exp()).exp(), 0 * key, 1 + 0 * key),
-         lambda key, value, log_decay: [key.tolist(), value, exp(-exp(log_decay)), value, 0.0]],
+        [
+            lambda key, value, log_decay: (key, value, (-log_decay.exp()).exp(), 0 * key, 1 + 0 * key),
+            lambda key, value, log_decay: [key.tolist(), value, exp(-exp(log_decay)), value, 0.0],
+        ],
         {
             "It still removes": lambda key, value, log_decay: (key, value, exp(-exp(log_decay)), key, 1.0),
             "Nothing fades": lambda key, value, log_decay: (key, value, 1.0, key, 0.0),

@@ -1,0 +1,1 @@
+"""One room for each chapter, named like its notebook: `figures` and `exercises`."""

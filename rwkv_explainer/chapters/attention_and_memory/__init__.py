@@ -1,0 +1,1 @@
+"""The room of chapter "Attention and memory": its figures and its exercises."""

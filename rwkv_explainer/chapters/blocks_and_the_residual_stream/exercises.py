@@ -1,0 +1,153 @@
+"""The exercises of chapter "Blocks and the residual stream"."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from rwkv_explainer.exercises.cases import machines, normal, whole
+from rwkv_explainer.exercises.exercise import Exercise
+
+
+def streams(random: Generator) -> list[tuple]:
+    return [(normal(random, 4), machines(random, 4, 5), blocks) for blocks in (3, 4, 2)]
+
+
+def stream_after(x: Tensor, updates: list[Callable], blocks: int) -> Tensor:
+    for update in updates[:blocks]:
+        x = x + update(x)
+    return x
+
+
+def chained(x: Tensor, updates: list[Callable], blocks: int) -> Tensor:
+    for update in updates[:blocks]:
+        x = update(x)
+    return x
+
+
+STREAM = Exercise(
+    name="stop-early",
+    cases=streams,
+    reference=stream_after,
+    result="the stream",
+    verified="After two, three and four of five blocks, the stream is the start plus all updates so far.",
+    mistakes={
+        "The stream is replaced by the update; add the update to it.": chained,
+        "Each block reads the beginning; it should read the stream as the blocks before left it.": lambda x, updates, blocks: (
+            x + sum(update(x) for update in updates[:blocks])
+        ),
+        "One block too many.": lambda x, updates, blocks: stream_after(x, updates, blocks + 1),
+        "One block too few.": lambda x, updates, blocks: stream_after(x, updates, blocks - 1),
+        "All blocks ran: stop after the number that was asked for.": lambda x, updates, blocks: stream_after(
+            x, updates, len(updates)
+        ),
+        "That is what the blocks added; the stream is this and what it began with.": lambda x, updates, blocks: (
+            stream_after(x, updates, blocks) - x
+        ),
+        "That is the last block's update alone.": lambda x, updates, blocks: updates[blocks - 1](
+            stream_after(x, updates, blocks - 1)
+        ),
+    },
+)
+
+
+def block_parts(random: Generator) -> list[tuple]:
+    cases = []
+    for channels in (4, 6):
+        norms = [nn.LayerNorm(channels, dtype=torch.float64).requires_grad_(False) for _ in range(2)]
+        for norm in norms:
+            norm.weight.copy_(1 + normal(random, channels)), norm.bias.copy_(normal(random, channels))
+        attention, mlp = machines(random, channels, 2)
+        cases.append((normal(random, channels), norms[0], attention, norms[1], mlp))
+    return cases
+
+
+def block(x: Tensor, ln1: nn.Module, attention: Callable, ln2: nn.Module, mlp: Callable) -> Tensor:
+    x = x + attention(ln1(x))
+    return x + mlp(ln2(x))
+
+
+BLOCK = Exercise(
+    name="one-block",
+    cases=block_parts,
+    reference=block,
+    result="the stream",
+    verified="With 4 and with 6 channels, the stream leaves your block as it leaves an `RWKVBlock`.",
+    mistakes={
+        "The gated MLP reads the stream from before the attention's update; the two work one after the other.": lambda x, ln1, attention, ln2, mlp: (
+            x + attention(ln1(x)) + mlp(ln2(x))
+        ),
+        "The LayerNorms are missing: each part reads the stream through its own.": lambda x, ln1, attention, ln2, mlp: (
+            (x + attention(x)) + mlp(x + attention(x))
+        ),
+        "The second update is not added: it replaces the stream.": lambda x, ln1, attention, ln2, mlp: mlp(
+            ln2(x + attention(ln1(x)))
+        ),
+        "The first update is not added: it replaces the stream.": lambda x, ln1, attention, ln2, mlp: (
+            attention(ln1(x)) + mlp(ln2(attention(ln1(x))))
+        ),
+        "The stream itself is normalized; only what a part *reads* goes through a LayerNorm.": lambda x, ln1, attention, ln2, mlp: (
+            ln2(ln1(x) + attention(ln1(x))) + mlp(ln2(ln1(x) + attention(ln1(x))))
+        ),
+        "The LayerNorms stand behind the additions; here they stand before the parts.": lambda x, ln1, attention, ln2, mlp: (
+            ln2(ln1(x + attention(x)) + mlp(ln1(x + attention(x))))
+        ),
+        "The two LayerNorms are swapped.": lambda x, ln1, attention, ln2, mlp: block(x, ln2, attention, ln1, mlp),
+        "The gated MLP comes first; the attention should.": lambda x, ln1, attention, ln2, mlp: block(
+            x, ln2, mlp, ln1, attention
+        ),
+    },
+)
+
+
+def written(random: Generator) -> list[tuple]:
+    return [(normal(random, parts, 8), 1 + normal(random, 8), normal(random, 8)) for parts in (4, whole(random, 5, 9))]
+
+
+def centered(x: Tensor) -> Tensor:
+    return x - x.mean(dim=-1, keepdim=True)
+
+
+def spread(x: Tensor) -> Tensor:
+    return (x.var(dim=-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+
+
+def logit_shares(updates: Tensor, scale: Tensor, row: Tensor) -> Tensor:
+    return centered(updates) / spread(updates.sum(dim=0)) * scale @ row
+
+
+WHO_WROTE = Exercise(
+    name="who-wrote-it",
+    cases=written,
+    reference=logit_shares,
+    result="the shares",
+    verified="The shares of all updates sum to the token's logit, for two random streams.",
+    mistakes={
+        "Each update is divided by its own spread; they share the one of the whole stream, or they would not add up.": lambda updates, scale, row: (
+            centered(updates) / spread(updates) * scale @ row
+        ),
+        "The LayerNorm subtracts a mean, and so each update loses its own.": lambda updates, scale, row: (
+            updates / spread(updates.sum(dim=0)) * scale @ row
+        ),
+        "The LayerNorm's learned scale is missing.": lambda updates, scale, row: (
+            centered(updates) / spread(updates.sum(dim=0)) @ row
+        ),
+        "The LayerNorm is missing: it stands between the stream and the unembedding.": lambda updates, scale, row: (
+            updates @ row
+        ),
+        "The scale is there, but the LayerNorm's mean and spread are missing.": lambda updates, scale, row: (
+            updates * scale @ row
+        ),
+        "These grow from update to update, as the stream does; each update's own share is wanted.": lambda updates, scale, row: (
+            logit_shares(updates, scale, row).cumsum(0)
+        ),
+        "That is the logit of the whole stream; it should be split into one share for each update.": lambda updates, scale, row: (
+            logit_shares(updates, scale, row).sum()
+        ),
+        "The spread is missing: divide by the standard deviation of the whole stream.": lambda updates, scale, row: (
+            centered(updates) * scale @ row
+        ),
+    },
+)
+
+EXERCISES = [STREAM, BLOCK, WHO_WROTE]

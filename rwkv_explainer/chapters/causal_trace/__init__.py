@@ -1,0 +1,1 @@
+"""The room of chapter "Causal trace": its figures and its exercises."""

@@ -1,0 +1,159 @@
+"""The exercises of chapter "Causal trace"."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from rwkv_explainer.exercises.cases import machines, normal, uniform, whole
+from rwkv_explainer.exercises.exercise import Exercise
+
+EXACT = Exercise(
+    name="what-must-be-exact",
+    value=True,
+    cases=lambda random: [(-whole(random, 1, 9) / 10, -whole(random, 50, 99) / 10)],
+    reference=lambda clean, corrupted: [clean, corrupted, clean],
+    result="log_probabilities",
+    tolerance=0.01,
+    verified="The unembedding alone reads the last layer, at the last token. And what is all clean answers clean.",
+    mistakes={
+        "The other way round: only the last token's last activation reaches the answer.": lambda clean, corrupted: [
+            corrupted,
+            clean,
+            clean,
+        ],
+        "At an earlier token, nothing reads the last layer's activation: what later tokens know of it is in memories.": lambda clean, corrupted: [
+            clean,
+            clean,
+            clean,
+        ],
+        "At the last token, the last layer's activation is all that the answer is made of.": lambda clean, corrupted: [
+            corrupted,
+            corrupted,
+            clean,
+        ],
+        "With every layer restored at every token, nothing of the noise is left.": lambda clean, corrupted: [
+            clean,
+            corrupted,
+            corrupted,
+        ],
+        "Nothing is somewhere in between here: each of the three is exactly one or the other.": lambda clean, corrupted: (
+            [(clean + corrupted) / 2] * 3
+        ),
+        "These three are log-probabilities, not shares of the effect.": lambda clean, corrupted: [1, 0, 1],
+    },
+)
+
+
+def three_runs(random: Generator) -> list[tuple]:
+    return [(uniform(random, -1, -0.1), uniform(random, -8, -5), uniform(random, -5, -1, 3, 4))]
+
+
+RECOVERED = Exercise(
+    name="recovered",
+    cases=three_runs,
+    reference=lambda clean, corrupted, restored: (restored - corrupted) / (clean - corrupted),
+    result="the share",
+    verified="0 where nothing came back, 1 where all of it did, for a map of 3 tokens and 4 layers.",
+    mistakes={
+        "That is the share that is still lost; the share that came back is 1 minus it.": lambda clean, corrupted, restored: (
+            (clean - restored) / (clean - corrupted)
+        ),
+        "That is how much came back; divide by how much was lost.": lambda clean, corrupted, restored: (
+            restored - corrupted
+        ),
+        "Measured from the clean run, everything seems lost: start from the corrupted one.": lambda clean, corrupted, restored: (
+            (restored - clean) / (clean - corrupted)
+        ),
+        "Ratios of logarithms mean nothing: take differences first.": lambda clean, corrupted, restored: (
+            restored / clean
+        ),
+        "Divide by what the noise destroyed, clean minus corrupted, not by the clean value.": lambda clean, corrupted, restored: (
+            (restored - corrupted) / clean
+        ),
+        "The sign is turned around.": lambda clean, corrupted, restored: (restored - corrupted) / (corrupted - clean),
+    },
+)
+
+
+def two_inputs(random: Generator) -> list[tuple]:
+    """Four blocks, the clean and the noisy input, the layer and the channels to restore there."""
+    return [
+        (machines(random, 6, 4), normal(random, 6), normal(random, 6), layer, torch.tensor([0, 2, 3]))
+        for layer in (1, 2)
+    ]
+
+
+def patched(blocks: list[Callable], clean: Tensor, noisy: Tensor, layer: int, channels: Tensor) -> Tensor:
+    for index, block in enumerate(blocks):
+        clean, noisy = block(clean), block(noisy)
+        if index == layer:
+            noisy = noisy.index_copy(0, channels, clean[channels])
+    return noisy
+
+
+def through(x: Tensor, blocks: list[Callable]) -> Tensor:
+    for block in blocks:
+        x = block(x)
+    return x
+
+
+def put(x: Tensor, channels: Tensor, source: Tensor) -> Tensor:
+    return x.index_copy(0, channels, source[channels])
+
+
+def rest(channels: Tensor) -> Tensor:
+    return torch.tensor([c for c in range(6) if c not in channels])
+
+
+def patched_early(blocks, clean, noisy, layer, channels):
+    clean, noisy = through(clean, blocks[:layer]), through(noisy, blocks[:layer])
+    return through(put(noisy, channels, clean), blocks[layer:])
+
+
+def patched_always(blocks, clean, noisy, layer, channels):
+    for block in blocks:
+        clean, noisy = block(clean), block(noisy)
+        noisy = put(noisy, channels, clean)
+    return noisy
+
+
+def patched_by_adding(blocks, clean, noisy, layer, channels):
+    clean, noisy = through(clean, blocks[: layer + 1]), through(noisy, blocks[: layer + 1])
+    return through(noisy.index_add(0, channels, clean[channels]), blocks[layer + 1 :])
+
+
+def patched_with_input(blocks, clean, noisy, layer, channels):
+    return through(put(through(noisy, blocks[: layer + 1]), channels, clean), blocks[layer + 1 :])
+
+
+PATCH = Exercise(
+    name="patch-channels",
+    cases=two_inputs,
+    reference=patched,
+    result="the output",
+    verified="Behind layers 1 and 2 of four, three of six channels are the clean run's, and the run goes on with them.",
+    mistakes={
+        "The patch comes one layer too early: it stands *behind* the block of that number, not before it.": patched_early,
+        "The patch comes one layer too late: layers count from 0.": lambda blocks, clean, noisy, layer, channels: (
+            patched(blocks, clean, noisy, layer + 1, channels)
+        ),
+        "The clean channels are added; they should take the noisy ones' place.": patched_by_adding,
+        "The patch is made behind every layer; only one is restored.": patched_always,
+        "The clean run gives all channels but those that were named: are the channels turned around, or the two runs?": lambda blocks, clean, noisy, layer, channels: (
+            patched(blocks, clean, noisy, layer, rest(channels))
+        ),
+        "All channels are restored; only those that were named should be.": lambda blocks, clean, noisy, layer, channels: (
+            through(clean, blocks)
+        ),
+        "Nothing is restored: this is the noisy run.": lambda blocks, clean, noisy, layer, channels: through(
+            noisy, blocks
+        ),
+        "What is put in is the clean *input*; it should be what the clean run has at this place.": patched_with_input,
+        "The run stops at the patch; the blocks behind it still have to run.": lambda blocks, clean, noisy, layer, channels: (
+            put(through(noisy, blocks[: layer + 1]), channels, through(clean, blocks[: layer + 1]))
+        ),
+    },
+)
+
+EXERCISES = [EXACT, RECOVERED, PATCH]

@@ -1,0 +1,1 @@
+"""The room of chapter "Embedding and unembedding": its figures and its exercises."""

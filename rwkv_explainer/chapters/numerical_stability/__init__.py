@@ -1,0 +1,1 @@
+"""The room of chapter "Numerical stability": its figures and its exercises."""

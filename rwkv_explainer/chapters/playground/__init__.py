@@ -1,0 +1,1 @@
+"""The room of chapter "The playground": its figures and its exercises."""

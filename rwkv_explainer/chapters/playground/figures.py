@@ -1,0 +1,1 @@
+"""Figures of chapter "The playground"."""

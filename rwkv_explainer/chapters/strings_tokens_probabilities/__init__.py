@@ -1,0 +1,1 @@
+"""The room of chapter "Strings, tokens, probabilities": its figures and its exercises."""

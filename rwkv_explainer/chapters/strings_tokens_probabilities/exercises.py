@@ -1,0 +1,111 @@
+"""The exercises of chapter "Strings, tokens, probabilities"."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from rwkv_explainer.exercises.cases import distribution, normal
+from rwkv_explainer.exercises.exercise import Exercise
+from rwkv_explainer.generation import reshape
+
+
+def normalized(p: Tensor) -> Tensor:
+    return p / p.sum(dim=-1, keepdim=True)
+
+
+ANY_TEMPERATURE = Exercise(
+    name="any-temperature",
+    cases=lambda random: [(distribution(random, 6), t) for t in (1.0, 0.5, 3.0, 0.00001)],
+    reference=lambda p, t: reshape(p, temperature=t),
+    result="the probabilities",
+    verified="At temperatures from 0.00001 to 3 it gives what the package's own function gives, and no number is lost.",
+    mistakes={
+        "Right until it gets cold: at 0.00001 all powers are 0, and 0 / 0 is no number. Take logarithms.": lambda p, t: (
+            normalized(p ** (1 / t))
+        ),
+        "The temperature is upside down: below 1 it should sharpen, so the power is 1 / temperature.": lambda p, t: (
+            normalized(p**t)
+        ),
+        "The softmax undoes a logarithm, and there is none yet: divide the *logarithms* of the probabilities.": lambda p, t: (
+            torch.softmax(p / t, dim=-1)
+        ),
+        "These do not sum to 1 any more: divide by their sum.": lambda p, t: p ** (1 / t),
+        "These are still logarithms: a softmax turns them back into probabilities.": lambda p, t: p.log() / t,
+        "The temperature changes nothing: multiplied or divided by one number, chances keep their ratios.": lambda p, t: (
+            p
+        ),
+    },
+)
+
+
+def surprise(logits: Tensor, ids: Tensor) -> Tensor:
+    return -chances(logits, ids).sum() / math.log(2)
+
+
+def chances(logits: Tensor, ids: Tensor) -> Tensor:
+    """The logarithm of the probability of each token: (time,)."""
+    return logits.log_softmax(dim=-1).gather(-1, ids[:, None])[:, 0]
+
+
+SURPRISE = Exercise(
+    name="surprise",
+    cases=lambda random: [
+        (4 * normal(random, time, 9), torch.randint(9, (time,), generator=random)) for time in (1, 6)
+    ],
+    reference=surprise,
+    result="the surprise",
+    verified="For a text of one token and one of six, these are the bits that the tokens cost.",
+    mistakes={
+        "These are nats: for bits, take the logarithm to base 2.": lambda logits, ids: -chances(logits, ids).sum(),
+        "That is the mean per token; the surprise of a text is the sum.": lambda logits, ids: (
+            surprise(logits, ids) / len(ids)
+        ),
+        "The sign is wrong: logarithms of probabilities are negative, a surprise is not.": lambda logits, ids: (
+            -surprise(logits, ids)
+        ),
+        "That is the text's probability itself; the surprise is its logarithm, with the sign turned.": lambda logits, ids: (
+            chances(logits, ids).sum().exp()
+        ),
+        "You took the likeliest token at each place, not the one that is in the text.": lambda logits, ids: surprise(
+            logits, logits.argmax(dim=-1)
+        ),
+        "You took logits for logarithms of probabilities: they still have to be normalized.": lambda logits, ids: (
+            -logits.gather(-1, ids[:, None]).sum() / math.log(2)
+        ),
+        "That is the surprise of the last token alone; the text's is the sum over all.": lambda logits, ids: surprise(
+            logits[-1:], ids[-1:]
+        ),
+        "The softmax ran over the tokens of the text instead of the vocabulary.": lambda logits, ids: (
+            -logits.log_softmax(dim=0).gather(-1, ids[:, None]).sum() / math.log(2)
+        ),
+    },
+)
+
+
+def with_min_p(p: Tensor, m: float) -> Tensor:
+    return normalized(p.where(p >= m * p.max(), 0))
+
+
+MIN_P = Exercise(
+    name="min-p",
+    cases=lambda random: [(torch.softmax(normal(random, 14), dim=-1), m) for m in (0.3, 0.4, 0.6)],
+    reference=with_min_p,
+    result="the probabilities",
+    verified="It keeps what is likely enough beside the likeliest token, and what it keeps sums to 1.",
+    mistakes={
+        "The cut is at m itself; it should be at m times the largest probability.": lambda p, m: normalized(
+            p.where(p >= m, 0)
+        ),
+        "What is kept does not sum to 1: divide by the sum.": lambda p, m: p.where(p >= m * p.max(), 0),
+        "You kept the unlikely tokens and dropped the others.": lambda p, m: normalized(p.where(p < m * p.max(), 0)),
+        "That is top-p: it sums up probabilities. Min-p looks at each token alone.": lambda p, m: reshape(p, top_p=m),
+        "The cut is at 1 − m of the largest probability, not at m of it.": lambda p, m: normalized(
+            p.where(p >= (1 - m) * p.max(), 0)
+        ),
+        "Only the likeliest token is left.": lambda p, m: normalized(p.where(p >= p.max(), 0)),
+        "Nothing is cut.": lambda p, m: p,
+    },
+)
+
+EXERCISES = [ANY_TEMPERATURE, SURPRISE, MIN_P]

@@ -1,0 +1,1 @@
+"""The room of chapter "The gated MLP": its figures and its exercises."""

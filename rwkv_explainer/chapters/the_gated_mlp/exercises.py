@@ -1,0 +1,126 @@
+"""The exercises of chapter "The gated MLP"."""
+
+import torch
+from torch import Generator, Tensor, relu, sigmoid
+
+from rwkv_explainer.exercises.cases import normal, uniform, whole
+from rwkv_explainer.exercises.exercise import Exercise
+
+
+def previous(x: Tensor) -> Tensor:
+    """Each embedding's predecessor, zeros before the first: (time, channels) to the same."""
+    return torch.cat([torch.zeros_like(x[:1]), x[:-1]])
+
+
+def mix_all(x: Tensor, weight: Tensor) -> Tensor:
+    return weight * x + (1 - weight) * previous(x)
+
+
+def mix_outputs(x: Tensor, weight: Tensor) -> Tensor:
+    """A mixer that remembers what it returned instead of what it read."""
+    last, mixed = torch.zeros_like(x[0]), []
+    for now in x:
+        last = weight * now + (1 - weight) * last
+        mixed.append(last)
+    return torch.stack(mixed)
+
+
+MIX = Exercise(
+    name="mix-a-sequence",
+    cases=lambda random: [(normal(random, time, 4), uniform(random, 0, 1, 4)) for time in (3, 7)],
+    reference=mix_all,
+    result="the mixed sequence",
+    verified="For runs of 3 and of 7 embeddings, it blends each with the one before, and the first with zeros.",
+    mistakes={
+        "The weights are swapped: `weight` belongs to the current embedding, 1 − `weight` to the one before.": lambda x, weight: (
+            (1 - weight) * x + weight * previous(x)
+        ),
+        "What is remembered is the last *mixture*; a mixer remembers the last input itself.": mix_outputs,
+        "Before the first embedding stands the last one, as if the run were a ring; there should be zeros.": lambda x, weight: (
+            weight * x + (1 - weight) * x.roll(1, dims=0)
+        ),
+        "Before the first embedding stands the first itself; there should be zeros.": lambda x, weight: (
+            weight * x + (1 - weight) * torch.cat([x[:1], x[:-1]])
+        ),
+        "Each embedding is blended with the one *after* it: that looks into the future.": lambda x, weight: (
+            weight * x + (1 - weight) * torch.cat([x[1:], torch.zeros_like(x[:1])])
+        ),
+        "The previous embedding is added whole; it comes with 1 − `weight`.": lambda x, weight: (
+            weight * x + previous(x)
+        ),
+        "Only the current embedding is in it.": lambda x, weight: weight * x,
+    },
+)
+
+
+def mlp_cases(random: Generator) -> list[tuple]:
+    """Two mixtures and the three matrices, for 2 and for 5 channels."""
+    return [tuple(normal(random, *shape) for shape in ((c,), (c,), (4 * c, c), (c, 4 * c), (c, c))) for c in (2, 5)]
+
+
+def gated_mlp(k: Tensor, r: Tensor, key: Tensor, value: Tensor, receptance: Tensor) -> Tensor:
+    return sigmoid(receptance @ r) * (value @ relu(key @ k) ** 2)
+
+
+GATED = Exercise(
+    name="gated-mlp",
+    cases=mlp_cases,
+    reference=gated_mlp,
+    result="the update",
+    verified="With 2 and with 5 channels, the update is the one of the package's `GatedMLP`.",
+    mistakes={
+        "The square is missing: the nonlinearity is a *squared* ReLU.": lambda k, r, key, value, receptance: (
+            sigmoid(receptance @ r) * (value @ relu(key @ k))
+        ),
+        "Squared before the ReLU, negative latents become positive: first cut them off, then square.": lambda k, r, key, value, receptance: (
+            sigmoid(receptance @ r) * (value @ relu((key @ k) ** 2))
+        ),
+        "The gates are open without limit: a sigmoid keeps them between 0 and 1.": lambda k, r, key, value, receptance: (
+            (receptance @ r) * (value @ relu(key @ k) ** 2)
+        ),
+        "The gates are missing.": lambda k, r, key, value, receptance: value @ relu(key @ k) ** 2,
+        "The gates share their opening: that is a softmax, and a sigmoid decides for each channel by itself.": lambda k, r, key, value, receptance: (
+            torch.softmax(receptance @ r, 0) * (value @ relu(key @ k) ** 2)
+        ),
+        "The gates read `k`; they have a mixture of their own, `r`.": lambda k, r, key, value, receptance: gated_mlp(
+            k, k, key, value, receptance
+        ),
+        "The two mixtures are swapped: `k` goes into the key, `r` into the receptance.": lambda k, r, key, value, receptance: (
+            gated_mlp(r, k, key, value, receptance)
+        ),
+        "The update is squared too; only the latents are.": lambda k, r, key, value, receptance: (
+            sigmoid(receptance @ r) * (value @ relu(key @ k) ** 2) ** 2
+        ),
+        "The gates stand in front of the MLP; they decide about what comes *out* of it.": lambda k, r, key, value, receptance: (
+            value @ relu(key @ (sigmoid(receptance @ r) * k)) ** 2
+        ),
+        "Where a gate should be open, yours is shut: that is one minus the sigmoid.": lambda k, r, key, value, receptance: (
+            sigmoid(-(receptance @ r)) * (value @ relu(key @ k) ** 2)
+        ),
+    },
+)
+
+REACH = Exercise(
+    name="mixers-reach",
+    value=True,
+    cases=lambda random: [(whole(random, 3, 6), 20)],
+    reference=lambda blocks, tokens: blocks + 1,
+    result="changed",
+    verified="Each block's mixer hands the change on by one token, and the first token itself is changed too.",
+    mistakes={
+        "The first embedding's own output changes too.": lambda blocks, tokens: blocks,
+        "One token per block: the second block's mixer remembers an input in which the first token already is.": lambda blocks, tokens: (
+            2
+        ),
+        "All outputs would change if the memories worked. Mixers alone look back by one token in each block.": lambda blocks, tokens: (
+            tokens
+        ),
+        "A change spreads by one token per block; it does not double.": lambda blocks, tokens: 2**blocks,
+        "A block has one mixer in front of its MLP that counts here, and it looks back by one token, not by two.": lambda blocks, tokens: (
+            2 * blocks + 1
+        ),
+        "Not the first token alone: the mixers remember it, and hand the change on.": lambda blocks, tokens: 1,
+    },
+)
+
+EXERCISES = [MIX, REACH, GATED]

@@ -1,0 +1,1 @@
+"""The room of chapter "The whole model": its figures and its exercises."""

@@ -1,0 +1,135 @@
+"""The exercises of chapter "The whole model"."""
+
+from collections.abc import Callable
+
+from torch import Generator, Tensor
+
+from rwkv_explainer.exercises.cases import normal, whole
+from rwkv_explainer.exercises.exercise import Exercise
+from rwkv_explainer.model import RWKVLM, RWKVConfig
+
+State = dict[str, Tensor]
+
+
+def parameters(vocabulary: int, channels: int, layers: int) -> int:
+    attention = 4 * channels**2 + 5 * channels  # four matrices; three mixers, decay and gain
+    mlp = 2 * 4 * channels**2 + channels**2 + 2 * channels
+    norms = 2 * channels
+    return 2 * vocabulary * channels + 2 * norms + layers * (attention + mlp + 2 * norms)
+
+
+def without(left_out: Callable) -> Callable:
+    """The count with something left out, which is a function of vocabulary, channels and layers like itself."""
+    return lambda v, c, n: parameters(v, c, n) - left_out(v, c, n)
+
+
+COUNT = Exercise(
+    name="count-parameters",
+    cases=lambda random: [(whole(random, 50, 99), whole(random, 5, 9), layers) for layers in (2, 5)],
+    reference=lambda vocabulary, channels, layers: sum(
+        parameter.numel()
+        for parameter in RWKVLM.from_config(RWKVConfig(vocabulary, channels, layers, 4 * channels)).parameters()
+    ),
+    result="the number of parameters",
+    verified="For two sizes of model it is what counting every parameter gives.",
+    mistakes={
+        "The unembedding has a matrix of its own, as large as the embedding's table.": without(lambda v, c, n: v * c),
+        "Two LayerNorms are missing: the one behind the embedding and the one before the unembedding.": without(
+            lambda v, c, n: 4 * c
+        ),
+        "The LayerNorms are missing: two in each block, one at either end.": without(lambda v, c, n: 4 * c + n * 4 * c),
+        "The mixers' weights are missing: three mixers in the attention, two in the gated MLP.": without(
+            lambda v, c, n: n * 5 * c
+        ),
+        "The memory learns too: a decay and a gain for each channel.": without(lambda v, c, n: n * 2 * c),
+        "The middle of the gated MLP is four times as wide as the stream.": without(lambda v, c, n: n * 6 * c**2),
+        "A LayerNorm has two numbers for each channel, a scale and a bias.": without(lambda v, c, n: 2 * c + n * 2 * c),
+        "A receptance is missing: the gated MLP has one of its own.": without(lambda v, c, n: n * c**2),
+        "That is one layer's share, not all layers'.": lambda v, c, n: parameters(v, c, 1),
+    },
+)
+
+STATE_SIZE = Exercise(
+    name="size-of-memory",
+    value=True,
+    cases=lambda random: [(whole(random, 3, 9), 16 * whole(random, 3, 9), 100 * whole(random, 3, 9))],
+    reference=lambda layers, channels, tokens: 4 * layers * channels,
+    result="numbers",
+    verified="Two sums and two last inputs, for each channel of each layer, however long the text.",
+    mistakes={
+        "The length of the text does not matter: a memory is as large after the first token as after the last.": lambda layers, channels, tokens: (
+            4 * layers * channels * tokens
+        ),
+        "Mixers remember too: the last input of the attention, and that of the gated MLP.": lambda layers, channels, tokens: (
+            2 * layers * channels
+        ),
+        "Mixers that saw the same input remember the same: three of them share one copy, the two others another.": lambda layers, channels, tokens: (
+            7 * layers * channels
+        ),
+        "The gated MLP's mixers remember its last input: that is a number more for each channel.": lambda layers, channels, tokens: (
+            3 * layers * channels
+        ),
+        "Each layer has a memory of its own.": lambda layers, channels, tokens: 4 * channels,
+        "Four numbers for each channel: two sums, and two last inputs.": lambda layers, channels, tokens: (
+            layers * channels
+        ),
+    },
+)
+
+
+def snapshots(random: Generator) -> list[tuple]:
+    """Two snapshots of a model of 12 layers, and which layers to take from the second."""
+    names = RWKVLM.from_config(RWKVConfig(vocabulary=5, channels=2, layers=12, hidden=4)).state_buffers()
+
+    def bookmark() -> State:
+        return {name: normal(random, 2) for name in names}
+
+    return [(bookmark(), bookmark(), layers) for layers in ([1], [0, 3, 10])]
+
+
+def layer_of(name: str) -> int:
+    return int(name.split(".")[1])
+
+
+def splice(
+    one: State, other: State, layers: list[int], taken: Callable = lambda name, layers: layer_of(name) in layers
+) -> State:
+    return {name: (other if taken(name, layers) else one)[name] for name in one}
+
+
+def splice_by(taken: Callable) -> Callable:
+    """A splice that takes something else from the second snapshot."""
+    return lambda one, other, layers: splice(one, other, layers, taken)
+
+
+SPLICE = Exercise(
+    name="splice",
+    cases=snapshots,
+    reference=splice,
+    result="the state",
+    verified="Layers 1, and then 0, 3 and 10, remember the second text, all others the first, in mixers and memories.",
+    mistakes={
+        "The wrong way round: these layers come from the first snapshot, all others from the second.": lambda one, other, layers: (
+            splice(other, one, layers)
+        ),
+        "Names that *begin* with `blocks.1` are those of layers 10 and 11 too: compare the whole number.": splice_by(
+            lambda name, layers: any(name.startswith(f"blocks.{layer}") for layer in layers)
+        ),
+        "All but these layers are missing: `restore` wants the state of every layer.": lambda one, other, layers: {
+            name: other[name] for name in other if layer_of(name) in layers
+        },
+        "The mixers' last inputs still come from the first snapshot.": splice_by(
+            lambda name, layers: layer_of(name) in layers and ".memory." in name
+        ),
+        "The memories' sums still come from the first snapshot.": splice_by(
+            lambda name, layers: layer_of(name) in layers and ".memory." not in name
+        ),
+        "Layers count from 0: these are the layers one lower.": splice_by(
+            lambda name, layers: layer_of(name) + 1 in layers
+        ),
+        "That is the first snapshot unchanged.": lambda one, other, layers: one,
+        "That is the second snapshot unchanged.": lambda one, other, layers: other,
+    },
+)
+
+EXERCISES = [STATE_SIZE, COUNT, SPLICE]

@@ -1,0 +1,1 @@
+"""The room of chapter "The zero-layer model": its figures and its exercises."""

@@ -1,0 +1,1 @@
+"""The room of chapter "Time decay": its figures and its exercises."""

@@ -1,0 +1,110 @@
+"""The exercises of chapter "Time decay"."""
+
+import math
+
+import torch
+from torch import Generator, Tensor, exp
+
+from rwkv_explainer.exercises.cases import uniform, whole
+from rwkv_explainer.exercises.exercise import Exercise
+
+
+def log_decay_for(half_life: Tensor) -> Tensor:
+    return (math.log(2) / half_life).log()
+
+
+LOG_DECAY_FOR = Exercise(
+    name="decay-for-half-life",
+    cases=lambda random: [(torch.tensor([10.0, 1000.0]),), (exp(uniform(random, -1, 8, 2, 3)),)],
+    reference=log_decay_for,
+    result="`log_decay`",
+    verified="Set like this, weights halve after 10, after 1,000 and after six random numbers of tokens.",
+    mistakes={
+        "That is the rate; `log_decay` is its logarithm.": lambda h: math.log(2) / h,
+        "That is the factor kept with each token; `log_decay` is two logarithms further.": lambda h: 0.5 ** (1 / h),
+        "That is the logarithm of the kept factor; turn its sign, and take the logarithm once more.": lambda h: (
+            -math.log(2) / h
+        ),
+        "The sign is turned around: a long half-life needs a small `log_decay`.": lambda h: -log_decay_for(h),
+        "With that, a weight falls to 1/e in this time; for one half, log 2 belongs in.": lambda h: -h.log(),
+        "A weight is halved, a half is not subtracted: the rate is log 2 over the half-life, not ½ over it.": lambda h: (
+            (0.5 / h).log()
+        ),
+        "That is a logarithm to base 2; the memory takes e to the power of `log_decay`.": lambda h: (
+            math.log(2) / h
+        ).log2(),
+    },
+)
+
+
+def half_lives(log_decay: Tensor) -> Tensor:
+    return math.log(2) / exp(log_decay)
+
+
+def shorten(log_decay: Tensor, longest: float | int, to: float | int) -> Tensor:
+    return log_decay.where(half_lives(log_decay) <= longest, math.log(math.log(2) / to))
+
+
+def many_channels(random: Generator) -> list[tuple]:
+    return [(uniform(random, -6, 2, 12), longest, 1) for longest in (10, 3)]
+
+
+CUT = Exercise(
+    name="cut-the-slow",
+    cases=many_channels,
+    reference=shorten,
+    result="`log_decay`",
+    verified="Of 24 random channels, those that remember too long now halve after one token; the others are unchanged.",
+    mistakes={
+        "The wrong channels: you cut those that were fast already.": lambda log_decay, longest, to: log_decay.where(
+            half_lives(log_decay) > longest, math.log(math.log(2) / to)
+        ),
+        "A `log_decay` of 0 is a rate of 1, which is a half-life of 0.69 tokens; for one token the rate is log 2.": lambda log_decay, longest, to: (
+            log_decay.where(half_lives(log_decay) <= longest, 0.0)
+        ),
+        "That is the rate; `log_decay` is its logarithm.": lambda log_decay, longest, to: log_decay.where(
+            half_lives(log_decay) <= longest, math.log(2) / to
+        ),
+        "All channels are cut; those with a shorter half-life should stay as they are.": lambda log_decay, longest, to: (
+            torch.full_like(log_decay, math.log(math.log(2) / to))
+        ),
+        "The slow channels got the longest half-life that is allowed; they should get the short one.": lambda log_decay, longest, to: (
+            shorten(log_decay, longest, longest)
+        ),
+        "The slow channels do not remember at all any more: they should still halve after one token.": lambda log_decay, longest, to: (
+            log_decay.where(half_lives(log_decay) <= longest, torch.inf)
+        ),
+        "Nothing has changed: is it half-lives that you compare with `longest`, and not the parameter?": lambda log_decay, longest, to: (
+            log_decay
+        ),
+    },
+)
+
+WHAT_IS_LEFT = Exercise(
+    name="what-is-left",
+    value=True,
+    cases=lambda random: [(2 * whole(random, 2, 6), 3 * whole(random, 3, 9))],
+    reference=lambda half_life, tokens: 0.5 ** (tokens / half_life),
+    result="share",
+    tolerance=0.002,
+    verified="One half to the power of the number of half-lives that went by.",
+    mistakes={
+        "A weight does not lose the same amount each time, but the same share.": lambda half_life, tokens: (
+            1 - 0.5 * tokens / half_life
+        ),
+        "That is with e instead of ½: after one half-life, a half is left.": lambda half_life, tokens: math.exp(
+            -tokens / half_life
+        ),
+        "That is what is gone; what is left is the rest.": lambda half_life, tokens: 1 - 0.5 ** (tokens / half_life),
+        "Upside down: the power is tokens over half-life.": lambda half_life, tokens: 0.5 ** (half_life / tokens),
+        "That is what would be left if the half-life were one token.": lambda half_life, tokens: 0.5**tokens,
+        "That is in percent; a share is a number from 0 to 1.": lambda half_life, tokens: (
+            100 * 0.5 ** (tokens / half_life)
+        ),
+        "Half-lives need not go by whole: the power may have a fraction.": lambda half_life, tokens: (
+            0.5 ** (tokens // half_life)
+        ),
+    },
+)
+
+EXERCISES = [WHAT_IS_LEFT, LOG_DECAY_FOR, CUT]

@@ -1,0 +1,1 @@
+"""The room of chapter "Time-parallel mode": its figures and its exercises."""

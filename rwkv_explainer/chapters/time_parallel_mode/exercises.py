@@ -1,0 +1,150 @@
+"""The exercises of chapter "Time-parallel mode"."""
+
+import torch
+from torch import Generator, Tensor, exp
+
+from rwkv_explainer.exercises.cases import normal, uniform
+from rwkv_explainer.exercises.exercise import Exercise
+
+
+def shifted(x: Tensor, last_x: Tensor) -> Tensor:
+    return torch.cat([last_x[None], x[:-1]])
+
+
+SHIFT = Exercise(
+    name="shift",
+    cases=lambda random: [(normal(random, time, 3), normal(random, 3)) for time in (5, 1)],
+    reference=shifted,
+    result="the shifted run",
+    verified="For runs of five tokens and of one, each moment gets the input before it, the first the remembered one.",
+    mistakes={
+        "Before the first moment stands the last one: a mixer would know the future. Put the remembered input there.": lambda x, last_x: (
+            x.roll(1, dims=0)
+        ),
+        "Before the first moment stand zeros; the mixer remembers an input from before this run.": lambda x, last_x: (
+            shifted(x, torch.zeros_like(last_x))
+        ),
+        "The run is shifted the other way: each moment gets the input *after* it.": lambda x, last_x: torch.cat(
+            [x[1:], last_x[None]]
+        ),
+        "It is one moment too long: the last input has no moment after it in this run.": lambda x, last_x: torch.cat(
+            [last_x[None], x]
+        ),
+        "Nothing is shifted.": lambda x, last_x: x,
+        "It is one moment too short: the remembered input is missing at the beginning.": lambda x, last_x: x[:-1],
+    },
+)
+
+
+def channel(random: Generator) -> list[tuple]:
+    return [(normal(random, time), uniform(random, -3, 0.5), normal(random)) for time in (5, 8)]
+
+
+def exponents(keys: Tensor, rate: Tensor, gain: Tensor, newest: int = 0, causal: bool = True) -> Tensor:
+    """Row i for the reader, column j for what is read; -inf for the future."""
+    i, j = torch.arange(len(keys))[:, None], torch.arange(len(keys))
+    past = keys - (i - 1 - j + newest) * rate
+    past = past.where(j < i, -torch.inf) if causal else past
+    return past.where(j != i, keys + gain)
+
+
+def matrix(keys: Tensor, log_decay: Tensor, log_gain: Tensor) -> Tensor:
+    return torch.softmax(exponents(keys, exp(log_decay), log_gain), dim=1)
+
+
+MATRIX = Exercise(
+    name="attention-matrix",
+    cases=channel,
+    reference=matrix,
+    result="the matrix",
+    verified="For 5 and for 8 tokens, each row is what the memory reads, as shares that sum to 1.",
+    mistakes={
+        "The past is one step older than it should be: the newest token of the past has not faded yet.": lambda keys, log_decay, log_gain: (
+            torch.softmax(exponents(keys, exp(log_decay), log_gain, newest=1), dim=1)
+        ),
+        "The gain on the diagonal is missing.": lambda keys, log_decay, log_gain: matrix(
+            keys, log_decay, torch.zeros_like(log_gain)
+        ),
+        "You took `log_decay` for the rate: the rate is its exponential.": lambda keys, log_decay, log_gain: (
+            torch.softmax(exponents(keys, log_decay, log_gain), dim=1)
+        ),
+        "The columns sum to 1; the rows should: each reader has shares of its own.": lambda keys, log_decay, log_gain: (
+            torch.softmax(exponents(keys, exp(log_decay), log_gain), dim=0)
+        ),
+        "Rows and columns are swapped: a row is a reader, a column what it reads.": lambda keys, log_decay, log_gain: (
+            matrix(keys, log_decay, log_gain).T
+        ),
+        "These are weights; divided by the sum of their row they become shares.": lambda keys, log_decay, log_gain: (
+            exponents(keys, exp(log_decay), log_gain).exp()
+        ),
+        "These are the exponents; a softmax makes shares of them.": lambda keys, log_decay, log_gain: exponents(
+            keys, exp(log_decay), log_gain
+        ),
+        "Nothing fades.": lambda keys, log_decay, log_gain: torch.softmax(
+            exponents(keys, torch.zeros_like(log_decay), log_gain), dim=1
+        ),
+        "The future is in it, with weights of its own: the exponent above the diagonal is −∞.": lambda keys, log_decay, log_gain: (
+            torch.softmax(exponents(keys, exp(log_decay), log_gain, causal=False), dim=1)
+        ),
+        "Above the diagonal stands 0, and e to the 0 is a weight of 1; only an exponent of −∞ weighs nothing.": lambda keys, log_decay, log_gain: (
+            torch.softmax(exponents(keys, exp(log_decay), log_gain).tril(), dim=1)
+        ),
+    },
+)
+
+
+def chunks(random: Generator) -> list[tuple]:
+    return [
+        (
+            (normal(random, 3), normal(random, 3).exp()),
+            (normal(random, 3), normal(random, 3).exp()),
+            length,
+            uniform(random, -3, 0.5, 3),
+        )
+        for length in (4, 9)
+    ]
+
+
+def join(first, second, length, log_decay, fade=lambda rate, length: exp(-rate * length)):
+    keep = fade(exp(log_decay), length)
+    return keep * first[0] + second[0], keep * first[1] + second[1]
+
+
+def both_faded(first, second, length, log_decay):
+    return tuple(exp(-exp(log_decay) * length) * (a + b) for a, b in zip(first, second))
+
+
+JOIN = Exercise(
+    name="join-chunks",
+    cases=chunks,
+    reference=join,
+    result="the state",
+    verified="Joined, the two chunks leave the sums that one run through both of them leaves.",
+    mistakes={
+        "The first chunk has not faded: all tokens of the second went by since.": lambda first, second, length, log_decay: (
+            join(first, second, length, log_decay, lambda rate, n: 1.0)
+        ),
+        "The first chunk has faded once; it should once for each token of the second.": lambda first, second, length, log_decay: (
+            join(first, second, 1, log_decay)
+        ),
+        "One time too few: the first token of the second chunk lets the past fade too.": lambda first, second, length, log_decay: (
+            join(first, second, length - 1, log_decay)
+        ),
+        "The wrong chunk fades: the first one is older.": lambda first, second, length, log_decay: join(
+            second, first, length, log_decay
+        ),
+        "Only `contents` fades; the weights in `normalizer` fade with it.": lambda first, second, length, log_decay: (
+            join(first, second, length, log_decay)[0],
+            first[1] + second[1],
+        ),
+        "You took `log_decay` for the rate: the rate is its exponential.": lambda first, second, length, log_decay: (
+            join(first, second, length, log_decay, lambda rate, n: exp(-rate.log() * n))
+        ),
+        "Factors multiply: after n tokens it is exp(−rate) to the power n, not n times exp(−rate).": lambda first, second, length, log_decay: (
+            join(first, second, length, log_decay, lambda rate, n: n * exp(-rate))
+        ),
+        "Both chunks fade; the second one has only just ended.": both_faded,
+    },
+)
+
+EXERCISES = [SHIFT, MATRIX, JOIN]

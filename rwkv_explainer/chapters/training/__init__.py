@@ -1,0 +1,1 @@
+"""The room of chapter "Training": its figures and its exercises."""

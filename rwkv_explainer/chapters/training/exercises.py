@@ -1,0 +1,140 @@
+"""The exercises of chapter "Training"."""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from rwkv_explainer.exercises.cases import normal, whole
+from rwkv_explainer.exercises.exercise import Exercise
+
+
+def four_chances(random: Generator) -> list[tuple]:
+    """Probabilities that are powers of ½: one of them is small."""
+    often, once = whole(random, 1, 2), whole(random, 3, 6)
+    return [([f"1/{2**often}", f"1/{2**often}", f"1/{2**once}", f"1/{2**often}"],)]
+
+
+def bits(chances: list[str]) -> list[float]:
+    return [math.log2(int(chance[2:])) for chance in chances]
+
+
+def on_paper(chances: list[str]) -> list[float]:
+    mean = sum(bits(chances)) / len(chances)
+    return [mean * math.log(2), 2**mean]
+
+
+def mean_chance(chances: list[str]) -> float:
+    return sum(0.5**b for b in bits(chances)) / len(chances)
+
+
+LOSS_ON_PAPER = Exercise(
+    name="loss-on-paper",
+    value=True,
+    cases=four_chances,
+    reference=on_paper,
+    result="answer",
+    tolerance=0.01,
+    verified="The mean of four logarithms, and its exponential: among so many tokens the model chose, on average.",
+    mistakes={
+        "That is in bits; nats are natural logarithms, smaller by a factor of log 2.": lambda chances: [
+            on_paper(chances)[0] / math.log(2),
+            on_paper(chances)[1],
+        ],
+        "That is the sum over the four tokens; a loss is their mean.": lambda chances: [
+            4 * on_paper(chances)[0],
+            on_paper(chances)[1],
+        ],
+        "You averaged the probabilities, then took the logarithm; the logarithms are averaged.": lambda chances: [
+            -math.log(mean_chance(chances)),
+            1 / mean_chance(chances),
+        ],
+        "A loss is positive: minus the logarithm.": lambda chances: [-on_paper(chances)[0], on_paper(chances)[1]],
+        "The number of tokens is e to the loss in nats, or 2 to the loss in bits; you mixed the two.": lambda chances: [
+            on_paper(chances)[0],
+            2 ** on_paper(chances)[0],
+        ],
+        "That is the mean of four numbers of tokens; take the exponential of the mean of the logarithms.": lambda chances: [
+            on_paper(chances)[0],
+            sum(2**b for b in bits(chances)) / 4,
+        ],
+    },
+)
+
+
+def texts(random: Generator) -> list[tuple]:
+    return [(3 * normal(random, time, 7), torch.randint(7, (time + 1,), generator=random)) for time in (4, 9)]
+
+
+def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
+    return torch.nn.functional.cross_entropy(logits, targets)
+
+
+NEXT_TOKEN_LOSS = Exercise(
+    name="next-token-loss",
+    cases=texts,
+    reference=lambda logits, ids: loss_of(logits, ids[1:]),
+    result="the loss",
+    verified="Over texts of 5 and of 10 tokens: what the model expected after each token, against the one that came.",
+    mistakes={
+        "The model is asked for the token that it has just read; compare with the one that comes next.": lambda logits, ids: (
+            loss_of(logits, ids[:-1])
+        ),
+        "That is the sum over the text; a loss is the mean.": lambda logits, ids: (
+            (len(ids) - 1) * loss_of(logits, ids[1:])
+        ),
+        "That is in bits; the chapter's losses are in nats.": lambda logits, ids: (
+            loss_of(logits, ids[1:]) / math.log(2)
+        ),
+        "The softmax ran over the moments of the text instead of the vocabulary.": lambda logits, ids: (
+            -logits.log_softmax(dim=0).gather(1, ids[1:, None]).mean()
+        ),
+        "Logits are not logarithms of probabilities yet: the softmax's sum has to be subtracted.": lambda logits, ids: (
+            -logits.gather(1, ids[1:, None]).mean()
+        ),
+        "The softmax was taken twice: `cross_entropy` takes logits.": lambda logits, ids: loss_of(
+            logits.softmax(dim=1), ids[1:]
+        ),
+        "The sign is turned around.": lambda logits, ids: -loss_of(logits, ids[1:]),
+        "That is the loss of the last token alone.": lambda logits, ids: loss_of(logits[-1:], ids[-1:]),
+        "That is minus the mean *probability*; take its logarithm first.": lambda logits, ids: (
+            -logits.softmax(dim=1).gather(1, ids[1:, None]).mean()
+        ),
+    },
+)
+
+
+def texts_in_bytes(random: Generator) -> list[tuple]:
+    return [(float(whole(random, 20, 50)) / 10, whole(random, 100, 200), whole(random, 400, 900)) for _ in range(3)]
+
+
+BITS_PER_BYTE = Exercise(
+    name="bits-per-byte",
+    cases=texts_in_bytes,
+    reference=lambda loss, tokens, length: loss * tokens / math.log(2) / length,
+    result="bits per byte",
+    verified="For three texts: all bits of all tokens, spread over the bytes.",
+    mistakes={
+        "These are nats per byte: a bit is log 2 nats, so divide by log 2.": lambda loss, tokens, length: (
+            loss * tokens / length
+        ),
+        "That is a logarithm to base 2 *of* the loss; nats become bits when they are divided by log 2.": lambda loss, tokens, length: (
+            math.log2(loss) * tokens / length
+        ),
+        "Multiplied where it should be divided: a nat is *more* than a bit.": lambda loss, tokens, length: (
+            loss * tokens * math.log(2) / length
+        ),
+        "These are bits per token; a byte is less than a token.": lambda loss, tokens, length: loss / math.log(2),
+        "The bytes are on the wrong side: divide by their number.": lambda loss, tokens, length: (
+            loss / math.log(2) * length / tokens
+        ),
+        "The loss is a mean per token: multiply by the number of tokens first.": lambda loss, tokens, length: (
+            loss / math.log(2) / length
+        ),
+        "These are all bits of the text; divide by its bytes.": lambda loss, tokens, length: (
+            loss * tokens / math.log(2)
+        ),
+    },
+)
+
+EXERCISES = [LOSS_ON_PAPER, NEXT_TOKEN_LOSS, BITS_PER_BYTE]

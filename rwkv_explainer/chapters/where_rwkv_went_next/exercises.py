@@ -1,0 +1,232 @@
+"""The exercises of chapter "Where RWKV went next". Its memories are built there; here is the one step they need."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, exp
+
+from rwkv_explainer.exercises.cases import normal
+from rwkv_explainer.exercises.comparing import parts
+from rwkv_explainer.exercises.exercise import Exercise
+
+
+def goose_write(table: Tensor, key: Tensor, value: Tensor, decay: Tensor, removal_key: Tensor, rate: Tensor) -> Tensor:
+    """One write of RWKV-7's memory, for one head: the table, (size, size), and vectors, (size,)."""
+    found = removal_key @ table  # (size,)
+    return decay[:, None] * table - torch.outer(rate * removal_key, found) + torch.outer(key, value)  # (size, size)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Corrected bit by bit
+
+
+def rates_and_times(random: Generator) -> list[tuple]:
+    """A rate between a fifth and four fifths, and how often the new value is told."""
+    rates = (0.2 + 0.6 * torch.rand(4, generator=random, dtype=torch.float64)).tolist()
+    return list(zip(rates, (torch.randperm(4, generator=random) + 2).tolist()))
+
+
+def both_cities(rate: float, times: int) -> tuple[float, float]:
+    old = (1 - rate) ** times
+    return old, 1 - old
+
+
+BIT_BY_BIT = Exercise(
+    name="bit-by-bit",
+    cases=rates_and_times,
+    reference=both_cities,
+    result="old and new",
+    verified="For four rates, told two to five times: the old city shrinks by one factor a time, and the two sum to 1.",
+    mistakes={
+        "The two are swapped: the old city comes first.": lambda rate, times: both_cities(rate, times)[::-1],
+        "The rate is the share that is *removed* each time; 1 − rate of the old city stays.": lambda rate, times: (
+            rate**times,
+            1 - rate**times,
+        ),
+        "The same *share* is removed each time, of what is still there, not the same amount.": lambda rate, times: (
+            1 - rate * times,
+            rate * times,
+        ),
+        "The new city is written anew each time that it is told, and corrected with it: it does not stay at one rate.": lambda rate, times: (
+            (1 - rate) ** times,
+            rate,
+        ),
+        "Nothing was removed: the old city has to shrink.": lambda rate, times: (1, rate * times),
+        "That is what the table holds after it was told once.": lambda rate, times: both_cities(rate, 1),
+        "The new city is written with the rate too, not whole: what is barely removed is barely replaced.": lambda rate, times: (
+            (1 - rate) ** times,
+            sum((1 - rate) ** n for n in range(times)),
+        ),
+        "One time too many: after it was told n times, n corrections have been made.": lambda rate, times: both_cities(
+            rate, times + 1
+        ),
+    },
+)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Goose as Eagle
+
+
+def tokens_for_eagle(random: Generator) -> list[tuple]:
+    """Keys and values of a run, (time, size), and the rows' log-decays, (size,)."""
+
+    return [
+        (normal(random, time, size), normal(random, time, size), normal(random, size) - 1)
+        for time, size in ((5, 3), (8, 4))
+    ]
+
+
+def as_eagle(key: Tensor, value: Tensor, log_decay: Tensor) -> tuple:
+    return key, value, exp(-exp(log_decay)), key, torch.zeros_like(key)
+
+
+def run_goose(arrange: Callable, keys: Tensor, values: Tensor, log_decay: Tensor) -> Any:
+    """The table after a run in which each token's five inputs are arranged by the answer."""
+    size = keys.shape[1]
+    table = torch.zeros(size, size, dtype=torch.float64)
+    for key, value in zip(keys, values):
+        names = ("key", "value", "decay", "removal_key", "rate")
+        table = goose_write(table, *parts(arrange(key, value, log_decay), **dict.fromkeys(names, (size,))))
+    return table
+
+
+AS_EAGLE = Exercise(
+    name="as-eagle",
+    cases=tokens_for_eagle,
+    reference=as_eagle,
+    use=run_goose,
+    result="the table",
+    verified="Over two runs of 5 and 8 random tokens Goose's table is the one that Eagle would have.",
+    mistakes={
+        "It still removes: Eagle takes nothing out, so the rate must be 0, or there must be nothing to remove.": lambda key, value, log_decay: (
+            key,
+            value,
+            exp(-exp(log_decay)),
+            key,
+            torch.ones_like(key),
+        ),
+        "Nothing fades: Goose takes the factor that is left of each row, and Eagle's is exp(−exp(log_decay)).": lambda key, value, log_decay: (
+            key,
+            value,
+            torch.ones_like(key),
+            key,
+            torch.zeros_like(key),
+        ),
+        "You passed `log_decay` itself; Goose wants the factor that is left after one token.": lambda key, value, log_decay: (
+            key,
+            value,
+            log_decay,
+            key,
+            torch.zeros_like(key),
+        ),
+        "You passed the rate; Goose wants the factor that is left after one token, exp(−rate).": lambda key, value, log_decay: (
+            key,
+            value,
+            exp(log_decay),
+            key,
+            torch.zeros_like(key),
+        ),
+        "`log_decay` is the logarithm of the rate, not the rate: two exponentials lead to the factor.": lambda key, value, log_decay: (
+            key,
+            value,
+            exp(-log_decay),
+            key,
+            torch.zeros_like(key),
+        ),
+        "The key is an exponential here, as in RWKV-4. From Eagle on it is written as it is.": lambda key, value, log_decay: (
+            exp(key),
+            value,
+            exp(-exp(log_decay)),
+            key,
+            torch.zeros_like(key),
+        ),
+        "Key and value are swapped: rows are where, columns are what.": lambda key, value, log_decay: (
+            value,
+            key,
+            exp(-exp(log_decay)),
+            key,
+            torch.zeros_like(key),
+        ),
+        "Everything is forgotten before the token is written: a factor of 0 keeps nothing.": lambda key, value, log_decay: (
+            key,
+            value,
+            torch.zeros_like(key),
+            key,
+            torch.zeros_like(key),
+        ),
+    },
+)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Two people trade places
+
+
+def rows_to_swap(random: Generator) -> list[tuple]:
+    """A table, (size, size), and two of its rows."""
+    cases = []
+    for size in (4, 6):
+        i, j = torch.randperm(size, generator=random)[:2].tolist()
+        cases.append((normal(random, size, size), i, j))
+    return cases
+
+
+def swap(i: int, j: int, size: int) -> tuple[Tensor, float]:
+    return difference_of(i, j, size) / 2**0.5, 2.0
+
+
+def difference_of(i: int, j: int, size: int, sign: float = -1) -> Tensor:
+    return torch.eye(size, dtype=torch.float64)[i] + sign * torch.eye(size, dtype=torch.float64)[j]
+
+
+def run_swap(answer: Callable, table: Tensor, i: int, j: int) -> Any:
+    """The removal key's length, and the table after one write of nothing with it."""
+    size = len(table)
+    removal_key, rate = parts(answer(i, j, size), removal_key=(size,), rate=(size,))
+    nothing, keep = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
+    return {
+        "table": goose_write(table, nothing, nothing, keep, removal_key, rate),
+        "length of the removal key": removal_key.norm(),
+    }
+
+
+SWAP = Exercise(
+    name="swap",
+    cases=rows_to_swap,
+    reference=swap,
+    use=run_swap,
+    verified="In two random tables the two rows changed places in a single write, and all others stayed.",
+    mistakes={
+        "The two rows are equal now: with their difference removed once, both are at their average. Go on from there.": lambda i, j, size: (
+            swap(i, j, size)[0],
+            1.0,
+        ),
+        "The swap is right, but a removal key has the length 1. Make it shorter, and the rate larger.": lambda i, j, size: (
+            difference_of(i, j, size),
+            1.0,
+        ),
+        "The removal key is longer than 1, so more is removed than you meant.": lambda i, j, size: (
+            difference_of(i, j, size),
+            2.0,
+        ),
+        "The rows are swapped, but both have changed their sign: ask for the rows' difference, not for their sum.": lambda i, j, size: (
+            difference_of(i, j, size, 1.0) / 2**0.5,
+            2.0,
+        ),
+        "The first row is gone, and the second as it was: the removal key has to ask for both.": lambda i, j, size: (
+            torch.eye(size)[i],
+            1.0,
+        ),
+        "The first row has changed its sign, and the second is as it was: the removal key has to ask for both.": lambda i, j, size: (
+            torch.eye(size)[i],
+            2.0,
+        ),
+        "The rows have moved apart: a negative rate adds what it found.": lambda i, j, size: (
+            swap(i, j, size)[0],
+            -2.0,
+        ),
+        "With a rate of 0 nothing is removed, and nothing changes.": lambda i, j, size: (swap(i, j, size)[0], 0.0),
+    },
+)
+
+EXERCISES = [BIT_BY_BIT, AS_EAGLE, SWAP]

@@ -1,0 +1,1 @@
+"""What draws: the figure toolkit, the palette, graphs of modules, sliders."""

@@ -1,0 +1,34 @@
+"""Random numbers for the exercises' cases, always float64."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+
+def normal(random: Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=random, dtype=torch.float64)
+
+
+def uniform(random: Generator, low: float | int, high: float | int, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float64).uniform_(low, high, generator=random)
+
+
+def whole(random: Generator, low: int, high: int) -> int:
+    """A whole number from low to high, both included."""
+    return int(torch.randint(low, high + 1, (), generator=random))
+
+
+def distribution(random: Generator, *shape: int) -> Tensor:
+    """Probabilities that sum to 1 on the last axis."""
+    return torch.softmax(2 * normal(random, *shape), dim=-1)
+
+
+def machines(random: Generator, channels: int, count: int) -> list[Callable]:
+    """Small functions of a vector, none of them linear."""
+
+    def machine() -> Callable:
+        matrix = normal(random, channels, channels)
+        return lambda x: torch.tanh(matrix @ x)
+
+    return [machine() for _ in range(count)]

@@ -1,0 +1,1 @@
+"""The experiments: training, tracing, decay, the atlas of facts, and the measures of a model."""

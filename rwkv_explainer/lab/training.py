@@ -1,0 +1,515 @@
+"""Trains a small RWKV-4 on a text and the atlas. It made the bundled model.
+
+    python -m rwkv_explainer.lab.training --help
+
+The data's way: text -> documents -> a part held out -> tokens -> rows -> batches. Every batch is a function of the seed
+and the step alone, whatever the number of processes, so a run that was stopped goes on exactly where it was.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import lzma
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from rwkv_explainer.checkpoints import write_weights
+from rwkv_explainer.generation import generate
+from rwkv_explainer.lab.atlas import all_facts, load_atlas, sample_text
+from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.parallel import read_logits
+
+END_OF_TEXT = "<|endoftext|>"  # token 0, between documents
+TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  # sha256 of the bundled model's text
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what comes out of training, beside the text. The defaults made the bundled model."""
+
+    layers: int = 8
+    channels: int = 256
+    vocabulary: int = 8192
+    rows: int = 8  # runs of text in a batch
+    length: int = 256  # tokens in a row
+    atlas_share: float = 0.15  # of the rows that are atlas sentences
+    steps: int = 6_000
+    warmup: int = 100  # steps over which the learning rate rises
+    cooldown: float = 0.3  # part of the steps, at the end, over which it falls to zero
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    clip: float = 1.0  # longest gradient that is taken as it is
+    held_out: float = 0.02  # part of the documents that training never sees
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in POSSIBLE.items():
+            if not low <= (value := getattr(self, name)) <= high:
+                wanted = f"{low} or more" if high == math.inf else f"{low} to {high}"
+                raise ValueError(f"{name}: expected {wanted}, got {value}")
+
+
+POSSIBLE = {  # the least and the most of it that can be trained with
+    "layers": (0, math.inf), "channels": (2, math.inf), "rows": (1, math.inf), "length": (1, math.inf),
+    "vocabulary": (257, 2**16),  # every byte and the end of text; what a corpus' uint16 holds
+    "steps": (1, math.inf), "warmup": (0, math.inf), "cooldown": (0, 1), "atlas_share": (0, 1), "held_out": (0, 1),
+    "seed": (0, math.inf),
+}
+
+ATLAS_ALONE = Recipe(  # for training without a text: small, and done in minutes
+    layers=2, channels=96, vocabulary=1024, length=64, steps=2000, warmup=50, learning_rate=5e-3
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# text to tokens
+
+
+def read_documents(path: Path | None) -> list[str]:
+    """The documents of a text file (.txt or .txt.xz), one empty line between them. No path: no documents.
+
+    Raises:
+        ValueError: if there is no such file, or it is not whole, or not text in UTF-8.
+    """
+    if path is None:
+        return []
+    opened = lzma.open if path.suffix == ".xz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as file:
+            documents = [document.strip() for document in file.read().split("\n\n")]
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected a text file in UTF-8, or one packed as .xz, got: {error}") from error
+    return [document for document in documents if document]
+
+
+def split_documents(documents: list[str], held_out: float) -> tuple[list[str], list[str]]:
+    """Documents to train on and documents held out. A document's side depends on its own text alone."""
+    def is_held_out(document: str) -> bool:
+        return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4]) < held_out * 2**32
+
+    return [d for d in documents if not is_held_out(d)], [d for d in documents if is_held_out(d)]
+
+
+def train_tokenizer(documents: list[str], recipe: Recipe) -> Tokenizer:
+    """A byte-level BPE, trained on the training mixture: the documents, and the atlas at its share."""
+    rng = np.random.default_rng(recipe.seed)
+    alone = not documents or recipe.atlas_share == 1
+    size = 1_000_000 if alone else sum(map(len, documents)) * recipe.atlas_share / (1 - recipe.atlas_share)
+
+    def texts() -> Iterator[str]:
+        yield from documents
+        characters = 0
+        while characters < size:
+            text = sample_text(rng, 1)
+            characters += len(text)
+            yield text
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All training documents as one run of ids, and the places at which a paragraph starts."""
+
+    ids: np.ndarray  # (tokens,) uint16
+    paragraphs: np.ndarray  # (paragraphs,) int64
+
+    @classmethod
+    def from_documents(cls, documents: list[str], tokenizer: Tokenizer) -> "Corpus":
+        """Each document, its lines as paragraphs, with an end of text behind it."""
+        ids, paragraphs = [np.zeros(0, np.uint16)], []
+        at = 0
+        for document in documents:
+            lines = [line + "\n" for line in document.split("\n")]
+            for encoding in tokenizer.encode_batch(lines) + [None]:
+                part = np.array(encoding.ids if encoding else [0], np.uint16)
+                if encoding:
+                    paragraphs.append(at)
+                ids.append(part)
+                at += len(part)
+        return cls(np.concatenate(ids), np.array(paragraphs, np.int64))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tokens to batches
+
+
+def make_batch(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, rows: range) -> Tensor:
+    """Rows of a step's batch, each of `recipe.length` + 1 ids: (rows, length + 1)."""
+    return torch.from_numpy(np.stack([make_row(corpus, tokenizer, recipe, step, row) for row in rows])).long()
+
+
+def make_row(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, row: int) -> np.ndarray:
+    """Atlas sentences, or a stretch of the corpus, which starts with a paragraph half of the time."""
+    rng = np.random.default_rng([recipe.seed, step, row])
+    n = recipe.length + 1
+    if not len(corpus.ids) or rng.random() < recipe.atlas_share:
+        return atlas_row(tokenizer, rng, n)
+    start = rng.integers(len(corpus.ids) - n)
+    if rng.random() < 0.5:
+        start = min(int(rng.choice(corpus.paragraphs)), len(corpus.ids) - n)
+    return corpus.ids[start : start + n].astype(np.int64)
+
+
+def atlas_row(tokenizer: Tokenizer, rng: np.random.Generator, n: int) -> np.ndarray:
+    """Short texts of one to three atlas sentences, with end-of-text tokens between them."""
+    ids: list[int] = []
+    while len(ids) < n:
+        ids += tokenizer.encode(sample_text(rng, int(rng.integers(1, 4)))).ids + [0]
+    return np.array(ids[:n], np.int64)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the model before its first step
+
+
+@torch.no_grad()
+def initialize(model: RWKVLM, seed: int) -> None:
+    """Set every parameter as RWKV-4's own training code does; the paper's appendix on initialization says why.
+
+    The matrices that write to the residual stream start at zero, so at first every block is an identity. Decays and
+    mixes are laid out by channel and layer, from local to lasting, instead of at random.
+    """
+    torch.manual_seed(seed)
+    config = model.config
+    nn.init.uniform_(model.embedding.embedding.weight, -1e-4, 1e-4)  # tiny: the first steps can turn it anywhere
+    nn.init.orthogonal_(model.unembedding.unembedding.weight, gain=0.5 * math.sqrt(config.vocabulary / config.channels))
+    channel = torch.arange(config.channels) / config.channels  # (channels,), from 0 to just below 1
+    for i, block in enumerate(model.blocks):
+        depth = i / max(1, config.layers - 1)  # 0 for the first block, 1 for the last
+        attention, mlp = block.attention, block.gated_mlp
+        for matrix in (attention.key, attention.receptance, attention.output, mlp.value, mlp.receptance):
+            nn.init.zeros_(matrix.weight)
+        nn.init.orthogonal_(attention.value.weight)
+        nn.init.orthogonal_(mlp.key.weight, gain=math.sqrt(config.hidden / config.channels))
+        even = torch.arange(config.channels) / (config.channels - 1)  # (channels,), from 0 to 1
+        attention.memory.log_decay.copy_(-5 + 8 * even ** (0.7 + 1.3 * depth))
+        zigzag = (torch.arange(config.channels) + 1) % 3 - 1  # 0, 1, -1, 0, 1, -1, ...
+        attention.memory.log_gain.copy_(math.log(0.3) + 0.5 * zigzag)
+        rest = 1 - i / config.layers  # 1 for the first block, towards 0 for the last
+        attention.key_mixer.weight.copy_(channel**rest)
+        attention.value_mixer.weight.copy_(channel**rest + 0.3 * depth)
+        attention.receptance_mixer.weight.copy_(channel ** (rest / 2))
+        mlp.mlp_mixer.weight.copy_(channel**rest)
+        mlp.receptance_mixer.weight.copy_(channel**rest)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the loop
+
+
+def loss_of(model: RWKVLM, ids: Tensor, precision: torch.dtype) -> Tensor:
+    """Mean negative log-probability of each next token, in nats: ids (rows, length + 1) to a scalar."""
+    model.clear_buffers()
+    with torch.autocast(ids.device.type, precision, enabled=precision != torch.float32):
+        logits = read_logits(model, ids[:, :-1])  # (rows, length, vocabulary)
+    return nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """As a factor of the recipe's: up a ramp, along a plain, down a ramp."""
+    up = (step + 1) / max(1, recipe.warmup)
+    down = (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps)
+    return min(1.0, up, down)
+
+
+class Run:
+    """A training run in a folder: its data, model, optimizer, log and last checkpoint."""
+
+    def __init__(self, folder: Path, recipe: Recipe, corpus_path: Path | None, rank: int = 0, workers: int = 1):
+        if workers > recipe.rows:
+            raise ValueError(f"workers: expected at most one a row, got {workers} for {recipe.rows} rows; name fewer")
+        self.folder, self.recipe, self.rank, self.workers = folder, recipe, rank, workers
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        fast_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not in every PyTorch
+        self.precision = torch.bfloat16 if self.device.type == "cuda" or fast_cpu() else torch.float32
+        self.tokenizer, self.corpus, self.held_out = prepare(folder, recipe, corpus_path)
+        sizes = RWKVConfig(self.tokenizer.get_vocab_size(), recipe.channels, recipe.layers, 4 * recipe.channels)
+        self.model = RWKVLM.from_config(sizes).float()
+        initialize(self.model, recipe.seed)
+        self.model.to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+        )
+        self.step = 0  # steps taken so far
+        if (folder / "checkpoint.pt").exists():
+            self.resume()
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint; a run of another recipe is refused, but for its number of steps."""
+        saved = read_checkpoint(self.folder, self.device)
+        ours, theirs = asdict(self.recipe) | {"steps": 0}, saved["recipe"] | {"steps": 0}
+        if ours != theirs:
+            raise ValueError(f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
+                             f"{theirs}; {OTHER_FOLDER}")
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step = saved["step"]
+
+    def save(self) -> None:
+        """Write the checkpoint beside the old one, then swap: whenever we are killed, a whole one is there."""
+        new = self.folder / "checkpoint.pt.new"
+        torch.save({"step": self.step, "recipe": asdict(self.recipe), "model": self.model.state_dict(),
+                    "optimizer": self.optimizer.state_dict()}, new)
+        with open(new, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(new, self.folder / "checkpoint.pt")
+
+    def train(self, save_every: int, check_every: int) -> None:
+        """Take every step that is left, with a log line and a checkpoint now and then."""
+        losses, started = [], time.monotonic()
+        progress = {"initial": self.step, "total": self.recipe.steps, "mininterval": 5, "disable": self.rank > 0}
+        for loss in tqdm(self.steps(), **progress):
+            losses.append(loss)
+            last = self.step == self.recipe.steps
+            if self.rank == 0 and (self.step % check_every == 0 or last):
+                self.log(sum(losses) / len(losses), time.monotonic() - started)
+                losses, started = [], time.monotonic()
+            if self.rank == 0 and (self.step % save_every == 0 or last):
+                self.save()
+
+    def steps(self) -> Iterator[float]:
+        """Take the steps that are left, one whenever asked for the next, and give the loss that it found."""
+        mine = range(self.rank, self.recipe.rows, self.workers)
+        while self.step < self.recipe.steps:
+            ids = make_batch(self.corpus, self.tokenizer, self.recipe, self.step, mine).to(self.device)
+            loss = self.take_step(ids)
+            self.step += 1
+            yield loss
+
+    def take_step(self, ids: Tensor) -> float:
+        """One step of the optimizer on these rows, and on those of the other processes.
+
+        Raises:
+            FloatingPointError: if the loss or the gradient is not a finite number; the model is left as it was.
+        """
+        loss = loss_of(self.model, ids, self.precision)
+        self.check_finite("loss", loss)
+        self.optimizer.zero_grad()
+        (loss * len(ids) / self.recipe.rows).backward()  # the mean over all rows is the sum over the processes
+        parameters = list(self.model.parameters())
+        if self.workers > 1:
+            gradients = torch.cat([p.grad.flatten() for p in parameters])
+            dist.all_reduce(gradients)
+            for p, gradient in zip(parameters, gradients.split([p.numel() for p in parameters])):
+                p.grad.copy_(gradient.view_as(p))
+        self.check_finite("gradient's length", nn.utils.clip_grad_norm_(parameters, self.recipe.clip))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * learning_rate(self.recipe, self.step)
+        self.optimizer.step()
+        return loss.item()
+
+    def check_finite(self, what: str, number: Tensor) -> None:
+        """Refuse to go on from here with anything but finite numbers: step, rows, and what to do."""
+        if not number.isfinite():
+            mine = list(range(self.rank, self.recipe.rows, self.workers))
+            raise FloatingPointError(f"step {self.step}, rows {mine}: the {what} is {number.item()}; the last "
+                                     f"checkpoint in {self.folder} is sound; start anew with a smaller --learning-rate")
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """The loss on the first rows of the held-out documents, in nats a token."""
+        n = self.recipe.length + 1
+        rows = [self.held_out.ids[i : i + n] for i in range(0, len(self.held_out.ids) - n, n)][:64]
+        if not rows:
+            return math.nan
+        ids = torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)  # (rows, length + 1)
+        return loss_of(self.model, ids, self.precision).item()
+
+    def log(self, loss: float, seconds: float) -> None:
+        """Add a line to the folder's log. Lines on steps still to come, left by a killed process, go."""
+        path = self.folder / "log.csv"
+        lines = [["step", "tokens", "loss", "held_out_loss", "learning_rate", "seconds"]]
+        if path.exists():
+            lines += [line for line in list(csv.reader(path.read_text().splitlines()))[1:] if int(line[0]) < self.step]
+        tokens = self.step * self.recipe.rows * self.recipe.length
+        rate = self.recipe.learning_rate * learning_rate(self.recipe, self.step - 1)
+        held_out = self.held_out_loss()
+        lines.append([self.step, tokens, f"{loss:.4f}", f"{held_out:.4f}", f"{rate:.2e}", f"{seconds:.1f}"])
+        write_whole(path, "".join(",".join(map(str, line)) + "\n" for line in lines))
+
+
+OTHER_FOLDER = "name another folder with --out, or delete this one"
+
+
+def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tokenizer, Corpus, Corpus]:
+    """Tokenizer, training corpus and held-out corpus: made once, then kept in the run's folder.
+
+    Raises:
+        ValueError: if the folder holds the data of another text or recipe, or the text is not there, cannot be read,
+            or is shorter than a row.
+    """
+    if corpus_path and not corpus_path.is_file():
+        raise ValueError(f"corpus: expected a text file, there is none at {corpus_path}; paths start from {Path.cwd()}")
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / "data.json"
+    sha256 = hashlib.sha256(corpus_path.read_bytes()).hexdigest() if corpus_path else None
+    made_with = {name: getattr(recipe, name) for name in ("vocabulary", "atlas_share", "held_out", "seed")}
+    if not done.exists():
+        kept, held_out = split_documents(read_documents(corpus_path), recipe.held_out)
+        tokenizer = train_tokenizer(kept, recipe)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        for name, documents in (("train", kept), ("held_out", held_out)):
+            corpus = Corpus.from_documents(documents, tokenizer)
+            np.savez(folder / f"{name}.npz", ids=corpus.ids, paragraphs=corpus.paragraphs)
+        data = {"corpus": sha256, "documents": len(kept), "held_out_documents": len(held_out), "made_with": made_with}
+        write_whole(done, json.dumps(data))
+    data = json.loads(done.read_text())
+    if corpus_path and data["corpus"] != sha256:
+        raise ValueError(f"{folder} holds the data of another text: expected sha256 {data['corpus']}, got {sha256} for "
+                         f"{corpus_path}; {OTHER_FOLDER}")
+    if data.get("made_with", made_with) != made_with:
+        raise ValueError(f"{folder} holds data made with another recipe: expected {made_with}, got "
+                         f"{data['made_with']}; {OTHER_FOLDER}")
+    arrays = (np.load(folder / f"{name}.npz") for name in ("train", "held_out"))
+    train, held_out = (Corpus(a["ids"], a["paragraphs"]) for a in arrays)
+    if corpus_path and len(train.ids) <= recipe.length + 1:
+        raise ValueError(f"{corpus_path}: expected more than a row of {recipe.length + 1} tokens to train on, got "
+                         f"{len(train.ids)}; give a longer text, or shorter rows with --length")
+    return Tokenizer.from_file(str(folder / "tokenizer.json")), train, held_out
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is never there in part."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    os.replace(new, path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the result
+
+
+def read_checkpoint(folder: Path, device: torch.device = torch.device("cpu")) -> dict:
+    """A run's last checkpoint: its `step`, `recipe`, `model` and `optimizer`, as `Run.save` wrote them."""
+    return torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+
+
+def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
+    """Write a run's model, tokenizer and card into `target`, in the form that `load_pretrained` reads.
+
+    Args:
+        workers: what it was trained on, in words, for the card.
+        note: what else the card should say of the training.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    saved = read_checkpoint(folder)
+    model = RWKVLM.from_weights(saved["model"])
+    write_weights(model, target / "model.safetensors")
+    (target / "model.safetensors").chmod(0o644)  # for whoever installs the package, not for us alone
+    shutil.copy(folder / "tokenizer.json", target / "tokenizer.json")
+    names = ("model.safetensors", "tokenizer.json")
+    sums = (f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    (target / "SHA256SUMS").write_text("".join(sums))
+    data, recipe = json.loads((folder / "data.json").read_text()), saved["recipe"]
+    with open(folder / "log.csv", newline="") as file:
+        seconds = sum(float(line["seconds"]) for line in csv.DictReader(file))
+    text, license = describe_text(data, len(np.load(folder / "train.npz")["ids"]))
+    card = read_data("model_card.md").format(
+        **asdict(model.config), parameters=sum(p.numel() for p in model.parameters()), text=text, license=license,
+        note=note and f" {note}", facts=len(all_facts()[0]), relations=len(load_atlas()),
+        atlas_share=recipe["atlas_share"], recipe=json.dumps(recipe, indent=1), workers=workers, seconds=round(seconds),
+        tokens=saved["step"] * recipe["rows"] * recipe["length"],
+    )
+    (target / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+
+
+def describe_text(data: dict, tokens: int) -> tuple[str, str]:
+    """What a run has read beside the atlas, with credit where we know to whom, and what license follows from it."""
+    if data["corpus"] is None:
+        return "No text but the atlas.", "CC BY 4.0"
+    known = data["corpus"] == TEXTBOOKS
+    credit = read_data("textbooks_credit.md") if known else "Credit: name the text's authors here, and its license."
+    return (
+        f"**{'Textbooks' if known else 'A text'}**, {tokens:,} tokens, from {data['documents']:,} documents "
+        f"({data['held_out_documents']} more were held out, chosen by\nthe hash of their own text before anything else "
+        f"touched the data). Its file has the sha256\n`{data['corpus']}`.\n\n{credit.strip()}"
+    ), "CC BY 4.0" if known else "as the text's license asks"
+
+
+def read_data(name: str) -> str:
+    """A text file of the package."""
+    return resources.files("rwkv_explainer").joinpath("data", name).read_text(encoding="utf-8")
+
+
+def show(folder: Path) -> None:
+    """Let a run's model go on with the book's running example, and print what it says."""
+    model = RWKVLM.from_weights(read_checkpoint(folder)["model"]).stabilize()
+    model.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    generate(model, "The Eiffel Tower is located in the city of", N=3, temperature=0.0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the command
+
+
+def work(rank: int, args: argparse.Namespace, recipe: Recipe) -> None:
+    """One of the processes that train together."""
+    if args.workers > 1:
+        torch.set_num_threads(1)
+        meeting = f"file://{(args.out / 'meeting').absolute()}"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=args.workers)
+    Run(args.out, recipe, args.corpus, rank, args.workers).train(args.save_every, args.check_every)
+
+
+def at_least_one(text: str) -> int:
+    """A number on the command line that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, got {text!r}")
+    return int(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train a small RWKV-4 on a text and the atlas.")
+    parser.add_argument("--corpus", type=Path, help="a text, .txt or .txt.xz; without it, the atlas alone")
+    parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="its folder; a stopped run goes on")
+    parser.add_argument("--workers", type=at_least_one, default=1, help="processes that share each batch")
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="write the trained model there, with its card")
+    parser.add_argument("--note", default="", help="with --bundle: what else the card should say of the training")
+    parser.add_argument("--save-every", type=at_least_one, default=250, metavar="STEPS")
+    parser.add_argument("--check-every", type=at_least_one, default=250, metavar="STEPS")
+    for field in fields(Recipe):
+        default = f"default: {field.default}, or {getattr(ATLAS_ALONE, field.name)} without a corpus"
+        parser.add_argument("--" + field.name.replace("_", "-"), type=field.type, help=default)
+    args = parser.parse_args()
+    given = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name)) is not None}
+    try:
+        recipe = replace(Recipe() if args.corpus else ATLAS_ALONE, **given)
+        prepare(args.out, recipe, args.corpus)
+    except ValueError as error:
+        parser.error(str(error))
+    (args.out / "meeting").unlink(missing_ok=True)
+    if args.workers > 1:
+        torch.multiprocessing.spawn(work, (args, recipe), nprocs=args.workers)
+    else:
+        work(0, args, recipe)
+    show(args.out)
+    if args.bundle:
+        bundle(args.out, args.bundle, f"{args.workers} x {platform.processor() or platform.machine()}", args.note)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""How a token is written: in a text, in a figure and on a page."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from tokenizers import Tokenizer
+
+from rwkv_explainer.drawing.palette import LIGHT
+
+PRINTABLE_BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
+BYTE_OF = {chr(byte): byte for byte in PRINTABLE_BYTES} | {
+    chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if byte not in PRINTABLE_BYTES)
+}  # byte-level tokenizers write every byte as one printable character: most as themselves, the others from 256 on
+
+
+def token_name(token_ids: int | Sequence[int], tokenizer: Tokenizer, space: str = "·") -> str:
+    """A token as figures write it, or several as one text.
+
+    Spaces become ·, or what `space` says, and line ends ↵. What is no whole character stands as bytes in hexadecimal.
+    """
+    token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
+    data = b"".join(token_bytes(token_id, tokenizer) for token_id in token_ids)
+    try:
+        return data.decode().translate({ord(" "): space, ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): "␍"})
+    except UnicodeDecodeError:
+        if len(token_ids) > 1:  # the others are no worse for it
+            return "".join(token_name(token_id, tokenizer, space) for token_id in token_ids)
+        return data.hex(" ").upper()
+
+
+def token_bytes(token_id: int, tokenizer: Tokenizer) -> bytes:
+    """What a token stands for in UTF-8; its number, such as #9000, where the tokenizer has none of that id."""
+    token = tokenizer.id_to_token(token_id)
+    if token is None:
+        return f"#{token_id}".encode()
+    return b"".join(bytes([BYTE_OF[c]]) if c in BYTE_OF else c.encode() for c in token)
+
+
+def token_formatter(tokenizer: Tokenizer, space: str = "·") -> Callable[..., str]:
+    """A function that writes tokens as `token_name` does, one or several as a text, as code for a Markdown table."""
+
+    def name(*token_ids: int) -> str:
+        return "`" + token_name(token_ids, tokenizer, space).translate({ord("|"): "¦", ord("`"): "ˋ"}) + "`"
+
+    return name
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A text cut into its tokens, each in a box above its id. Notebooks show it by themselves."""
+
+    alt: str
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+
+    def _repr_html_(self) -> str:
+        box = "display:inline-block;margin:2px 1px;padding:1px 4px;border-radius:4px;text-align:center;line-height:1.3"
+        plain = "background:none;border:none;padding:0;color:inherit;font-size:1em"
+        boxes = (
+            f'<span style="{box};background:{LIGHT.hues[n % 3]}40"><code style="{plain}">{escape(name)}</code><br>'
+            f'<small style="opacity:.8">{token_id}</small></span>'
+            for n, (name, token_id) in enumerate(zip(self.names, self.ids))
+        )
+        return f'<div class="rwkv-tokens" role="figure" aria-label="{escape(self.alt)}">{"".join(boxes)}</div>'
+
+
+def show_tokens(text: str, tokenizer: Tokenizer) -> TokenRow:
+    """How the tokenizer cuts a text up: a colored box for each token, named as `token_name` does, with its id."""
+    ids = tuple(tokenizer.encode(text).ids)
+    names = tuple(token_name(token_id, tokenizer) for token_id in ids)
+    return TokenRow(f"{len(text)} characters cut into {len(ids)} tokens: {', '.join(names)}.", names, ids)

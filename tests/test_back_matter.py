@@ -1,0 +1,237 @@
+"""The pages behind the chapters: the symbol map against a real checkpoint, the glossary, the package's reference."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from docutils import nodes
+from safetensors import safe_open
+
+import glossary
+import package_reference
+import symbol_map
+from rwkv_explainer.checkpoints import BUNDLED, KEYS
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+CHAPTERS = [path.stem for path in sorted(BOOK.glob("*.ipynb"))]
+TITLES = {package_reference.title_of(BOOK / f"{name}.ipynb"): name for name in CHAPTERS}
+
+
+def page(name: str) -> BeautifulSoup:
+    """A page of the built book."""
+    path = ROOT / "_build" / "html" / f"{name}.html"
+    if not path.exists():
+        pytest.skip("the book has not been built: make book")
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def test_the_pages_are_in_the_back_matter():
+    files = [entry["file"] for entry in TOC["parts"][-1]["chapters"]]
+    assert {"glossary", "notation", "symbol-map", "api", "bibliography", "execution-times"} <= set(files)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# symbol map
+
+
+def whole_names(column: int) -> list[str]:
+    """One column of names, whole again; column 0 is ours, 2 upstream's, 3 transformers'."""
+    begin = {0: 0, 2: 1, 3: 2}[column]
+    return [
+        symbol_map.PLACES[place][begin] + row[column].strip("`")
+        for place, rows in symbol_map.rows().items()
+        for row in rows
+    ]
+
+
+def test_the_symbol_map_has_every_key_of_a_real_checkpoint_and_no_other():
+    with safe_open(BUNDLED / "model.safetensors", "pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    layers = {name.split(".")[1] for name in shapes if name.startswith("blocks.")}
+    mapped = [name.replace("{i}", i) for name in whole_names(2) for i in (layers if "{i}" in name else ["0"])]
+    assert sorted(mapped) == sorted(shapes)
+    sizes = {
+        "1": 1,
+        "vocabulary": shapes["emb.weight"][0],
+        "channels": shapes["emb.weight"][1],
+        "hidden": shapes["blocks.0.ffn.key.weight"][0],
+    }
+    written = [row[4] for rows in symbol_map.rows().values() for row in rows]
+    for name, shape in zip(whole_names(2), written):
+        assert [sizes[axis] for axis in re.findall(r"\w+", shape)] == shapes[name.replace("{i}", "0")], name
+
+
+def test_the_symbol_map_has_every_parameter_of_our_model(random_model):
+    names = {re.sub(r"^blocks\.\d+", "blocks.{i}", name) for name in random_model().state_dict()}
+    assert sorted(whole_names(0)) == sorted(names)
+
+
+def test_the_symbol_map_has_the_names_of_transformers():
+    assert sorted(whole_names(3)) == sorted(key.converted for key in KEYS)
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    config = transformers.RwkvConfig(vocab_size=5, hidden_size=4, intermediate_size=6, num_hidden_layers=2)
+    with torch.device("meta"):
+        theirs = transformers.RwkvForCausalLM(config).state_dict()
+    assert {re.sub(r"blocks\.1\.", "blocks.{i}.", name) for name in theirs if ".blocks.0." not in name} == {
+        name for name in whole_names(3) if ".0." not in name
+    }
+
+
+def test_every_chapter_of_the_symbol_map_is_a_chapter():
+    named = {row[-1] for rows in symbol_map.rows().values() for row in rows}
+    assert named and named <= set(TITLES)
+
+
+def test_the_remembered_tensors_are_those_of_the_model(random_model):
+    text = (BOOK / "symbol-map.md").read_text(encoding="utf-8")
+    section = text.split("## What is remembered")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([\w.*]+)` \|.*\|.*\|.*\|", section, re.MULTILINE)
+    plain = random_model().blocks[0].state_buffers()
+    assert {re.sub(r"\w+_mixer", "*_mixer", name) for name in plain} == set(rows)
+
+
+def test_the_symbol_map_is_on_its_page():
+    tables = page("symbol-map").select("article table")
+    shown = [cell.get_text() for table in tables for cell in table.select("tbody tr td:first-child")]
+    expected = [row[0].strip("`") for rows in symbol_map.rows().values() for row in rows]
+    assert shown[: len(expected)] == expected
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# glossary
+
+
+def glossary_terms() -> dict[str, str]:
+    """Each term of the glossary's source, and the document that builds it."""
+    text = (BOOK / "glossary.md").read_text(encoding="utf-8").split("```{glossary}\n")[1].split("```")[0]
+    return {
+        entry.splitlines()[0]: re.search(r"\{doc\}`([\w-]+)`", entry)[1]
+        for entry in re.split(r"\n(?=\S)", text.strip())
+        if entry.strip()
+    }
+
+
+def test_the_glossary_is_sorted_and_names_chapters():
+    terms = glossary_terms()
+    assert list(terms) == sorted(terms, key=str.lower)
+    assert set(terms.values()) <= set(CHAPTERS)
+    assert glossary.ORDINARY <= set(terms)
+
+
+def test_every_term_stands_in_its_chapter():
+    for term, chapter in glossary_terms().items():
+        cells = json.loads((BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+        prose = " ".join("".join(cell["source"]) for cell in cells).replace("\n", " ")
+        assert glossary.pattern(term).search(prose.replace("*", "")), (term, chapter)
+
+
+@pytest.mark.parametrize(
+    "term, text, found",
+    [
+        ("gate", "The gates open.", "gates"),
+        ("gate", "A sluicegate.", None),
+        ("gate", "a gated MLP", None),
+        ("half-life", "Half-life first", "Half-life"),
+        ("one-hot", "a one-hot-like", None),
+        ("RNN mode", "rnn mode", None),
+        ("vocabulary", "two vocabularies", "vocabularies"),
+        ("top-p", "with top-p, say", "top-p"),
+    ],
+)
+def test_what_counts_as_a_use_of_a_term(term, text, found):
+    use = glossary.pattern(term).search(text)
+    assert (use and use[0]) == found
+
+
+def test_only_running_text_is_marked():
+    """Not the names of chapters, links, code, words that are being defined, tables, or what a cell displayed."""
+    paragraph = nodes.paragraph()
+    paragraph += [nodes.Text("free "), nodes.emphasis("", "title"), nodes.literal("", "code"), nodes.strong("", "word")]
+    paragraph += nodes.reference("", "", nodes.inline("", "chapter"))  # as a link to a chapter is built
+    output = nodes.container("", nodes.paragraph("", "output"), classes=["cell"])
+    table = nodes.table("", nodes.entry("", nodes.paragraph("", "cell")))
+    tree = nodes.section("", nodes.title("", "heading"), paragraph, output, table)
+    assert [str(text) for text in glossary.running_text(tree)] == ["free "]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_page_marks_a_term_once_and_leads_to_its_entry(chapter):
+    built, entries = page(chapter), page("glossary")
+    terms = glossary_terms()
+    seen = [link["href"].partition("#")[2] for link in built.select("article a.term")]
+    assert len(seen) == len(set(seen)), "marked twice"
+    for link in built.select("article a.term"):
+        entry = entries.find(id=link["href"].partition("#")[2])
+        assert entry and link["href"].startswith("glossary.html#")
+        assert link["data-note"] == entry.find_next("dd").p.get_text().replace("\n", " ")
+        assert terms[entry.get_text().rstrip("#")] != chapter, "introduced here"
+
+
+def test_chapters_do_quote_the_glossary():
+    marked = [len(page(chapter).select("article a.term")) for chapter in CHAPTERS]
+    assert sum(marked) >= 3 * len(CHAPTERS) and max(marked) <= 20
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the package's reference
+
+
+def test_every_module_and_every_public_name_has_its_place():
+    built = page("api")
+    headings = [heading.get_text().rstrip("#") for heading in built.select("article h2")]
+    assert headings == list(package_reference.modules())
+    entries = {tag["id"] for tag in built.select("article dt[id]")}
+    assert set(package_reference.documented()) <= entries
+    assert {f"{obj.__module__}.{name}" for name, obj in package_reference.public_names().items()} <= entries
+
+
+def test_a_chapter_without_a_title_is_refused(tmp_path):
+    cells = [{"cell_type": "markdown", "source": ["No heading here."]}]
+    (tmp_path / "new.ipynb").write_text(json.dumps({"cells": cells}))
+    with pytest.raises(ValueError, match="new.ipynb: expected the chapter's title in its first cell"):
+        package_reference.title_of(tmp_path / "new.ipynb")
+
+
+def test_signatures_are_as_written():
+    built = page("api")
+    step = built.find(id="rwkv_explainer.model.WKVMemory.read").get_text(" ", strip=True)
+    assert re.sub(r"\s", "", step).startswith("read(keys:Embedding,values:Embedding)→Embedding")
+    link = built.find(id="rwkv_explainer.model.WKVMemory.read").find("a", string="Embedding")
+    assert link["href"] == "#rwkv_explainer.shapes.Embedding"
+    shape = built.find(id="rwkv_explainer.shapes.Memory").get_text()
+    assert "Float[Tensor, '*batch {self.channels}']" in shape
+
+
+def test_what_a_function_returns_is_told_in_one_piece():
+    """Signatures have the types; a sentence with a colon is not one."""
+    built = page("api")
+    assert "Return type" not in built.get_text()
+    read = built.find(id="rwkv_explainer.parallel.read").find_parent("dl").get_text()
+    assert "Returns:\nProbabilities for the token after each one: (*batch, time, vocabulary), or" in read
+
+
+def test_docstrings_lead_to_chapters():
+    links = {link["href"] for link in page("api").select("article section a[href$='.html']")}
+    assert {f"{TITLES[title]}.html" for title in ("Attention and memory", "The gated MLP", "Time decay")} <= links
+
+
+@pytest.mark.parametrize(
+    "line, marked",
+    [
+        ("of shape (*batch, channels)", r"of shape (\*batch, channels)"),
+        ("its *buffers* are", "its *buffers* are"),
+        ("see `read_weights`", "see :py:obj:`read_weights <rwkv_explainer.checkpoints.read_weights>`"),
+        ("give `N` more", "give ``N`` more"),
+        ('chapter "Time decay".', "chapter :doc:`Time decay </time-decay>`."),
+        ("<|endoftext|>", r"<\|endoftext\|>"),
+    ],
+)
+def test_docstrings_are_plain_text(line, marked):
+    assert package_reference.marked_up(line, "rwkv_explainer.checkpoints.load_pretrained", TITLES) == marked

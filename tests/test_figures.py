@@ -1,0 +1,117 @@
+"""Figures: the same bytes each time, words that are computed, and what readers try at the edges."""
+
+import re
+
+import pytest
+import torch
+
+from rwkv_explainer import load_pretrained, tokens
+from rwkv_explainer.chapters.attention_and_memory import figures as attention_and_memory_figures
+from rwkv_explainer.chapters.causal_trace import figures as causal_trace_figures
+from rwkv_explainer.chapters.numerical_stability import figures as numerical_stability_figures
+from rwkv_explainer.chapters.the_gated_mlp import figures as the_gated_mlp_figures
+from rwkv_explainer.chapters.training import figures as training_figures
+from rwkv_explainer.chapters.where_rwkv_went_next import figures as where_rwkv_went_next_figures
+from rwkv_explainer.drawing import figure, shared
+
+LOSSES, RATES = [3.0, 2.0, 1.0], [0.5, 1.0, 0.5]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_pretrained()[1]
+
+
+def test_a_figure_is_drawn_for_both_papers_and_the_same_each_time():
+    once, again = (attention_and_memory_figures.plot_fading([0.5, 2.0]) for _ in range(2))
+    assert once == again and once.light != once.dark
+    html = once._repr_html_()
+    assert html.count("<img") == 2 and html.count(f'alt="{once.alt}"') == 2
+
+
+def test_pictures_are_lean():
+    """Places have two digits after the point, letters keep their size, and hundreds of dots take one path a layer."""
+    lives = torch.linspace(0.1, 100, 600).view(2, 300)
+    svg = shared.plot_half_lives_before_after(lives, 2 * lives).light.decode()
+    assert not re.search(r'\b[dxy]="[^"]*\.\d{3}', svg) and "scale(0.015625)" in svg and "\n " not in svg
+    dots = re.findall(r'd="(M[^"]*)"[^>]*opacity: 0\.7', svg)
+    assert [path.count("M") for path in dots] == [300, 300]
+
+
+def test_words_come_from_the_data():
+    assert "at rate 0.5 half of it is gone after 1.4 tokens" in attention_and_memory_figures.plot_fading([0.5]).alt
+    baselines = {"the half": 2.1, "nothing": 0.1}
+    assert (
+        "the half at 2.10, passed by step 3; nothing at 0.10, not reached"
+        in training_figures.plot_loss_curve(LOSSES, baselines, RATES, window=2).alt
+    )
+
+
+def test_the_words_of_a_map_say_its_shape():
+    grid = torch.tensor([[0.1, 0.2, 0.1, 0.0], [0.9, 1.0, 0.2, 0.8], [0.1, 0.1, 0.7, 0.1]])
+    names = ["The", " tower", " of"]
+    words = causal_trace_figures.plot_causal_trace(grid, names, range(1, 2)).alt
+    assert "In the upper half of the scale: ·tower*, layers 1 to 2, 4; ·of, layer 3." in words
+    words = causal_trace_figures.plot_causal_trace(
+        grid, names, ends=(-3.0, 0.2)
+    ).alt  # nearly all is high, so what is low is told
+    assert "In the lower half of the scale: none." in words
+
+
+def test_a_short_run_has_a_loss_curve():
+    assert "from 3.00 to 2.00" in training_figures.plot_loss_curve(LOSSES, {"even": 2.5}, RATES, window=20).alt
+
+
+def test_a_short_text_has_its_highest_places():
+    assert (
+        "A line for each of 2 tokens"
+        in the_gated_mlp_figures.plot_latent_activation(torch.tensor([1.0, 2.0]), ["a", "b"], named=5).alt
+    )
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_any_number_of_curves_is_drawn(count):
+    curve = torch.tensor([0.0, 0.3, 1.0])
+    curves = {f"curve {n}": curve * n / count for n in range(count)}
+    for plot in (
+        training_figures.plot_training_curves([1, 2, 3], curves),
+        the_gated_mlp_figures.plot_nonlinearities(curve, curves),
+        numerical_stability_figures.plot_slow_average({"right": curve, **curves}, change=1),
+        where_rwkv_went_next_figures.plot_recall([1, 2, 3], {"one panel": curves}, rows=2),
+    ):
+        assert drawn_texts(plot).issuperset(curves)
+
+
+def drawn_texts(plot: figure.Plot) -> set[str]:
+    """The texts in a picture, which matplotlib notes in comments beside their outlines."""
+    return {
+        line.strip().removeprefix("<!-- ").removesuffix(" -->")
+        for line in plot.light.decode().splitlines()
+        if line.strip().startswith("<!-- ")
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tokens' names
+
+
+def test_tokens_are_named_with_what_one_does_not_see(tokenizer):
+    (june,) = tokenizer.encode(" June").ids
+    assert tokens.token_name(june, tokenizer) == "·June"
+    assert tokens.token_name([june, june], tokenizer, space=" ") == " June June"
+    assert tokens.token_name(tokenizer.token_to_id("Ċ"), tokenizer) == "↵"
+    assert tokens.token_name(99_999, tokenizer) == "#99999"
+
+
+def test_parts_of_a_character_are_bytes_until_they_are_whole(tokenizer):
+    sign_of = {byte: sign for sign, byte in tokens.BYTE_OF.items()}
+    parts = [tokenizer.token_to_id(sign_of[byte]) for byte in "ǿ".encode()]
+    assert [tokens.token_name(part, tokenizer) for part in parts] == ["C7", "BF"]
+    assert tokens.token_name(parts, tokenizer) == "ǿ"
+    assert tokens.token_name([tokenizer.token_to_id("a"), parts[0]], tokenizer) == "aC7"
+
+
+def test_names_fit_a_markdown_table(tokenizer):
+    name = tokens.token_formatter(tokenizer)
+    bar, quote = tokenizer.token_to_id("|"), tokenizer.token_to_id("`")
+    assert name(bar) == "`¦`" and name(quote, bar) == "`ˋ¦`"

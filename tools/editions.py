@@ -1,0 +1,209 @@
+"""The courses' editions of the chapters, made of the same cells as the book.
+
+    python tools/editions.py student FOLDER        chapters without solutions
+    python tools/editions.py assignments FOLDER    an nbgrader course, each chapter's exercises as an assignment
+
+`make student` and `make assignments` call them. How an exercise stands in a chapter: exercises.py.
+"""
+
+import argparse
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+BOOK = Path(__file__).resolve().parents[1] / "book"
+sys.path.append(str(BOOK / "_ext"))  # how an exercise stands in a chapter is known there
+
+from exercises import BLANK, FOLDED, FORM, exercises_of, source  # noqa: E402
+
+SETUP = "exercises-setup"  # the cell that sets the seed
+INTRODUCTION = """## Exercises
+
+Replace the three dots in a cell by your answer and run it: the check compares with the package, and when something is \
+off, it says what. "Run all" stops at the first exercise without a right answer. What stands below a cell already is \
+what a right answer brings."""
+CONFIG = f"""c = get_config()  # noqa: F821: nbgrader gives it
+c.CourseDirectory.course_id = "rwkv"
+c.ClearSolutions.code_stub = {{"python": {BLANK!r}}}
+c.ExecutePreprocessor.timeout = 600  # seconds a cell may take
+"""
+
+
+def student_edition(chapter: dict, seed: int, targets: dict[str, list]) -> dict:
+    """A chapter without solutions, which stops at the first blank.
+
+    Args:
+        chapter: the notebook as it is in the book.
+        seed: chooses the exercises' numbers.
+        targets: outputs of the cells that show what a right answer brings, by the cells' ids.
+    """
+    notebook = with_seed(chapter, seed)
+    for exercise in exercises_of(notebook):
+        for cell in (exercise.solution, exercise.why):
+            if cell:
+                notebook["cells"].remove(cell)
+        if exercise.answer:
+            exercise.answer["source"] = stopping(source(exercise.answer))
+        if exercise.target:
+            exercise.target["outputs"] = targets[exercise.target["id"]]
+    cell_by_id(notebook, "exercises")["source"] = INTRODUCTION
+    return notebook
+
+
+def assignment(chapter: dict, seed: int) -> dict:
+    """A chapter's exercises alone, with solutions, as nbgrader wants its sources."""
+    notebook = essentials(with_seed(chapter, seed))
+    for exercise in exercises_of(notebook):
+        if not exercise.answer:
+            continue
+        *code, call = source(exercise.solution).removeprefix(FORM).rstrip().splitlines()
+        mark(exercise.statement, f"exercise-{exercise.name}", locked=True)
+        cells = notebook["cells"]
+        cells.remove(exercise.answer)
+        at = cells.index(exercise.solution)
+        answer = exercise.solution
+        answer["source"] = "\n".join(code).rstrip()
+        answer["metadata"] = {key: value for key, value in answer["metadata"].items() if key not in {*FOLDED, "tags"}}
+        check = {
+            "cell_type": "code",
+            "id": f"{exercise.name}-check",
+            "metadata": {},
+            "source": stopping(call),
+            "execution_count": None,
+            "outputs": [],
+        }
+        mark(check, f"{exercise.name}-check", grade=True, locked=True, points=exercise.points)
+        cells.insert(at + 1, check)
+        if exercise.why:
+            cells.remove(exercise.why)
+    cell_by_id(notebook, "exercises")["source"] = INTRODUCTION.partition(" What stands")[0]
+    return notebook
+
+
+def essentials(chapter: dict) -> dict:
+    """What the exercises of a chapter need to run: its title, the cells that set it up, and the exercises."""
+    notebook = copy.deepcopy(chapter)
+    ids = [cell["id"] for cell in notebook["cells"]]
+    title, *rest = notebook["cells"][: ids.index("setup") + 1]
+    title["source"] = source(title).partition("\n")[0]
+    notebook["cells"] = [title, *rest, *notebook["cells"][ids.index("exercises") :]]
+    for exercise in exercises_of(notebook):
+        if not exercise.answer:  # an open question: what we did with it is not for those who are asked
+            for cell in filter(None, (exercise.solution, exercise.why)):
+                notebook["cells"].remove(cell)
+    return notebook
+
+
+def solve(chapter: dict, seed: int) -> dict[str, list]:
+    """Run the solutions of a chapter, and return the outputs of its targets by the cells' ids."""
+    notebook = nbformat.from_dict(essentials(with_seed(chapter, seed)))
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute(cwd=str(BOOK))
+    return {cell.id: cell.outputs for cell in notebook.cells if "target" in cell.metadata.get("tags", [])}
+
+
+def with_seed(chapter: dict, seed: int) -> dict:
+    """A copy of the chapter whose exercises have this seed, each cell's source in one string."""
+    notebook = copy.deepcopy(chapter)
+    for cell in notebook["cells"]:
+        cell["source"] = source(cell)
+    cell = cell_by_id(notebook, SETUP)
+    cell["source"], changed = re.subn(r"^seed = \d+.*$", f"seed = {seed}", source(cell), flags=re.MULTILINE)
+    if changed != 1:
+        raise ValueError(f"cell {SETUP}: expected one line 'seed = 0', found {changed}")
+    return notebook
+
+
+def stopping(code: str) -> str:
+    """The same code; where its check is not satisfied, it stops "run all"."""
+    return re.sub(r"^(check\(.*)\)$", r"\1, stop=True)", code, flags=re.MULTILINE)
+
+
+def mark(cell: dict, name: str, grade: bool = False, locked: bool = False, **points: int) -> None:
+    """Give a cell nbgrader's metadata."""
+    cell["metadata"]["nbgrader"] = {
+        "schema_version": 3,
+        "grade_id": name,
+        "grade": grade,
+        "locked": locked,
+        "solution": False,
+        "task": False,
+        **points,
+    }
+
+
+def cell_by_id(notebook: dict, name: str) -> dict:
+    """The cell of that id, which every chapter has."""
+    return next(cell for cell in notebook["cells"] if cell["id"] == name)
+
+
+def chapters(names: list[str]) -> dict[str, dict]:
+    """The chapters with exercises, by name; of these names, or all."""
+    every = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(BOOK.glob("*.ipynb"))}
+    found = {name: notebook for name, notebook in every.items() if any(e.answer for e in exercises_of(notebook))}
+    if unknown := set(names) - found.keys():
+        raise SystemExit(f"no chapter with exercises: {', '.join(sorted(unknown))}; there are {', '.join(found)}")
+    return {name: notebook for name, notebook in found.items() if not names or name in names}
+
+
+def write(notebook: dict, path: Path) -> None:
+    """Write a notebook, with the folders that it needs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.from_dict(notebook), path)
+
+
+def write_students(folder: Path, names: list[str], seed: int) -> None:
+    """The students' edition of these chapters in `folder`."""
+    for name, chapter in chapters(names).items():
+        print(f"{name}: running its solutions", flush=True)
+        write(student_edition(chapter, seed, solve(chapter, seed)), folder / f"{name}.ipynb")
+    print(f"The chapters without solutions are in {folder}")
+
+
+def write_course(folder: Path, names: list[str], seed: int) -> None:
+    """An nbgrader course in `folder`: sources, and what nbgrader releases of them. Submissions and grades stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "nbgrader_config.py").write_text(CONFIG, encoding="utf-8")
+    for name, chapter in chapters(names).items():
+        write(assignment(chapter, seed), folder / "source" / name / f"{name}.ipynb")
+        nbgrader(folder, "generate_assignment", name, "--force")
+    print(
+        f"The course is in {folder}: hand out release/, put what comes back into submitted/STUDENT/CHAPTER/, then "
+        "run "
+        "nbgrader autograde CHAPTER and nbgrader generate_feedback CHAPTER there"
+    )
+
+
+def nbgrader(folder: Path, *command: str) -> None:
+    """Run nbgrader in a course's folder."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # nbgrader calls alembic
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *command],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(f"nbgrader {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("edition", choices=["student", "assignments"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("chapters", nargs="*", help="names of chapters; all, if none is given")
+    parser.add_argument("--seed", type=int, default=0, help="other numbers in the exercises, from the same source")
+    arguments = parser.parse_args()
+    make = write_students if arguments.edition == "student" else write_course
+    make(arguments.folder, arguments.chapters, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
