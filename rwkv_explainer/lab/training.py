@@ -31,10 +31,12 @@ from tqdm import tqdm
 from rwkv_explainer.checkpoints import write_weights
 from rwkv_explainer.generation import generate
 from rwkv_explainer.lab.atlas import all_facts, load_atlas, sample_text
+from rwkv_explainer.lab.record import Recorder, is_moment, is_traced
+from rwkv_explainer.lab.training_step import compiled_parts, loss_of
 from rwkv_explainer.model import RWKVLM, RWKVConfig
-from rwkv_explainer.parallel import read_logits
 
 END_OF_TEXT = "<|endoftext|>"  # token 0, between documents
+CHECKPOINT, BEFORE_COOLDOWN = "checkpoint.pt", "before_cooldown.pt"  # a run's last state, and the last at full rate
 TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  # sha256 of the bundled model's text
 
 
@@ -48,11 +50,11 @@ class Recipe:
     rows: int = 8  # runs of text in a batch
     length: int = 256  # tokens in a row
     atlas_share: float = 0.15  # of the rows that are atlas sentences
-    steps: int = 6_000
+    steps: int = 15_000
     warmup: int = 100  # steps over which the learning rate rises
     cooldown: float = 0.3  # part of the steps, at the end, over which it falls to zero
     learning_rate: float = 3e-3
-    weight_decay: float = 0.01
+    weight_decay: float = 0.0
     clip: float = 1.0  # longest gradient that is taken as it is
     held_out: float = 0.02  # part of the documents that training never sees
     seed: int = 0
@@ -221,12 +223,21 @@ def initialize(model: RWKVLM, seed: int) -> None:
 # the loop
 
 
-def loss_of(model: RWKVLM, ids: Tensor, precision: torch.dtype) -> Tensor:
-    """Mean negative log-probability of each next token, in nats: ids (rows, length + 1) to a scalar."""
-    model.clear_buffers()
-    with torch.autocast(ids.device.type, precision, enabled=precision != torch.float32):
-        logits = read_logits(model, ids[:, :-1])  # (rows, length, vocabulary)
-    return nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+RATES = {"memory.log_decay": 2.0, "memory.log_gain": 3.0}  # times the learning rate, by the end of a parameter's name
+
+
+def parameter_groups(model: RWKVLM) -> list[dict]:
+    """The parameters for the optimizer, by their share of the learning rate, which each group holds as `scale`."""
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in model.named_parameters():
+        scale = next((scale for end, scale in RATES.items() if name.endswith(end)), 1.0)
+        groups.setdefault(scale, []).append(parameter)
+    return [{"params": parameters, "scale": scale} for scale, parameters in groups.items()]
+
+
+def plain_steps(recipe: Recipe) -> int:
+    """The steps before the cool-down. Until then, a run is the same whatever the number of steps it is to have."""
+    return int(recipe.steps - recipe.cooldown * recipe.steps)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -239,7 +250,10 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 class Run:
     """A training run in a folder: its data, model, optimizer, log and last checkpoint."""
 
-    def __init__(self, folder: Path, recipe: Recipe, corpus_path: Path | None, rank: int = 0, workers: int = 1):
+    def __init__(
+        self, folder: Path, recipe: Recipe, corpus_path: Path | None, rank: int = 0, workers: int = 1,
+        compiled: bool = False,
+    ):
         if workers > recipe.rows:
             raise ValueError(f"workers: expected at most one a row, got {workers} for {recipe.rows} rows; name fewer")
         self.folder, self.recipe, self.rank, self.workers = folder, recipe, rank, workers
@@ -251,45 +265,69 @@ class Run:
         self.model = RWKVLM.from_config(sizes).float()
         initialize(self.model, recipe.seed)
         self.model.to(self.device)
+        self.parts = compiled_parts() if compiled else None
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+            parameter_groups(self.model), recipe.learning_rate, (0.9, 0.99), 1e-8, recipe.weight_decay, fused=True
         )
+        self.recorder = None  # the first process has one
+        if rank == 0:
+            self.recorder = Recorder(folder, self.tokenizer, self.held_out.ids, self.precision, recipe.seed)
         self.step = 0  # steps taken so far
         if (folder / "checkpoint.pt").exists():
             self.resume()
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint; a run of another recipe is refused, but for its number of steps."""
+        """Go on from the folder's checkpoint; a run of another recipe is refused, but for its number of steps.
+
+        A checkpoint whose cool-down has begun belongs to its number of steps. For another number, the run goes on from
+        the checkpoint that it kept before the cool-down.
+        """
         saved = read_checkpoint(self.folder, self.device)
         ours, theirs = asdict(self.recipe) | {"steps": 0}, saved["recipe"] | {"steps": 0}
         if ours != theirs:
             raise ValueError(f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
                              f"{theirs}; {OTHER_FOLDER}")
+        before = Recipe(**saved["recipe"])
+        if before.steps != self.recipe.steps and saved["step"] > plain_steps(before):
+            saved = read_checkpoint(self.folder, self.device, BEFORE_COOLDOWN)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step = saved["step"]
 
-    def save(self) -> None:
+    def save(self, name: str = CHECKPOINT) -> None:
         """Write the checkpoint beside the old one, then swap: whenever we are killed, a whole one is there."""
-        new = self.folder / "checkpoint.pt.new"
+        new = self.folder / f"{name}.new"
         torch.save({"step": self.step, "recipe": asdict(self.recipe), "model": self.model.state_dict(),
                     "optimizer": self.optimizer.state_dict()}, new)
         with open(new, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(new, self.folder / "checkpoint.pt")
+        os.replace(new, self.folder / name)
 
     def train(self, save_every: int, check_every: int) -> None:
-        """Take every step that is left, with a log line and a checkpoint now and then."""
+        """Take every step that is left, with log lines, the record and checkpoints now and then."""
+        self.record(check_every)
         losses, started = [], time.monotonic()
         progress = {"initial": self.step, "total": self.recipe.steps, "mininterval": 5, "disable": self.rank > 0}
         for loss in tqdm(self.steps(), **progress):
             losses.append(loss)
             last = self.step == self.recipe.steps
+            self.record(check_every)
             if self.rank == 0 and (self.step % check_every == 0 or last):
-                self.log(sum(losses) / len(losses), time.monotonic() - started)
-                losses, started = [], time.monotonic()
+                now = time.monotonic()
+                self.log(sum(losses) / len(losses), now - started)
+                losses, started = [], now
             if self.rank == 0 and (self.step % save_every == 0 or last):
                 self.save()
+
+    def record(self, every: int) -> None:
+        """Keep this moment, if the record or a later, longer run wants it."""
+        if self.rank:
+            return
+        if self.step == plain_steps(self.recipe):
+            self.save(BEFORE_COOLDOWN)
+        last = self.step == self.recipe.steps
+        if last or is_moment(self.step, every):
+            self.recorder.write(self.model, self.step, is_traced(self.step, every, self.recipe.steps))
 
     def steps(self) -> Iterator[float]:
         """Take the steps that are left, one whenever asked for the next, and give the loss that it found."""
@@ -306,7 +344,7 @@ class Run:
         Raises:
             FloatingPointError: if the loss or the gradient is not a finite number; the model is left as it was.
         """
-        loss = loss_of(self.model, ids, self.precision)
+        loss = loss_of(self.model, ids, self.precision, self.parts)
         self.check_finite("loss", loss)
         self.optimizer.zero_grad()
         (loss * len(ids) / self.recipe.rows).backward()  # the mean over all rows is the sum over the processes
@@ -318,7 +356,7 @@ class Run:
                 p.grad.copy_(gradient.view_as(p))
         self.check_finite("gradient's length", nn.utils.clip_grad_norm_(parameters, self.recipe.clip))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * learning_rate(self.recipe, self.step)
+            group["lr"] = self.recipe.learning_rate * learning_rate(self.recipe, self.step) * group["scale"]
         self.optimizer.step()
         return loss.item()
 
@@ -333,7 +371,7 @@ class Run:
     def held_out_loss(self) -> float:
         """The loss on the first rows of the held-out documents, in nats a token."""
         n = self.recipe.length + 1
-        rows = [self.held_out.ids[i : i + n] for i in range(0, len(self.held_out.ids) - n, n)][:64]
+        rows = [self.held_out.ids[i : i + n] for i in range(0, len(self.held_out.ids) - n, n)][:16]
         if not rows:
             return math.nan
         ids = torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)  # (rows, length + 1)
@@ -403,9 +441,18 @@ def write_whole(path: Path, text: str) -> None:
 # the result
 
 
-def read_checkpoint(folder: Path, device: torch.device = torch.device("cpu")) -> dict:
+def read_checkpoint(folder: Path, device: torch.device = torch.device("cpu"), name: str = CHECKPOINT) -> dict:
     """A run's last checkpoint: its `step`, `recipe`, `model` and `optimizer`, as `Run.save` wrote them."""
-    return torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+    return torch.load(folder / name, map_location=device, weights_only=True)
+
+
+def steps_if_cooled_now(folder: Path) -> int:
+    """With how many steps a run's cool-down would begin at its last checkpoint; if it has begun, those that it has."""
+    saved = read_checkpoint(folder)
+    recipe = Recipe(**saved["recipe"])
+    if saved["step"] > plain_steps(recipe) or recipe.cooldown == 1:
+        return recipe.steps
+    return math.ceil(saved["step"] / (1 - recipe.cooldown))
 
 
 def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
@@ -472,7 +519,8 @@ def work(rank: int, args: argparse.Namespace, recipe: Recipe) -> None:
         torch.set_num_threads(1)
         meeting = f"file://{(args.out / 'meeting').absolute()}"
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=args.workers)
-    Run(args.out, recipe, args.corpus, rank, args.workers).train(args.save_every, args.check_every)
+    run = Run(args.out, recipe, args.corpus, rank, args.workers, args.compile)
+    run.train(args.save_every, args.check_every)
 
 
 def at_least_one(text: str) -> int:
@@ -487,6 +535,10 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="a text, .txt or .txt.xz; without it, the atlas alone")
     parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="its folder; a stopped run goes on")
     parser.add_argument("--workers", type=at_least_one, default=1, help="processes that share each batch")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None,
+                        help="fuse the elementwise parts, half a minute at the start; default: with a corpus")
+    parser.add_argument("--cooldown-now", action="store_true",
+                        help="end early: begin the cool-down at the last checkpoint, with as many steps as that takes")
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="write the trained model there, with its card")
     parser.add_argument("--note", default="", help="with --bundle: what else the card should say of the training")
     parser.add_argument("--save-every", type=at_least_one, default=250, metavar="STEPS")
@@ -496,7 +548,11 @@ def main() -> None:
         parser.add_argument("--" + field.name.replace("_", "-"), type=field.type, help=default)
     args = parser.parse_args()
     given = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name)) is not None}
+    if args.compile is None:
+        args.compile = args.corpus is not None
     try:
+        if args.cooldown_now:
+            given["steps"] = steps_if_cooled_now(args.out)
         recipe = replace(Recipe() if args.corpus else ATLAS_ALONE, **given)
         prepare(args.out, recipe, args.corpus)
     except ValueError as error:

@@ -7,52 +7,70 @@ hundred tokens at a time. The parts that only add, multiply and normalize can be
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn, sigmoid
 from torch.nn.functional import layer_norm, linear, pad
 
 from rwkv_explainer.model import RWKVLM, RWKVBlock, at_least_float32
-from rwkv_explainer.wkv_gradient import wkv
+from rwkv_explainer.lab.wkv_gradient import wkv
 
 TOGETHER = 256  # tokens whose logits exist together
 
 
-def loss_of(model: RWKVLM, ids: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
+@dataclass(frozen=True)
+class Parts:
+    """The elementwise parts of the model: each reads its inputs once and writes its outputs once, if compiled."""
+
+    mix: Callable
+    gate: Callable
+    square: Callable
+    add: Callable
+
+
+def loss_of(model: RWKVLM, ids: Tensor, precision: torch.dtype = torch.float32, parts: Parts | None = None) -> Tensor:
     """Mean negative log-probability of each next token, in nats: ids (rows, length + 1) to a scalar.
 
     Args:
         precision: of the matrix products; everything else is computed in the dtype of the parameters.
+        parts: `compiled_parts()`, or None for the plain ones.
     """
-    model.clear_buffers()
     inputs, targets = ids.T[:-1], ids.T[1:]  # (length, rows) each
-    x = model.embedding(inputs)  # (length, rows, channels)
-    for block in model.blocks:
-        x = read_block(block, x, precision)  # (length, rows, channels)
+    x = read_blocks(model, inputs, precision, parts)  # (length, rows, channels)
     x = model.unembedding.normalize_unemb(x).flatten(0, 1)  # (length rows, channels)
     matrix = model.unembedding.unembedding.weight  # (vocabulary, channels)
     return CrossEntropy.apply(x.to(precision), matrix.to(precision), targets.flatten())
 
 
-def read_block(block: RWKVBlock, x: Tensor, precision: torch.dtype) -> Tensor:
+def read_blocks(model: RWKVLM, ids: Tensor, precision: torch.dtype, parts: Parts | None = None) -> Tensor:
+    """Every token's vector after the last block, from an empty memory: ids (time, rows) to (time, rows, channels)."""
+    model.clear_buffers()
+    x = model.embedding(ids)  # (time, rows, channels)
+    for block in model.blocks:
+        x = read_block(block, x, precision, parts or PLAIN)  # (time, rows, channels)
+    return x
+
+
+def read_block(block: RWKVBlock, x: Tensor, precision: torch.dtype, parts: Parts) -> Tensor:
     """An `RWKVBlock` with an empty memory, at every moment of (time, rows, channels)."""
     def product(layer: nn.Linear, x: Tensor) -> Tensor:
         return linear(x, layer.weight.to(precision))
 
     attention, mlp = block.attention, block.gated_mlp
-    mixers = attention.key_mixer, attention.value_mixer, attention.receptance_mixer
-    for_keys, for_values, for_gates = PARTS["mix"](x, *scales_of(block.ln1, *mixers), precision)
-    keys, values = product(attention.key, for_keys), product(attention.value, for_values)
-    gated = PARTS["gate"](product(attention.receptance, for_gates), wkv(attention.memory, keys, values), precision)
-    x = x + product(attention.output, gated)  # (time, rows, channels)
-    for_latents, for_gates = PARTS["mix"](x, *scales_of(block.ln2, mlp.mlp_mixer, mlp.receptance_mixer), precision)
-    latents = PARTS["square"](product(mlp.key, for_latents))  # (time, rows, hidden)
-    return PARTS["add"](x, product(mlp.receptance, for_gates), product(mlp.value, latents))
+    mixes = [mixer.weight for mixer in (attention.key_mixer, attention.value_mixer, attention.receptance_mixer)]
+    for_keys, for_values, for_gates = parts.mix(x, block.ln1.weight, block.ln1.bias, mixes, precision)
+    averages = wkv(attention.memory, product(attention.key, for_keys), product(attention.value, for_values))
+    x = x + product(attention.output, parts.gate(product(attention.receptance, for_gates), averages, precision))
+
+    mixes = [mlp.mlp_mixer.weight, mlp.receptance_mixer.weight]
+    for_latents, for_gates = parts.mix(x, block.ln2.weight, block.ln2.bias, mixes, precision)
+    latents = parts.square(product(mlp.key, for_latents))  # (time, rows, hidden)
+    return parts.add(x, product(mlp.receptance, for_gates), product(mlp.value, latents))  # (time, rows, channels)
 
 
-def scales_of(norm: nn.LayerNorm, *mixers: nn.Module) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The vectors with which a half of a block begins: (channels,) each."""
-    return norm.weight, norm.bias, [mixer.weight for mixer in mixers]
+# ---------------------------------------------------------------------------------------------------------------------
+# the parts that a compiler can fuse
 
 
 def normalize_and_mix(x: Tensor, scale: Tensor, shift: Tensor, mixes: list[Tensor], precision: torch.dtype) -> tuple:
@@ -77,17 +95,24 @@ def add_gated(x: Tensor, gates: Tensor, update: Tensor) -> Tensor:
     return x + sigmoid(gates.to(x.dtype)) * update
 
 
-def log_softmax(logits: Tensor, wide: torch.dtype) -> Tensor:
-    """Logarithms of probabilities, in no less than float32."""
-    return torch.log_softmax(logits.to(wide), dim=-1)
+PLAIN = Parts(normalize_and_mix, gate, square, add_gated)
 
 
-PARTS: dict[str, Callable] = {"mix": normalize_and_mix, "gate": gate, "square": square, "add": add_gated,
-                               "log_softmax": log_softmax}
+def compiled_parts() -> Parts:
+    """The parts as one pass over memory each, made by `torch.compile`: half a minute the first time on a machine.
+
+    Without a C++ compiler it says so, and gives the plain ones.
+    """
+    try:
+        torch.compile(square)(torch.zeros(8))
+    except Exception as error:  # whatever the compiler's driver raises, training goes on without it
+        print(f"the elementwise parts stay uncompiled: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
+        return PLAIN
+    return Parts(*(torch.compile(part, dynamic=False) for part in (normalize_and_mix, gate, square, add_gated)))
 
 
-def compile_parts() -> None:
-    PARTS.update({name: torch.compile(part, dynamic=False) for name, part in PARTS.items()})
+# ---------------------------------------------------------------------------------------------------------------------
+# the loss
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -104,7 +129,7 @@ class CrossEntropy(torch.autograd.Function):
         loss, by_x, by_matrix = x.new_zeros((), dtype=wide), torch.empty_like(x), torch.zeros_like(matrix, dtype=wide)
         wanted = any(ctx.needs_input_grad)
         for some, target, by_some in zip(x.split(TOGETHER), targets[:, None].split(TOGETHER), by_x.split(TOGETHER)):
-            logs = PARTS["log_softmax"](some @ matrix.T, wide)  # (some, vocabulary)
+            logs = torch.log_softmax((some @ matrix.T).to(wide), dim=-1)  # (some, vocabulary)
             loss -= logs.gather(1, target).sum()
             if wanted:
                 by_logits = logs.exp_()  # (some, vocabulary)
