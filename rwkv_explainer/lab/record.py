@@ -137,7 +137,7 @@ class Answer:
 
 @torch.no_grad()
 def answers(
-    model: RWKVLM, tokenizer: Tokenizer, asked: Sequence[tuple[str, str]], precision: torch.dtype, batch: int = 64
+    model: RWKVLM, tokenizer: Tokenizer, asked: Sequence[Sequence[str]], precision: torch.dtype, batch: int = 64
 ) -> list[Answer]:
     """How the model takes to each (prompt, answer), the answer with its leading space."""
     order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]) + len(asked[i][1]))
@@ -207,9 +207,9 @@ class Recorder:
             "bits": digits(self.bits(model)),
             "facts": [[digits(math.exp(fact.log_probability)), fact.rank] for fact in facts],
             "recall": self.recall(model),
-            "half_lives": [quantiles(channels) for channels in half_lives(model)],
+            "half_lives": [quantiles(channels) for channels in half_lives(model)] if len(model.blocks) else [],
             "log_gain": [quantiles(block.attention.memory.log_gain) for block in model.blocks],
-            "mixes": {name: [quantiles(block.get_submodule(place).weight) for block in model.blocks]
+            "mixes": {name: [quantiles(block.get_submodule(place).weight)[1:-1] for block in model.blocks]
                       for name, place in MIXERS.items()},
             "says": says(model, self.tokenizer, self.asked["prompts"]),
         }
@@ -232,15 +232,16 @@ class Recorder:
         nats = loss.item() * len(x)
         return nats / math.log(2) / size
 
-    def recall(self, model: RWKVLM) -> dict[str, list[float]]:
-        """By relation, direction and phrasing: the share recalled, and the mean log-probability of the answers."""
-        cells = self.asked["questions"]
-        found = iter(answers(model, self.tokenizer, [pair for cell in cells.values() for pair in cell], self.precision))
-        means = {}
-        for name, cell in cells.items():
+    def recall(self, model: RWKVLM) -> list[list[float]]:
+        """By relation, direction and phrasing, in the order of the first line's `questions`: the share recalled, and the
+        mean log-probability of the answers."""
+        cells = self.asked["questions"].values()
+        found = iter(answers(model, self.tokenizer, [pair for cell in cells for pair in cell], self.precision))
+        means = []
+        for cell in cells:
             of_cell = [next(found) for _ in cell]
             share = sum(answer.recalled for answer in of_cell) / len(cell)
-            means[name] = [digits(share), digits(sum(answer.log_probability for answer in of_cell) / len(cell))]
+            means.append([digits(share), digits(sum(answer.log_probability for answer in of_cell) / len(cell))])
         return means
 
     def traces(self, model: RWKVLM) -> list[dict]:
