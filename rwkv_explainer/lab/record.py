@@ -1,22 +1,24 @@
 """The record of a training run: what the model knew, said and remembered, every few hundred steps.
 
-A run keeps it in its folder as `record.jsonl`: a first line that says what is asked, then a line for each moment. Chapters
-draw it: how held-out text becomes predictable, how a fact is born, how half-lives part, where in the model a fact comes to
-lie.
+A run keeps it in its folder as `record.jsonl`: a first line that says what is asked, then a line for each moment.
+Chapters draw from it how held-out text becomes predictable, how a fact is born, how the half-lives of a layer spread,
+and in which layers and at which tokens a fact comes to lie.
 """
 
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from rwkv_explainer.checkpoints import BUNDLED
 from rwkv_explainer.lab import atlas
 from rwkv_explainer.lab.decay import half_lives
 from rwkv_explainer.lab.tracing import ROLES, by_role, causal_trace
@@ -233,8 +235,10 @@ class Recorder:
         return nats / math.log(2) / size
 
     def recall(self, model: RWKVLM) -> list[list[float]]:
-        """By relation, direction and phrasing, in the order of the first line's `questions`: the share recalled, and the
-        mean log-probability of the answers."""
+        """The share recalled and the answers' mean log-probability, by relation, direction and phrasing.
+
+        In the order of the first line's `questions`.
+        """
         cells = self.asked["questions"].values()
         found = iter(answers(model, self.tokenizer, [pair for cell in cells for pair in cell], self.precision))
         means = []
@@ -245,8 +249,10 @@ class Recorder:
         return means
 
     def traces(self, model: RWKVLM) -> list[dict]:
-        """For each traced fact the probability of its answer, clean and corrupted, and what each cell regains of it in
-        hundredths, by role and layer; None where the prompt has no token of a role."""
+        """For each traced fact the probability of its answer, clean and corrupted, and what each cell regains of it.
+
+        In hundredths, by role and layer; None where the prompt has no token of a role.
+        """
         found = []
         for prompt, answer, subject in self.asked["traced"]:
             trace = causal_trace(model, self.tokenizer, prompt, subject, answer, samples=1, progress=False, known=False)
@@ -256,6 +262,70 @@ class Recorder:
                 "regained": [[None if math.isnan(x) else round(100 * x) for x in row] for row in regained.tolist()],
             })
         return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# reading it again
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's record: what was asked, and a line for each moment, as `Recorder.measure` describes it."""
+
+    asked: dict
+    lines: list[dict]
+
+    @property
+    def steps(self) -> list[int]:
+        """The moments: after how many steps of training."""
+        return [line["step"] for line in self.lines]
+
+    def column(self, name: str) -> list:
+        """One entry of every line, such as "bits", "half_lives" or "says"."""
+        return [line[name] for line in self.lines]
+
+    def fact(self, prompt: str) -> tuple[list[float], list[int]]:
+        """Of one of the facts that are asked for at every moment: the answer's probability, and its first token's rank.
+
+        Raises:
+            ValueError: if it is not asked for in these words.
+        """
+        prompts = [words for words, _ in self.asked["facts"]]
+        if prompt not in prompts:
+            raise ValueError(f"prompt: expected one of {prompts}, got {prompt!r}")
+        probabilities, ranks = zip(*(line["facts"][prompts.index(prompt)] for line in self.lines))
+        return list(probabilities), list(ranks)
+
+    def recall(self, relation: str = "", direction: str = "", phrasing: str = "") -> list[float]:
+        """The share of the sampled questions that was answered, at each moment; of all relations if none is named."""
+        wanted = [part or None for part in (relation, direction, phrasing)]
+        cells = [
+            (i, len(cell))
+            for i, (name, cell) in enumerate(self.asked["questions"].items())
+            if all(want in (None, part) for want, part in zip(wanted, name.split("/")))
+        ]
+        count = sum(questions for _, questions in cells)
+        if not count:
+            raise ValueError(f"expected some of the questions {', '.join(self.asked['questions'])}, got "
+                             f"{relation!r}, {direction!r}, {phrasing!r}")
+        return [sum(line["recall"][i][0] * questions for i, questions in cells) / count for line in self.lines]
+
+    def traces(self, fact: int = 0) -> tuple[list[int], Float[Tensor, "moments roles layers"]]:
+        """The steps with traces, and the share of one that each cell regained; fact 0 is the tower."""
+        traced = [line for line in self.lines if "traces" in line]
+        grids = [[[math.nan if x is None else x / 100 for x in row] for row in line["traces"][fact]["regained"]]
+                 for line in traced]
+        return [line["step"] for line in traced], torch.tensor(grids)
+
+
+def load_record(path: Path = BUNDLED / "record.jsonl") -> Record:
+    """The record in this file: the bundled model's, or that in a run's folder."""
+    asked, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return Record(asked, lines)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# small
 
 
 def quantiles(numbers: Tensor) -> list[float]:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from rwkv_explainer.checkpoints import write_weights
 from rwkv_explainer.generation import generate
 from rwkv_explainer.lab.atlas import all_facts, load_atlas, sample_text
+from rwkv_explainer.lab.choices import as_markdown, choices
 from rwkv_explainer.lab.record import Recorder, is_moment, is_traced
 from rwkv_explainer.lab.training_step import compiled_parts, loss_of
 from rwkv_explainer.model import RWKVLM, RWKVConfig
@@ -467,7 +468,8 @@ def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
     model = RWKVLM.from_weights(saved["model"])
     write_weights(model, target / "model.safetensors")
     (target / "model.safetensors").chmod(0o644)  # for whoever installs the package, not for us alone
-    shutil.copy(folder / "tokenizer.json", target / "tokenizer.json")
+    for name in ("tokenizer.json", "record.jsonl", "log.csv"):
+        shutil.copy(folder / name, target / name)
     names = ("model.safetensors", "tokenizer.json")
     sums = (f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
     (target / "SHA256SUMS").write_text("".join(sums))
@@ -479,6 +481,7 @@ def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
         **asdict(model.config), parameters=sum(p.numel() for p in model.parameters()), text=text, license=license,
         note=note and f" {note}", facts=len(all_facts()[0]), relations=len(load_atlas()),
         atlas_share=recipe["atlas_share"], recipe=json.dumps(recipe, indent=1), workers=workers, seconds=round(seconds),
+        choices=as_markdown(choices(Recipe(**recipe))),
         tokens=saved["step"] * recipe["rows"] * recipe["length"],
     )
     (target / "MODEL_CARD.md").write_text(card, encoding="utf-8")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn, sigmoid
 from torch.nn.functional import layer_norm, linear, pad
 
-from rwkv_explainer.model import RWKVLM, RWKVBlock, at_least_float32
 from rwkv_explainer.lab.wkv_gradient import wkv
+from rwkv_explainer.model import RWKVLM, RWKVBlock, at_least_float32
 
 TOGETHER = 256  # tokens whose logits exist together
 
@@ -106,7 +106,8 @@ def compiled_parts() -> Parts:
     try:
         torch.compile(square)(torch.zeros(8))
     except Exception as error:  # whatever the compiler's driver raises, training goes on without it
-        print(f"the elementwise parts stay uncompiled: {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        print(f"the elementwise parts stay uncompiled: {reason}", flush=True)
         return PLAIN
     return Parts(*(torch.compile(part, dynamic=False) for part in (normalize_and_mix, gate, square, add_gated)))
 
@@ -134,7 +135,7 @@ class CrossEntropy(torch.autograd.Function):
             if wanted:
                 by_logits = logs.exp_()  # (some, vocabulary)
                 by_logits.scatter_add_(1, target, by_logits.new_full(target.shape, -1.0))
-                by_logits = by_logits.to(x.dtype)  # of the sum; of the mean it is as many times smaller as there are tokens
+                by_logits = by_logits.to(x.dtype)  # of the losses' sum; `backward` makes it their mean's
                 torch.mm(by_logits, matrix, out=by_some)  # (some, channels)
                 by_matrix += by_logits.T @ some  # (vocabulary, channels)
         if wanted:

@@ -8,7 +8,7 @@ right to left, with the same decay. Chapter "Time-parallel mode" derives it.
 import torch
 from torch import Tensor, exp
 
-from rwkv_explainer.model import WKVMemory, at_least_float32
+from rwkv_explainer.model import StableWKVMemory, WKVMemory, at_least_float32
 from rwkv_explainer.parallel import remember
 
 LIGHTEST, HEAVIEST = 2.0**-64, 2.0**64  # a normalizer within these neither overflows nor vanishes, nor does 1 over it
@@ -17,15 +17,17 @@ LIGHTEST, HEAVIEST = 2.0**-64, 2.0**64  # a normalizer within these neither over
 def wkv(memory: WKVMemory, keys: Tensor, values: Tensor) -> Tensor:
     """What an empty `WKVMemory` answers at every moment: keys and values (time, rows, channels) to the same.
 
-    Where a channel's keys lie too far apart for one scale, the slower `parallel.remember` takes over, which is exact for
-    all that the memory itself can take.
+    Where a channel's keys lie too far apart for one scale, the slower `parallel.remember` takes over, with the stable
+    memory, which takes all keys.
     """
     wide = at_least_float32(values)
     averages, lightest, heaviest = WKV.apply(keys.to(wide), values.to(wide), memory.log_gain, memory.log_decay)
     if lightest > LIGHTEST and heaviest < HEAVIEST:
         return averages  # (time, rows, channels)
-    memory.clear_buffers()
-    return remember(memory, keys.transpose(0, 1).to(wide), values.transpose(0, 1).to(wide)).transpose(0, 1)
+    stable = StableWKVMemory(memory.channels)
+    stable.log_gain, stable.log_decay = memory.log_gain, memory.log_decay
+    stable.clear_buffers()
+    return remember(stable, keys.transpose(0, 1).to(wide), values.transpose(0, 1).to(wide)).transpose(0, 1)
 
 
 class WKV(torch.autograd.Function):
@@ -37,9 +39,9 @@ class WKV(torch.autograd.Function):
         normalizer  B_t = sum over s < t of d^{t-1-s} w_s,        so B_0 = 0, B_{t+1} = d B_t + w_t
         average     y_t = (A_t + g w_t v_t) / (B_t + g w_t)
 
-    Backward. Let q_t = (dL/dy_t) / (B_t + g w_t). By the quotient rule, the contents of moment t receive the gradient q_t
-    and the normalizer -q_t y_t. A token's w_s v_s stands in the contents of every later moment, faded, so its gradient
-    is the sum over these moments, faded alike:
+    Backward. Let q_t = (dL/dy_t) / (B_t + g w_t). By the quotient rule, the contents of moment t receive the gradient
+    q_t and the normalizer -q_t y_t. A token's w_s v_s stands in the contents of every later moment, faded, so its
+    gradient is the sum over these moments, faded alike:
 
         P_s = sum over t > s of d^{t-1-s} q_t,            so P_{last} = 0, P_{s-1} = d P_s + q_s
         N_s = sum over t > s of d^{t-1-s} (-q_t y_t),     so N_{last} = 0, N_{s-1} = d N_s - q_s y_s
@@ -83,10 +85,10 @@ class WKV(torch.autograd.Function):
 
 
 def fade_and_add(new: Tensor, keep: Tensor, backwards: bool = False) -> Tensor:
-    """A running sum of what came before each moment, faded by `keep` a token: sums[0] = 0, sums[t + 1] = keep * sums[t] +
-    new[t]. Backwards, of what comes after it: sums[last] = 0, sums[t - 1] = keep * sums[t] + new[t].
+    """A running sum over what came before each moment, or backwards, over what comes after it: (time, ..., channels).
 
-    (time, ..., channels) and (channels,) to (time, ..., channels).
+    sums[0] = 0 and sums[t + 1] = keep * sums[t] + new[t]; backwards, sums[last] = 0 and sums[t - 1] = keep * sums[t] +
+    new[t]. `keep`, (channels,), is what is left of a sum after one more token.
     """
     sums = torch.empty_like(new)  # (time, ..., channels)
     order = slice(None, None, -1) if backwards else slice(None)
