@@ -24,7 +24,7 @@ def recorder(bundled, tmp_path_factory) -> Recorder:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record, "EACH", 1)
         patch.setattr(record, "TRACED", 1)
-        documents = [bundled[1].encode(text).ids + [0] for text in ("Cells divide.\n", "Prices rise when demand does.\n")]
+        documents = [bundled[1].encode(text + "\n").ids + [0] for text in ("Cells divide.", "Prices rise with demand.")]
         return Recorder(tmp_path_factory.mktemp("run"), bundled[1], np.array(sum(documents, [])), torch.float32, seed=0)
 
 
@@ -60,7 +60,7 @@ def test_what_it_says_is_what_each_prompt_alone_is_continued_with(bundled):
 
 def test_bits_are_those_of_the_held_out_beginnings(bundled, recorder):
     model, nats, size = bundled[0], 0.0, 0
-    for text in ("Cells divide.\n<|endoftext|>", "Prices rise when demand does.\n<|endoftext|>"):
+    for text in ("Cells divide.\n<|endoftext|>", "Prices rise with demand.\n<|endoftext|>"):
         ids = bundled[1].encode(text).ids
         logs = log_probabilities(model, [0, *ids[:-1]])
         nats -= logs[range(len(ids)), ids].sum().item()
@@ -104,8 +104,9 @@ def test_a_recorder_that_goes_on_asks_the_same_and_drops_later_lines(bundled, re
 
 
 def test_recall_is_the_mean_over_questions_not_over_cells():
-    asked = {"questions": {"a/forward/seen": [["", ""]] * 3, "a/inverse/seen": [["", ""]], "b/forward/seen": [["", ""]]}}
-    kept = Record(asked, [{"step": 0, "recall": [[1.0, -1], [0.0, -2], [0.5, -3]]}])
+    pair = ["", ""]
+    asked = {"a/forward/seen": [pair] * 3, "a/inverse/seen": [pair], "b/forward/seen": [pair]}
+    kept = Record({"questions": asked}, [{"step": 0, "recall": [[1.0, -1], [0.0, -2], [0.5, -3]]}])
     assert kept.recall("a") == [0.75]
     assert kept.recall(direction="inverse") == [0.0]
     assert kept.recall() == [0.7]
