@@ -79,23 +79,6 @@ def is_traced(step: int, every: int, steps: int) -> bool:
 # what is asked
 
 
-if not hasattr(atlas, "questions"):  # TEMPORARY until the new atlas is merged
-    from types import SimpleNamespace
-
-    def _questions(relation=None, direction=None, phrasing=None):
-        out = []
-        for r in atlas.load_atlas():
-            for kind, phrasings in (("seen", r.phrasings), ("unseen", r.unseen)):
-                for f in r.facts if direction in (None, "forward") and phrasing in (None, kind) else ():
-                    for ph in phrasings:
-                        words, answer = atlas.prompt(ph, f)
-                        out.append(SimpleNamespace(relation=r.name, direction="forward", phrasing=kind, fact=f,
-                                                   prompt=words, answer=answer))
-        return out
-
-    atlas.questions = _questions
-
-
 def questionnaire(seed: int) -> dict:
     """All that a record asks, drawn once: the record's first line, so that it stays the same when the atlas grows."""
     rng = np.random.default_rng([seed, 2**20])
