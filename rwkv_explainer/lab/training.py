@@ -477,7 +477,7 @@ def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
     text, license = describe_text(data, len(np.load(folder / "train.npz")["ids"]))
     card = read_data("model_card.md").format(
         **asdict(model.config), parameters=sum(p.numel() for p in model.parameters()), text=text, license=license,
-        note=note and f" {note}", facts=len(all_facts()[0]), relations=len(load_atlas()),
+        note=note and f" {note}", facts=len(all_facts()), relations=len(load_atlas()),
         atlas_share=recipe["atlas_share"], recipe=json.dumps(recipe, indent=1), workers=workers, seconds=round(seconds),
         tokens=saved["step"] * recipe["rows"] * recipe["length"],
     )
