@@ -50,7 +50,7 @@ class Recipe:
     vocabulary: int = 8192
     rows: int = 8  # runs of text in a batch
     length: int = 256  # tokens in a row
-    atlas_share: float = 0.15  # of the rows that are atlas sentences
+    atlas_share: float = 0.17  # of the tokens that are atlas sentences
     steps: int = 15_000
     warmup: int = 100  # steps over which the learning rate rises
     cooldown: float = 0.3  # part of the steps, at the end, over which it falls to zero
@@ -166,15 +166,55 @@ def make_batch(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, 
 
 
 def make_row(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, row: int) -> np.ndarray:
-    """Atlas sentences, or a stretch of the corpus, which starts with a paragraph half of the time."""
+    """A stretch of the corpus, which starts with a paragraph half of the time. Half of the rows have atlas texts set in.
+
+    So the atlas is no mode of its own: its sentences stand among prose, and prose goes on after them.
+    """
     rng = np.random.default_rng([recipe.seed, step, row])
     n = recipe.length + 1
-    if not len(corpus.ids) or rng.random() < recipe.atlas_share:
+    if not len(corpus.ids) or recipe.atlas_share == 1:
         return atlas_row(tokenizer, rng, n)
     start = rng.integers(len(corpus.ids) - n)
     if rng.random() < 0.5:
         start = min(int(rng.choice(corpus.paragraphs)), len(corpus.ids) - n)
-    return corpus.ids[start : start + n].astype(np.int64)
+    texts = atlas_texts(tokenizer, rng, min(1, 2 * recipe.atlas_share) * n) if rng.random() < 0.5 else []
+    end = start + max(2, n - sum(map(len, texts)))
+    if not texts:
+        return corpus.ids[start:end].astype(np.int64)
+    first, last = np.searchsorted(corpus.paragraphs, [start + 1, end])
+    places = corpus.paragraphs[first:last] - start  # at which a paragraph starts, inside the row
+    return set_in(corpus.ids[start:end], places, texts, tokenizer.encode("\n").ids, rng)[:n].astype(np.int64)
+
+
+def atlas_texts(tokenizer: Tokenizer, rng: np.random.Generator, size: float) -> list[list[int]]:
+    """Texts of one to four atlas sentences, most of one, that come to about `size` tokens together."""
+    texts, length = [], 0
+    while length < size:
+        texts.append(tokenizer.encode(sample_text(rng, int(rng.choice([1, 1, 1, 1, 1, 1, 2, 2, 3, 4])))).ids)
+        length += len(texts[-1]) + 1
+    return texts
+
+
+def set_in(
+    ids: np.ndarray, places: np.ndarray, texts: list[list[int]], newline: list[int], rng: np.random.Generator
+) -> np.ndarray:
+    """The row with texts put in between its paragraphs, or anywhere if it has only one.
+
+    Three of four stand alone, between end-of-text tokens, the fourth is a paragraph of the prose around it. Half of the
+    rows begin with a text, as a prompt does: nothing stands before it.
+    """
+    places = places if len(places) else rng.integers(1, len(ids), size=2)
+    put: dict[int, list[int]] = {}
+    if rng.random() < 0.5:
+        put[0] = [*texts.pop(), 0]
+    for text in texts:
+        there = put.setdefault(int(rng.choice(places)), [])
+        alone = rng.random() < 0.75
+        there += [*([0] if alone and there[-1:] != [0] else []), *text, *([0] if alone else newline)]
+    cuts = sorted(put)
+    pieces = np.split(ids, cuts)
+    whole = [pieces[0], *(part for cut, piece in zip(cuts, pieces[1:]) for part in (put[cut], piece))]
+    return np.concatenate(whole)  # at least as long as the row and the texts
 
 
 def atlas_row(tokenizer: Tokenizer, rng: np.random.Generator, n: int) -> np.ndarray:
