@@ -174,13 +174,13 @@ class Recorder:
         self.path, self.tokenizer, self.precision = folder / "record.jsonl", tokenizer, precision
         self.documents = np.split(held_out, np.flatnonzero(held_out == 0) + 1)[:-1]
         if not self.path.exists():
-            write_lines(self.path, [json.dumps(questionnaire(seed), ensure_ascii=False)])
+            write_lines(self.path, [as_line(questionnaire(seed))])
         self.asked = json.loads(self.path.read_text(encoding="utf-8").partition("\n")[0])
 
     def write(self, model: RWKVLM, step: int, traced: bool) -> None:
         """Add the line of the model after this many steps. Lines on later steps, left by a killed process, go."""
         first, *lines = self.path.read_text(encoding="utf-8").splitlines()
-        line = json.dumps({"step": step} | self.measure(model, traced), ensure_ascii=False)
+        line = as_line({"step": step} | self.measure(model, traced))
         write_lines(self.path, [first, *(old for old in lines if json.loads(old)["step"] < step), line])
 
     @torch.no_grad()
@@ -319,6 +319,11 @@ def quantiles(numbers: Tensor) -> list[float]:
 def digits(number: float) -> float | None:
     """Three digits, for a file that stays small; None for what is not a number."""
     return float(f"{number:.3g}") if math.isfinite(number) else None
+
+
+def as_line(entry: dict) -> str:
+    """JSON on one line, as short as it gets."""
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
