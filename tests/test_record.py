@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rwkv_explainer.chapters.training.figures import plot_birth
 from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.lab import record
 from rwkv_explainer.lab.record import Record, Recorder, answers, is_moment, is_traced, load_record, says
@@ -85,7 +86,10 @@ def test_a_line_has_every_number_and_leaves_the_model_as_it_was(bundled, recorde
     line = kept.lines[0]
     assert len(line["traces"]) == 2 and all(len(line[name]) == layers for name in ("half_lives", "log_gain"))
     assert all(smaller <= larger for row in line["half_lives"] for smaller, larger in zip(row, row[1:]))
-    assert kept.recall(direction="forward", phrasing="seen")[0] > 0.5
+    cells = [cell for name, cell in kept.asked["questions"].items() if name.endswith("/forward/seen")]
+    recalled = [found.recalled for found in answers(model, bundled[1], sum(cells, []), torch.float32)]
+    assert 0 < sum(recalled) < len(recalled)
+    assert kept.recall(direction="forward", phrasing="seen")[0] == pytest.approx(sum(recalled) / len(recalled))
     with pytest.raises(ValueError, match="prompt: expected one of"):
         kept.fact("Who?")
     with pytest.raises(ValueError, match="expected some of the questions"):
@@ -120,3 +124,14 @@ def test_moments_are_denser_early_and_traces_about_as_many_as_asked(steps, every
     assert len(moments) <= steps / every + len(record.EARLY) + 1
     assert len(traced) <= record.TRACES * 1.5
     assert traced[1] - traced[0] <= 25
+
+
+def test_the_picture_of_a_birth_says_when():
+    facts = [["The sky is", " blue"], ["Grass is", " green"]]
+    asked = {"facts": facts, "questions": {"a/forward/seen": [["", ""]], "a/forward/unseen": [["", ""]]}}
+    rising, falling = [0.1, 0.6, 0.9], [0.9, 0.7, 0.2]
+    lines = [{"step": step, "facts": [[a, 1], [b, 1]], "recall": [[a, -1], [b, -1]]}
+             for step, a, b in zip((0, 100, 2000), rising, falling)]
+    plot = plot_birth(Record(asked, lines), ["The sky is", "Grass is"])
+    assert "The sky is … blue: above one half from step 100 on; Grass is … green: at the end 0.20" in plot.alt
+    assert "seen phrasings 90%, unseen phrasings 20%" in plot.alt
