@@ -140,7 +140,7 @@ def test_the_tokenizer_has_the_asked_size_and_end_of_text_first(data):
 
 def test_the_tokenizer_learns_from_the_mixture_that_is_trained_on(monkeypatch):
     said = []
-    monkeypatch.setattr(training, "sample_text", lambda rng, sentences: said.append("Paris. " * 20) or said[-1])
+    monkeypatch.setattr(training, "sample_text", lambda rng, sentences, relations: said.append("Paris. " * 20) or said[-1])
     whole = len("".join(DOCUMENTS))
     for documents, share, size in ((DOCUMENTS, 0.0, 0), (DOCUMENTS, 0.5, whole), ([], 0.5, 1_000_000)):
         said.clear()

@@ -79,11 +79,12 @@ def is_traced(step: int, every: int, steps: int) -> bool:
 # what is asked
 
 
-def questionnaire(seed: int) -> dict:
+def questionnaire(seed: int, relations: tuple[str, ...] = ()) -> dict:
     """All that a record asks, drawn once: the record's first line, so that it stays the same when the atlas grows."""
     rng = np.random.default_rng([seed, 2**20])
     cells: dict[str, list] = {}
-    for question in atlas.questions():
+    asked_about = [question for name in relations or (None,) for question in atlas.questions(name)]
+    for question in asked_about:
         name = "/".join((question.relation, question.direction, question.phrasing))
         cells.setdefault(name, []).append([question.prompt, question.answer])
     sample = {name: [asked[i] for i in sorted(rng.permutation(len(asked))[:EACH])] for name, asked in cells.items()}
@@ -91,18 +92,19 @@ def questionnaire(seed: int) -> dict:
         "facts": [list(fact) for fact in FACTS],
         "questions": sample,
         "prompts": list(PROMPTS),
-        "traced": [list(TOWER), *random_facts(rng)],
+        "traced": [list(TOWER), *random_facts(rng, asked_about)],
         "roles": list(ROLES),
         "quantiles": list(QUANTILES),
     }
 
 
-def random_facts(rng: np.random.Generator) -> list[list[str]]:
+def random_facts(rng: np.random.Generator, questions: Sequence[atlas.Question]) -> list[list[str]]:
     """A prompt, answer and subject each: facts asked forward, in phrasings trained on that spell the subject once."""
     asked = [
         [question.prompt, question.answer, question.fact.subject]
-        for question in atlas.questions(direction="forward", phrasing="seen")
-        if question.prompt.count(question.fact.subject) == 1
+        for question in questions
+        if (question.direction, question.phrasing) == ("forward", "seen")
+        and question.prompt.count(question.fact.subject) == 1
     ]
     return [asked[i] for i in sorted(rng.permutation(len(asked))[:TRACED])]
 
@@ -169,12 +171,18 @@ def says(model: RWKVLM, tokenizer: Tokenizer, prompts: Sequence[str]) -> list[st
 class Recorder:
     """Writes a run's record. Whatever is asked is on the first line, so a run that goes on asks the same."""
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer, held_out: np.ndarray, precision: torch.dtype, seed: int):
-        """`held_out` are the ids of the held-out documents, each with an end of text behind it: (tokens,)."""
+    def __init__(
+        self, folder: Path, tokenizer: Tokenizer, held_out: np.ndarray, precision: torch.dtype, seed: int,
+        relations: tuple[str, ...] = (),
+    ):
+        """Ask about these relations of the atlas, or without any about all.
+
+        `held_out` are the ids of the held-out documents, each with an end of text behind it: (tokens,).
+        """
         self.path, self.tokenizer, self.precision = folder / "record.jsonl", tokenizer, precision
         self.documents = np.split(held_out, np.flatnonzero(held_out == 0) + 1)[:-1]
         if not self.path.exists():
-            write_lines(self.path, [as_line(questionnaire(seed))])
+            write_lines(self.path, [as_line(questionnaire(seed, relations))])
         self.asked = json.loads(self.path.read_text(encoding="utf-8").partition("\n")[0])
 
     def write(self, model: RWKVLM, step: int, traced: bool) -> None:

@@ -59,6 +59,12 @@ class Recipe:
     clip: float = 1.0  # longest gradient that is taken as it is
     held_out: float = 0.02  # part of the documents that training never sees
     seed: int = 0
+    relations: str = ""  # of the atlas, with commas between them; all without any
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        """The relations by name; none means all."""
+        return tuple(self.relations.split(",")) if self.relations else ()
 
     def __post_init__(self) -> None:
         for name, (low, high) in POSSIBLE.items():
@@ -75,7 +81,8 @@ POSSIBLE = {  # the least and the most of it that can be trained with
 }
 
 ATLAS_ALONE = Recipe(  # for training without a text: small, and done in minutes
-    layers=2, channels=96, vocabulary=1024, length=64, steps=2000, warmup=50, learning_rate=5e-3
+    layers=2, channels=96, vocabulary=1024, length=64, steps=2000, warmup=50, learning_rate=5e-3,
+    relations="landmark-city,genus-species",
 )
 
 
@@ -118,7 +125,7 @@ def train_tokenizer(documents: list[str], recipe: Recipe) -> Tokenizer:
         yield from documents
         characters = 0
         while characters < size:
-            text = sample_text(rng, 1)
+            text = sample_text(rng, 1, recipe.spoken)
             characters += len(text)
             yield text
 
@@ -166,18 +173,19 @@ def make_batch(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, 
 
 
 def make_row(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, row: int) -> np.ndarray:
-    """A stretch of the corpus, which starts with a paragraph half of the time. Half of the rows have atlas texts set in.
+    """A stretch of the corpus, half of the time from a paragraph's start. Half of the rows have atlas texts set in.
 
     So the atlas is no mode of its own: its sentences stand among prose, and prose goes on after them.
     """
     rng = np.random.default_rng([recipe.seed, step, row])
     n = recipe.length + 1
     if not len(corpus.ids) or recipe.atlas_share == 1:
-        return atlas_row(tokenizer, rng, n)
+        return atlas_row(tokenizer, rng, n, recipe.spoken)
     start = rng.integers(len(corpus.ids) - n)
     if rng.random() < 0.5:
         start = min(int(rng.choice(corpus.paragraphs)), len(corpus.ids) - n)
-    texts = atlas_texts(tokenizer, rng, min(1, 2 * recipe.atlas_share) * n) if rng.random() < 0.5 else []
+    size = min(1, 2 * recipe.atlas_share) * n
+    texts = atlas_texts(tokenizer, rng, size, recipe.spoken) if rng.random() < 0.5 else []
     end = start + max(2, n - sum(map(len, texts)))
     if not texts:
         return corpus.ids[start:end].astype(np.int64)
@@ -186,11 +194,14 @@ def make_row(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, ro
     return set_in(corpus.ids[start:end], places, texts, tokenizer.encode("\n").ids, rng)[:n].astype(np.int64)
 
 
-def atlas_texts(tokenizer: Tokenizer, rng: np.random.Generator, size: float) -> list[list[int]]:
+def atlas_texts(
+    tokenizer: Tokenizer, rng: np.random.Generator, size: float, spoken: tuple[str, ...] = ()
+) -> list[list[int]]:
     """Texts of one to four atlas sentences, most of one, that come to about `size` tokens together."""
     texts, length = [], 0
     while length < size:
-        texts.append(tokenizer.encode(sample_text(rng, int(rng.choice([1, 1, 1, 1, 1, 1, 2, 2, 3, 4])))).ids)
+        sentences = int(rng.choice([1, 1, 1, 1, 1, 1, 2, 2, 3, 4]))
+        texts.append(tokenizer.encode(sample_text(rng, sentences, spoken)).ids)
         length += len(texts[-1]) + 1
     return texts
 
@@ -217,11 +228,11 @@ def set_in(
     return np.concatenate(whole)  # at least as long as the row and the texts
 
 
-def atlas_row(tokenizer: Tokenizer, rng: np.random.Generator, n: int) -> np.ndarray:
+def atlas_row(tokenizer: Tokenizer, rng: np.random.Generator, n: int, spoken: tuple[str, ...] = ()) -> np.ndarray:
     """Short texts of one to three atlas sentences, with end-of-text tokens between them."""
     ids: list[int] = []
     while len(ids) < n:
-        ids += tokenizer.encode(sample_text(rng, int(rng.integers(1, 4)))).ids + [0]
+        ids += tokenizer.encode(sample_text(rng, int(rng.integers(1, 4)), spoken)).ids + [0]
     return np.array(ids[:n], np.int64)
 
 
@@ -312,7 +323,9 @@ class Run:
         )
         self.recorder = None  # the first process has one
         if rank == 0:
-            self.recorder = Recorder(folder, self.tokenizer, self.held_out.ids, self.precision, recipe.seed)
+            self.recorder = Recorder(
+                folder, self.tokenizer, self.held_out.ids, self.precision, recipe.seed, recipe.spoken
+            )
         self.step = 0  # steps taken so far
         if (folder / "checkpoint.pt").exists():
             self.resume()
@@ -324,11 +337,11 @@ class Run:
         the checkpoint that it kept before the cool-down.
         """
         saved = read_checkpoint(self.folder, self.device)
-        ours, theirs = asdict(self.recipe) | {"steps": 0}, saved["recipe"] | {"steps": 0}
+        before = Recipe(**saved["recipe"])
+        ours, theirs = asdict(self.recipe) | {"steps": 0}, asdict(before) | {"steps": 0}
         if ours != theirs:
             raise ValueError(f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
                              f"{theirs}; {OTHER_FOLDER}")
-        before = Recipe(**saved["recipe"])
         if before.steps != self.recipe.steps and saved["step"] > plain_steps(before):
             saved = read_checkpoint(self.folder, self.device, BEFORE_COOLDOWN)
         self.model.load_state_dict(saved["model"])
