@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from rwkv_explainer import checkpoints
 from rwkv_explainer.lab import record, training
-from rwkv_explainer.lab.atlas import load_atlas
 from rwkv_explainer.lab.record import load_record
 from rwkv_explainer.lab.training import (
     Corpus,
@@ -53,7 +52,7 @@ DOCUMENTS = [f"Document {n}\nThe number after {n} is {n + 1}.\nTwice {n} is {2 *
 FEW = "from rwkv_explainer.lab import record, training; record.EARLY, record.EACH, record.TRACED = (0, 25), 1, 1; "
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def few_questions():
     """The record of a run asks fewer questions: what it asks has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
@@ -62,20 +61,20 @@ def few_questions():
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def corpus_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("corpus") / "numbers.txt"
     path.write_text("\n\n".join(DOCUMENTS))
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def data(tmp_path_factory, corpus_path):
     """Tokenizer, training corpus and held-out corpus of the tiny recipe."""
     return prepare(tmp_path_factory.mktemp("data"), TINY, corpus_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, corpus_path):
     """A run that nothing stopped."""
     run = Run(tmp_path_factory.mktemp("undisturbed"), TINY, corpus_path)
@@ -140,7 +139,8 @@ def test_the_tokenizer_has_the_asked_size_and_end_of_text_first(data):
 
 def test_the_tokenizer_learns_from_the_mixture_that_is_trained_on(monkeypatch):
     said = []
-    monkeypatch.setattr(training, "sample_text", lambda rng, sentences, relations: said.append("Paris. " * 20) or said[-1])
+    say = lambda rng, sentences, relations: said.append("Paris. " * 20) or said[-1]
+    monkeypatch.setattr(training, "sample_text", say)
     whole = len("".join(DOCUMENTS))
     for documents, share, size in ((DOCUMENTS, 0.0, 0), (DOCUMENTS, 0.5, whole), ([], 0.5, 1_000_000)):
         said.clear()
@@ -188,14 +188,21 @@ def test_rows_are_stretches_of_the_corpus_half_of_them_from_a_paragraphs_start(d
     assert 0.5 <= starts < 0.7  # half by intention, some more by chance
 
 
-def test_the_asked_share_of_the_rows_are_atlas_sentences(data):
+def test_the_asked_share_of_the_tokens_are_atlas_sentences(data, monkeypatch):
     tokenizer, corpus, _ = data
-    words = {word for relation in load_atlas() for fact in relation.facts for word in fact.subject.split()}
-    rows = [tokenizer.decode(make_row(corpus, tokenizer, TINY, step, 0).tolist()) for step in range(300)]
-    assert abs(sum("Document" not in row and not any(c.isdigit() for c in row) for row in rows) / 300 - 0.3) < 0.08
+    monkeypatch.setattr(training, "sample_text", lambda rng, sentences, relations: "#" * 20)
+    mark = set(tokenizer.encode("#" * 20).ids)
+    recipe = replace(TINY, length=400)
+    rows = np.stack([make_row(corpus, tokenizer, recipe, step, 0) for step in range(300)])
+    assert abs(np.isin(rows, list(mark)).mean() - recipe.atlas_share) < 0.05
+
+
+def test_without_a_text_all_is_atlas_of_the_relations_asked_for(data):
     empty = Corpus(np.zeros(0, np.uint16), np.zeros(0, np.int64))
-    alone = tokenizer.decode(make_row(empty, tokenizer, replace(TINY, length=200), 0, 0).tolist())
-    assert words & set(alone.split())
+    for relations, there in (("animal-young", True), ("state-capital", False)):
+        recipe = replace(TINY, length=400, relations=relations)
+        rows = [make_row(empty, data[0], recipe, step, 0).tolist() for step in range(20)]
+        assert ("calf" in " ".join(map(data[0].decode, rows))) == there
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -313,7 +320,7 @@ def test_a_killed_process_leaves_no_lines_about_steps_that_are_taken_again(corpu
 # several processes, and processes that are killed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def processes():
     """Starts processes from one that has imported all they need and done nothing else."""
     context = multiprocessing.get_context("forkserver")

@@ -8,7 +8,7 @@ and in which layers and at which tokens a fact comes to lie.
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,14 +182,21 @@ class Recorder:
         self.path, self.tokenizer, self.precision = folder / "record.jsonl", tokenizer, precision
         self.documents = np.split(held_out, np.flatnonzero(held_out == 0) + 1)[:-1]
         if not self.path.exists():
-            write_lines(self.path, [as_line(questionnaire(seed, relations))])
+            write_whole(self.path, as_line(questionnaire(seed, relations)) + "\n")
         self.asked = json.loads(self.path.read_text(encoding="utf-8").partition("\n")[0])
 
     def write(self, model: RWKVLM, step: int, traced: bool) -> None:
-        """Add the line of the model after this many steps. Lines on later steps, left by a killed process, go."""
-        first, *lines = self.path.read_text(encoding="utf-8").splitlines()
+        """Add the line of the model after this many steps, in place of any of this step or later."""
+        self.forget_after(step - 1)
         line = as_line({"step": step} | self.measure(model, traced))
-        write_lines(self.path, [first, *(old for old in lines if json.loads(old)["step"] < step), line])
+        write_whole(self.path, self.path.read_text(encoding="utf-8") + line + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines on later steps, which a killed process has left, or a run that ended earlier."""
+        first, *lines = self.path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        if len(kept) < len(lines):
+            write_whole(self.path, "".join(line + "\n" for line in (first, *kept)))
 
     @torch.no_grad()
     def measure(self, model: RWKVLM, traced: bool) -> dict:
@@ -334,8 +341,8 @@ def as_line(entry: dict) -> str:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a file of these lines so that it is never there in part."""
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is never there in part."""
     new = path.with_name(path.name + ".new")
-    new.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    new.write_text(text, encoding="utf-8")
     os.replace(new, path)

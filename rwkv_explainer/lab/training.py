@@ -32,7 +32,7 @@ from rwkv_explainer.checkpoints import write_weights
 from rwkv_explainer.generation import generate
 from rwkv_explainer.lab.atlas import all_facts, load_atlas, sample_text
 from rwkv_explainer.lab.choices import as_markdown, choices
-from rwkv_explainer.lab.record import Recorder, is_moment, is_traced
+from rwkv_explainer.lab.record import Recorder, is_moment, is_traced, write_whole
 from rwkv_explainer.lab.training_step import compiled_parts, loss_of
 from rwkv_explainer.model import RWKVLM, RWKVConfig
 
@@ -359,6 +359,9 @@ class Run:
 
     def train(self, save_every: int, check_every: int) -> None:
         """Take every step that is left, with log lines, the record and checkpoints now and then."""
+        if self.rank == 0:  # what a killed process or a shorter run has left
+            self.recorder.forget_after(self.step)
+            write_whole(self.folder / "log.csv", as_csv(self.log_lines(self.step)))
         self.record(check_every)
         losses, started = [], time.monotonic()
         progress = {"initial": self.step, "total": self.recipe.steps, "mininterval": 5, "disable": self.rank > 0}
@@ -433,15 +436,23 @@ class Run:
 
     def log(self, loss: float, seconds: float) -> None:
         """Add a line to the folder's log. Lines on steps still to come, left by a killed process, go."""
-        path = self.folder / "log.csv"
-        lines = [["step", "tokens", "loss", "held_out_loss", "learning_rate", "seconds"]]
-        if path.exists():
-            lines += [line for line in list(csv.reader(path.read_text().splitlines()))[1:] if int(line[0]) < self.step]
         tokens = self.step * self.recipe.rows * self.recipe.length
         rate = self.recipe.learning_rate * learning_rate(self.recipe, self.step - 1)
         held_out = self.held_out_loss()
-        lines.append([self.step, tokens, f"{loss:.4f}", f"{held_out:.4f}", f"{rate:.2e}", f"{seconds:.1f}"])
-        write_whole(path, "".join(",".join(map(str, line)) + "\n" for line in lines))
+        line = [self.step, tokens, f"{loss:.4f}", f"{held_out:.4f}", f"{rate:.2e}", f"{seconds:.1f}"]
+        write_whole(self.folder / "log.csv", as_csv([*self.log_lines(self.step - 1), line]))
+
+    def log_lines(self, until: int) -> list[list]:
+        """The log's first line, and those on steps until this one."""
+        path = self.folder / "log.csv"
+        lines = list(csv.reader(path.read_text().splitlines()))[1:] if path.exists() else []
+        columns = ["step", "tokens", "loss", "held_out_loss", "learning_rate", "seconds"]
+        return [columns, *(line for line in lines if int(line[0]) <= until)]
+
+
+def as_csv(lines: list[list]) -> str:
+    """Lines of a table, without quotes: there is nothing to quote."""
+    return "".join(",".join(map(str, line)) + "\n" for line in lines)
 
 
 OTHER_FOLDER = "name another folder with --out, or delete this one"
@@ -482,13 +493,6 @@ def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tok
         raise ValueError(f"{corpus_path}: expected more than a row of {recipe.length + 1} tokens to train on, got "
                          f"{len(train.ids)}; give a longer text, or shorter rows with --length")
     return Tokenizer.from_file(str(folder / "tokenizer.json")), train, held_out
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is never there in part."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    os.replace(new, path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
