@@ -4,6 +4,11 @@
 
 The data's way: text -> documents -> a part held out -> tokens -> rows -> batches. Every batch is a function of the seed
 and the step alone, whatever the number of processes, so a run that was stopped goes on exactly where it was.
+
+Until its learning rate begins to fall, a run does not depend on how many steps it is to have. So a larger --steps makes
+it longer: before the cool-down it just goes on, and after it, it starts again from `before_cooldown.pt`. With
+--cooldown-now it ends early. `record.py` keeps what the model knows while it is trained, and `choices.py` says which
+decisions are those of RWKV-4's authors.
 """
 
 import argparse
