@@ -54,9 +54,9 @@ class Recipe:
     channels: int = 256
     vocabulary: int = 8192
     rows: int = 8  # runs of text in a batch
-    length: int = 256  # tokens in a row
+    length: int = 512  # tokens in a row
     atlas_share: float = 0.17  # of the tokens that are atlas sentences
-    steps: int = 15_000
+    steps: int = 20_000
     warmup: int = 100  # steps over which the learning rate rises
     cooldown: float = 0.3  # part of the steps, at the end, over which it falls to zero
     learning_rate: float = 3e-3
