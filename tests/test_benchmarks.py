@@ -112,4 +112,16 @@ def test_the_page_has_a_section_for_each_processor_and_says_what_did_not_run(mea
 
 def test_without_measurements_the_page_says_so(tmp_path):
     report.write_page(tmp_path, tmp_path)
-    assert (tmp_path / "performance.md").read_text().count("*Not measured yet.*") == 2
+    assert (tmp_path / "performance.md").read_text().count("*Not measured yet.*") == 4
+
+
+def test_the_training_benchmark_trains_all_ways_alike(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "training.json"
+    sizes = "--turns 2 --layers 1 --channels 16 --rows 2 --length 32".split()
+    monkeypatch.setattr(sys, "argv", ["training.py", "--out", str(out), *sizes])
+    script("training").main()
+    ways = json.loads(out.read_text())["measured"]
+    losses = [way["last loss"] for way in ways.values()]
+    assert len(losses) == 3 and max(losses) - min(losses) < 0.01
+    assert ways["parallel.py under autograd"]["times as fast, median of the turns"] == 1
+    assert all(way["tokens a second, wall"] > 0 for way in ways.values())

@@ -91,6 +91,7 @@ def causal_trace(
     seed: int = 0,
     first_token_only: bool = False,
     progress: bool = True,
+    known: bool = True,
 ) -> CausalTrace:
     """Patch each token and layer in turn in a run whose subject is under noise, and measure how probable the answer is.
 
@@ -105,6 +106,7 @@ def causal_trace(
             and mixers hold after the token, "both" the two of them, "attention" and "mlp" the update of that sublayer.
         first_token_only: score the first token of the answer alone.
         progress: show a progress bar if it takes over two seconds.
+        known: refuse an answer that the model does not give; False traces it all the same, however improbable.
 
     Raises:
         ValueError: for an empty prompt, a subject that is not in it exactly once, or no samples.
@@ -113,7 +115,7 @@ def causal_trace(
     if samples < 1:
         raise ValueError(f"samples: expected 1 or more draws of the noise, got {samples}")
     ids, tokens, span = find_subject(tokenizer, prompt, subject)
-    answer_ids = greedy_answer(model, tokenizer, ids, answer)
+    answer_ids = check_answer(model, tokenizer, ids, answer, known)
     if first_token_only:
         answer_ids = answer_ids[:1]
     rows = _embedding_rows(model, ids)  # (time, channels)
@@ -197,15 +199,15 @@ def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[
     return encoding.ids, [tokenizer.decode([i]) for i in encoding.ids], range(inside[0], inside[-1] + 1)
 
 
-def greedy_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None) -> list[int]:
-    """The greedy continuation of the prompt, as ids: one token, or as many as `answer` has.
-
-    Raises:
-        UnknownAnswer: if it is not `answer`.
-    """
+def check_answer(
+    model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None, known: bool = True
+) -> list[int]:
+    """The ids of the answer: what the model says next, greedy, which has to be `answer` if one is given and `known`."""
     expected = None if answer is None else tokenizer.encode(answer).ids
     if expected == []:
         raise ValueError("answer: expected some text, got none; None takes what the model says")
+    if expected and not known:
+        return expected
     model.clear_buffers()
     for token_id in ids:
         logits = model.logits(token_id)  # (vocabulary,)
