@@ -81,8 +81,10 @@ def main() -> None:
     precision = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
     sizes, parts = RWKVConfig(8192, args.channels, args.layers, 4 * args.channels), compiled_parts()
     compiled_loss = lambda *inputs: loss_of(*inputs, parts)
-    ways = {name: Way(loss, sizes, precision) for name, loss in
-            {PLAIN: plain_loss, DERIVED: loss_of, COMPILED: compiled_loss}.items()}
+    ways = {
+        name: Way(loss, sizes, precision)
+        for name, loss in {PLAIN: plain_loss, DERIVED: loss_of, COMPILED: compiled_loss}.items()
+    }
     random = torch.Generator().manual_seed(0)
     words = torch.randint(8192, (64, 16), generator=random)  # the text: phrases of 16 tokens, drawn at random
     for _ in range(args.turns + 1):
@@ -101,8 +103,14 @@ def main() -> None:
             "times as fast, median of the turns": round(statistics.median(p / s for p, s in zip(plain, processor)), 3),
             "last loss": round(way.losses[-1], 4),
         }
-    machine = {"processor": name_processor(), "cores": os.cpu_count(), "threads": args.threads,
-               "torch": torch.__version__, "precision": str(precision), "load": round(os.getloadavg()[0], 1)}
+    machine = {
+        "processor": name_processor(),
+        "cores": os.cpu_count(),
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "precision": str(precision),
+        "load": round(os.getloadavg()[0], 1),
+    }
     kept = {"machine": machine, "arguments": {k: v for k, v in vars(args).items() if k != "out"}, "measured": summary}
     args.out.write_text(json.dumps(kept, indent=1) + "\n")
     print(json.dumps(kept, indent=1))

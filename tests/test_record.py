@@ -130,8 +130,10 @@ def test_the_picture_of_a_birth_says_when():
     facts = [["The sky is", " blue"], ["Grass is", " green"]]
     asked = {"facts": facts, "questions": {"a/forward/seen": [["", ""]], "a/forward/unseen": [["", ""]]}}
     rising, falling = [0.1, 0.6, 0.9], [0.9, 0.7, 0.2]
-    lines = [{"step": step, "facts": [[a, 1], [b, 1]], "recall": [[a, -1], [b, -1]]}
-             for step, a, b in zip((0, 100, 2000), rising, falling)]
+    lines = [
+        {"step": step, "facts": [[a, 1], [b, 1]], "recall": [[a, -1], [b, -1]]}
+        for step, a, b in zip((0, 100, 2000), rising, falling)
+    ]
     plot = plot_birth(Record(asked, lines), ["The sky is", "Grass is"])
     assert "The sky is … blue: above one half from step 100 on; Grass is … green: at the end 0.20" in plot.alt
     assert "seen phrasings 90%, unseen phrasings 20%" in plot.alt

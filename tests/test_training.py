@@ -599,5 +599,10 @@ def test_the_command_trains_on_the_atlas_alone_shows_and_bundles(tmp_path, monke
     small = {"layers": 1, "channels": 8, "vocabulary": 300, "rows": 2, "length": 8, "steps": 2, "warmup": 1}
     assert recipe == replace(training.ATLAS_ALONE, **small)
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
-        "MODEL_CARD.md", "SHA256SUMS", "log.csv", "model.safetensors", "record.jsonl", "tokenizer.json"
+        "MODEL_CARD.md",
+        "SHA256SUMS",
+        "log.csv",
+        "model.safetensors",
+        "record.jsonl",
+        "tokenizer.json",
     ]

@@ -56,8 +56,13 @@ def results(function, memory, keys, values, by_average):
 # the memory
 
 
-@given(time=st.integers(1, 40), rows=st.integers(1, 3), channels=st.integers(1, 6), spread=st.floats(0.1, 9),
-       seed=st.integers(0, 99))
+@given(
+    time=st.integers(1, 40),
+    rows=st.integers(1, 3),
+    channels=st.integers(1, 6),
+    spread=st.floats(0.1, 9),
+    seed=st.integers(0, 99),
+)
 @settings(deadline=None, derandomize=True, max_examples=30)
 def test_the_derived_gradient_is_autograds_through_the_recurrence(time, rows, channels, spread, seed):
     memory, inputs = random_memory(channels, seed), random_inputs(time, rows, channels, spread, seed)
@@ -73,15 +78,18 @@ def test_the_derived_gradient_is_autograds_through_the_chunks_and_the_finite_dif
     assert torch.autograd.gradcheck(lambda *x: WKV.apply(*x)[0], (*short, memory.log_gain, memory.log_decay))
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda keys, memory: keys.add_(900),  # alike: the largest key is taken off
-    lambda keys, memory: keys[0].add_(900),  # a weight beside which no later one is a number
-    lambda keys, memory: keys[-1].sub_(900),
-    lambda keys, memory: keys[1::2].add_(200),
-    lambda keys, memory: memory.log_gain.data.fill_(400.0),
-    lambda keys, memory: memory.log_gain.data.fill_(-400.0),
-    lambda keys, memory: memory.log_decay.data.fill_(9.0),
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda keys, memory: keys.add_(900),  # alike: the largest key is taken off
+        lambda keys, memory: keys[0].add_(900),  # a weight beside which no later one is a number
+        lambda keys, memory: keys[-1].sub_(900),
+        lambda keys, memory: keys[1::2].add_(200),
+        lambda keys, memory: memory.log_gain.data.fill_(400.0),
+        lambda keys, memory: memory.log_gain.data.fill_(-400.0),
+        lambda keys, memory: memory.log_decay.data.fill_(9.0),
+    ],
+)
 def test_extreme_keys_gains_and_decays_give_what_the_stable_memory_gives(spoil):
     """The reference takes the largest logarithm off at every moment anew, so nothing in it over- or underflows."""
     memory, (keys, values, by_average) = random_memory(4), random_inputs(12, 2, 4, spread=1.0)
@@ -95,8 +103,9 @@ def test_extreme_keys_gains_and_decays_give_what_the_stable_memory_gives(spoil):
         logs = torch.where(age == -1, keys + memory.log_gain, logs)
         return (logs.softmax(dim=1) * values).sum(dim=1)
 
-    for ours, theirs in zip(results(wkv, memory, keys, values, by_average),
-                            results(reference, memory, keys, values, by_average)):
+    for ours, theirs in zip(
+        results(wkv, memory, keys, values, by_average), results(reference, memory, keys, values, by_average)
+    ):
         assert ours.isfinite().all()
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
@@ -125,7 +134,7 @@ def test_a_running_sum_and_the_same_from_behind():
 
 def random_model(layers: int, dtype: torch.dtype = torch.float64) -> RWKVLM:
     """A model of which every parameter has a gradient."""
-    model = RWKVLM.from_config(RWKVConfig(vocabulary=30, channels=8, layers=layers, hidden=32)).to(dtype)
+    model = RWKVLM.from_config(RWKVConfig(vocab_size=30, channels=8, n_layer=layers, intermediate_size=32)).to(dtype)
     initialize(model, seed=0)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -25,8 +25,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from rwkv_explainer.checkpoints import BUNDLED, build, load_pretrained, rounded_rows
-from rwkv_explainer.generation import END_OF_TEXT
+from rwkv_explainer.checkpoints import BUNDLED, load_pretrained, model_from_weights, quantize_dequantize
 from rwkv_explainer.lab.atlas import (
     PHRASINGS,
     Direction,
@@ -103,9 +102,12 @@ def storage_bits(weights: Mapping[str, torch.Tensor], tokenizer: Tokenizer, test
     ways = {
         "float32, as trained": torch.Tensor.float,
         "float16": lambda tensor: tensor.half().float(),
-        "int8, a scale for each row": rounded_rows,
+        "int8, a scale for each row": quantize_dequantize,
     }
-    models = {way: build({key: store(w) for key, w in weights.items()}, torch.float32) for way, store in ways.items()}
+    models = {
+        way: model_from_weights({key: store(w) for key, w in weights.items()}, torch.float32)
+        for way, store in ways.items()
+    }
     return {way: bits_per_byte(model, tokenizer, test) for way, model in models.items()}
 
 
@@ -163,10 +165,10 @@ def continuations(
                 ids = read_logits(model, ids)[:, -1:].argmax(dim=-1)  # (batch, 1)
                 for row, token in zip(said, ids[:, 0].tolist()):
                     row.append(token)
-                if sentence and all(ended(tokenizer.decode(row)) or END_OF_TEXT in row for row in said):
+                if sentence and all(ended(tokenizer.decode(row)) or END_OF_TEXT_ID in row for row in said):
                     break
             for i, row in zip(some, said):
-                written[i] = tokenizer.decode(row[: row.index(END_OF_TEXT)] if END_OF_TEXT in row else row)
+                written[i] = tokenizer.decode(row[: row.index(END_OF_TEXT_ID)] if END_OF_TEXT_ID in row else row)
     return written
 
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from rwkv_explainer.checkpoints import BUNDLED
 from rwkv_explainer.lab import atlas
 from rwkv_explainer.lab.decay import half_lives
-from rwkv_explainer.lab.tracing import ROLES, by_role, causal_trace
+from rwkv_explainer.lab.tracing import ROLES, causal_trace, mean_by_role
 from rwkv_explainer.lab.training_step import CrossEntropy, read_blocks
-from rwkv_explainer.model import RWKVLM
+from rwkv_explainer.model import RWKVLM, StableWKVMemory
 
 FACTS = (  # asked for in these words at every moment, answers with their leading space
     ("The Eiffel Tower is located in the city of", " Paris"),
@@ -55,8 +55,11 @@ TOWER = (*FACTS[0], "Eiffel Tower")  # prompt, answer, subject
 SAID = 16  # tokens
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 MIXERS = {  # by the letters of the paper
-    "mu_k": "attention.key_mixer", "mu_v": "attention.value_mixer", "mu_r": "attention.receptance_mixer",
-    "mu_k'": "gated_mlp.mlp_mixer", "mu_r'": "gated_mlp.receptance_mixer",
+    "mu_k": "attention.key_mixer",
+    "mu_v": "attention.value_mixer",
+    "mu_r": "attention.receptance_mixer",
+    "mu_k'": "gated_mlp.mlp_mixer",
+    "mu_r'": "gated_mlp.receptance_mixer",
 }
 EACH = 6  # questions of a relation, direction and kind of phrasing
 TRACED = 20  # facts that are traced, the tower beside them
@@ -172,7 +175,12 @@ class Recorder:
     """Writes a run's record. Whatever is asked is on the first line, so a run that goes on asks the same."""
 
     def __init__(
-        self, folder: Path, tokenizer: Tokenizer, held_out: np.ndarray, precision: torch.dtype, seed: int,
+        self,
+        folder: Path,
+        tokenizer: Tokenizer,
+        held_out: np.ndarray,
+        precision: torch.dtype,
+        seed: int,
         relations: tuple[str, ...] = (),
     ):
         """Ask about these relations of the atlas, or without any about all.
@@ -201,7 +209,9 @@ class Recorder:
     @torch.no_grad()
     def measure(self, model: RWKVLM, traced: bool) -> dict:
         """All numbers of a line; the model's own memory and gradients stay untouched."""
-        model = RWKVLM.from_weights({name: tensor.cpu() for name, tensor in model.state_dict().items()}).stabilize()
+        model = RWKVLM.from_weights(
+            {name: tensor.cpu() for name, tensor in model.state_dict().items()}, memory_class=StableWKVMemory
+        )
         facts = answers(model, self.tokenizer, self.asked["facts"], torch.float32)
         line = {
             "bits": digits(self.bits(model)),
@@ -209,8 +219,10 @@ class Recorder:
             "recall": self.recall(model),
             "half_lives": [quantiles(channels) for channels in half_lives(model)] if len(model.blocks) else [],
             "log_gain": [quantiles(block.attention.memory.log_gain) for block in model.blocks],
-            "mixes": {name: [quantiles(block.get_submodule(place).weight)[1:-1] for block in model.blocks]
-                      for name, place in MIXERS.items()},
+            "mixes": {
+                name: [quantiles(block.get_submodule(place).weight)[1:-1] for block in model.blocks]
+                for name, place in MIXERS.items()
+            },
             "says": says(model, self.tokenizer, self.asked["prompts"]),
         }
         return line | ({"traces": self.traces(model)} if traced else {})
@@ -254,11 +266,14 @@ class Recorder:
         found = []
         for prompt, answer, subject in self.asked["traced"]:
             trace = causal_trace(model, self.tokenizer, prompt, subject, answer, samples=1, progress=False, known=False)
-            regained = by_role(trace, trace.probability - trace.corrupted_probability)  # (roles, layers)
-            found.append({
-                "clean": digits(trace.clean_probability), "corrupted": digits(trace.corrupted_probability),
-                "regained": [[None if math.isnan(x) else round(100 * x) for x in row] for row in regained.tolist()],
-            })
+            regained = mean_by_role(trace, trace.probability - trace.corrupted_probability)  # (roles, layers)
+            found.append(
+                {
+                    "clean": digits(trace.clean_probability),
+                    "corrupted": digits(trace.corrupted_probability),
+                    "regained": [[None if math.isnan(x) else round(100 * x) for x in row] for row in regained.tolist()],
+                }
+            )
         return found
 
 
@@ -304,15 +319,19 @@ class Record:
         ]
         count = sum(questions for _, questions in cells)
         if not count:
-            raise ValueError(f"expected some of the questions {', '.join(self.asked['questions'])}, got "
-                             f"{relation!r}, {direction!r}, {phrasing!r}")
+            raise ValueError(
+                f"expected some of the questions {', '.join(self.asked['questions'])}, got "
+                f"{relation!r}, {direction!r}, {phrasing!r}"
+            )
         return [sum(line["recall"][i][0] * questions for i, questions in cells) / count for line in self.lines]
 
     def traces(self, fact: int = 0) -> tuple[list[int], Float[Tensor, "moments roles layers"]]:
         """The steps with traces, and the share of one that each cell regained; fact 0 is the tower."""
         traced = [line for line in self.lines if "traces" in line]
-        grids = [[[math.nan if x is None else x / 100 for x in row] for row in line["traces"][fact]["regained"]]
-                 for line in traced]
+        grids = [
+            [[math.nan if x is None else x / 100 for x in row] for row in line["traces"][fact]["regained"]]
+            for line in traced
+        ]
         return [line["step"] for line in traced], torch.tensor(grids)
 
 

@@ -115,7 +115,7 @@ def causal_trace(
     if samples < 1:
         raise ValueError(f"samples: expected 1 or more draws of the noise, got {samples}")
     ids, tokens, span = find_subject(tokenizer, prompt, subject)
-    answer_ids = check_answer(model, tokenizer, ids, answer, known)
+    answer_ids = greedy_answer(model, tokenizer, ids, answer, known)
     if first_token_only:
         answer_ids = answer_ids[:1]
     rows = _embedding_rows(model, ids)  # (time, channels)
@@ -199,10 +199,14 @@ def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[
     return encoding.ids, [tokenizer.decode([i]) for i in encoding.ids], range(inside[0], inside[-1] + 1)
 
 
-def check_answer(
+def greedy_answer(
     model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None, known: bool = True
 ) -> list[int]:
-    """The ids of the answer: what the model says next, greedy, which has to be `answer` if one is given and `known`."""
+    """The greedy continuation of the prompt, as ids: one token, or as many as `answer` has; of one not `known`, its own.
+
+    Raises:
+        UnknownAnswer: if it is not `answer`.
+    """
     expected = None if answer is None else tokenizer.encode(answer).ids
     if expected == []:
         raise ValueError("answer: expected some text, got none; None takes what the model says")

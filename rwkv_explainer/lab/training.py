@@ -38,9 +38,10 @@ from rwkv_explainer.lab.atlas import all_facts, load_atlas, sample_text
 from rwkv_explainer.lab.choices import as_markdown, choices
 from rwkv_explainer.lab.record import Recorder, is_moment, is_traced, write_whole
 from rwkv_explainer.lab.training_step import compiled_parts, loss_of
-from rwkv_explainer.model import RWKVLM, RWKVConfig
+from rwkv_explainer.model import RWKVLM, StableWKVMemory
+from rwkv_explainer.piece import RWKVConfig
+from rwkv_explainer.tokens import END_OF_TEXT
 
-END_OF_TEXT = "<|endoftext|>"  # token 0, between documents
 CHECKPOINT, BEFORE_COOLDOWN = "checkpoint.pt", "before_cooldown.pt"  # a run's last state, and the last at full rate
 TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  # sha256 of the bundled model's text
 
@@ -92,7 +93,13 @@ POSSIBLE = {  # the least and the most of it that can be trained with
 }
 
 ATLAS_ALONE = Recipe(  # for training without a text: small, and done in minutes
-    layers=2, channels=96, vocabulary=1024, length=64, steps=2000, warmup=50, learning_rate=5e-3,
+    layers=2,
+    channels=96,
+    vocabulary=1024,
+    length=64,
+    steps=2000,
+    warmup=50,
+    learning_rate=5e-3,
     relations="landmark-city,genus-species",
 )
 
@@ -315,7 +322,12 @@ class Run:
     """A training run in a folder: its data, model, optimizer, log and last checkpoint."""
 
     def __init__(
-        self, folder: Path, recipe: Recipe, corpus_path: Path | None, rank: int = 0, workers: int = 1,
+        self,
+        folder: Path,
+        recipe: Recipe,
+        corpus_path: Path | None,
+        rank: int = 0,
+        workers: int = 1,
         compiled: bool = False,
     ):
         if workers > recipe.rows:
@@ -352,8 +364,10 @@ class Run:
         before = Recipe(**saved["recipe"])
         ours, theirs = asdict(self.recipe) | {"steps": 0}, asdict(before) | {"steps": 0}
         if ours != theirs:
-            raise ValueError(f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
-                             f"{theirs}; {OTHER_FOLDER}")
+            raise ValueError(
+                f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
+                f"{theirs}; {OTHER_FOLDER}"
+            )
         if before.steps != self.recipe.steps and saved["step"] > plain_steps(before):
             saved = read_checkpoint(self.folder, self.device, BEFORE_COOLDOWN)
         self.model.load_state_dict(saved["model"])
@@ -363,8 +377,15 @@ class Run:
     def save(self, name: str = CHECKPOINT) -> None:
         """Write the checkpoint beside the old one, then swap: whenever we are killed, a whole one is there."""
         new = self.folder / f"{name}.new"
-        torch.save({"step": self.step, "recipe": asdict(self.recipe), "model": self.model.state_dict(),
-                    "optimizer": self.optimizer.state_dict()}, new)
+        torch.save(
+            {
+                "step": self.step,
+                "recipe": asdict(self.recipe),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            },
+            new,
+        )
         with open(new, "rb") as file:
             os.fsync(file.fileno())
         os.replace(new, self.folder / name)
@@ -555,9 +576,17 @@ def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
         seconds = sum(float(line["seconds"]) for line in csv.DictReader(file))
     text, license = describe_text(data, len(np.load(folder / "train.npz")["ids"]))
     card = read_data("model_card.md").format(
-        **asdict(model.config), parameters=sum(p.numel() for p in model.parameters()), text=text, license=license,
-        note=note and f" {note}", facts=len(all_facts()), relations=len(load_atlas()),
-        atlas_share=recipe["atlas_share"], recipe=json.dumps(recipe, indent=1), workers=workers, seconds=round(seconds),
+        **asdict(model.config),
+        parameters=sum(p.numel() for p in model.parameters()),
+        text=text,
+        license=license,
+        note=note and f" {note}",
+        facts=len(all_facts()),
+        relations=len(load_atlas()),
+        atlas_share=recipe["atlas_share"],
+        recipe=json.dumps(recipe, indent=1),
+        workers=workers,
+        seconds=round(seconds),
         choices=as_markdown(choices(Recipe(**recipe))),
         tokens=saved["step"] * recipe["rows"] * recipe["length"],
     )
@@ -615,10 +644,17 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="a text, .txt or .txt.xz; without it, the atlas alone")
     parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="its folder; a stopped run goes on")
     parser.add_argument("--workers", type=at_least_one, default=1, help="processes that share each batch")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None,
-                        help="fuse the elementwise parts, half a minute at the start; default: with a corpus")
-    parser.add_argument("--cooldown-now", action="store_true",
-                        help="end early: begin the cool-down at the last checkpoint, with as many steps as that takes")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="fuse the elementwise parts, half a minute at the start; default: with a corpus",
+    )
+    parser.add_argument(
+        "--cooldown-now",
+        action="store_true",
+        help="end early: begin the cool-down at the last checkpoint, with as many steps as that takes",
+    )
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="write the trained model there, with its card")
     parser.add_argument("--note", default="", help="with --bundle: what else the card should say of the training")
     parser.add_argument("--save-every", type=at_least_one, default=250, metavar="STEPS")

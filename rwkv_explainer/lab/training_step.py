@@ -14,7 +14,8 @@ from torch import Tensor, nn, sigmoid
 from torch.nn.functional import layer_norm, linear, pad
 
 from rwkv_explainer.lab.wkv_gradient import wkv
-from rwkv_explainer.model import RWKVLM, RWKVBlock, at_least_float32
+from rwkv_explainer.model import RWKVLM, RWKVBlock
+from rwkv_explainer.piece import at_least_float32
 
 TOGETHER = 256  # tokens whose logits exist together
 
@@ -54,6 +55,7 @@ def read_blocks(model: RWKVLM, ids: Tensor, precision: torch.dtype, parts: Parts
 
 def read_block(block: RWKVBlock, x: Tensor, precision: torch.dtype, parts: Parts) -> Tensor:
     """An `RWKVBlock` with an empty memory, at every moment of (time, rows, channels)."""
+
     def product(layer: nn.Linear, x: Tensor) -> Tensor:
         return linear(x, layer.weight.to(precision))
 

@@ -8,7 +8,8 @@ right to left, with the same decay. Chapter "Time-parallel mode" derives it.
 import torch
 from torch import Tensor, exp
 
-from rwkv_explainer.model import StableWKVMemory, WKVMemory, at_least_float32
+from rwkv_explainer.model import StableWKVMemory, WKVMemory
+from rwkv_explainer.piece import at_least_float32
 from rwkv_explainer.parallel import remember
 
 LIGHTEST, HEAVIEST = 2.0**-64, 2.0**64  # a normalizer within these neither overflows nor vanishes, nor does 1 over it
