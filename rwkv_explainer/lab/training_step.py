@@ -15,7 +15,6 @@ from torch.nn.functional import layer_norm, linear, pad
 
 from rwkv_explainer.lab.wkv_gradient import wkv
 from rwkv_explainer.model import RWKVLM, RWKVBlock
-from rwkv_explainer.piece import at_least_float32
 
 TOGETHER = 256  # tokens whose logits exist together
 
@@ -128,7 +127,7 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, matrix: Tensor, targets: Tensor) -> Tensor:
         """x (tokens, channels), matrix (vocabulary, channels), targets (tokens,) to a scalar."""
-        wide = at_least_float32(x)
+        wide = torch.promote_types(x.dtype, torch.float32)
         loss, by_x, by_matrix = x.new_zeros((), dtype=wide), torch.empty_like(x), torch.zeros_like(matrix, dtype=wide)
         wanted = any(ctx.needs_input_grad)
         for some, target, by_some in zip(x.split(TOGETHER), targets[:, None].split(TOGETHER), by_x.split(TOGETHER)):

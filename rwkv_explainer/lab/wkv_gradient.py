@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, exp
 
 from rwkv_explainer.model import StableWKVMemory, WKVMemory
-from rwkv_explainer.piece import at_least_float32
 from rwkv_explainer.parallel import remember
 
 LIGHTEST, HEAVIEST = 2.0**-64, 2.0**64  # a normalizer within these neither overflows nor vanishes, nor does 1 over it
@@ -21,7 +20,7 @@ def wkv(memory: WKVMemory, keys: Tensor, values: Tensor) -> Tensor:
     Where a channel's keys lie too far apart for one scale, the slower `parallel.remember` takes over, with the stable
     memory, which takes all keys.
     """
-    wide = at_least_float32(values)
+    wide = torch.promote_types(values.dtype, torch.float32)
     averages, lightest, heaviest = WKV.apply(keys.to(wide), values.to(wide), memory.log_gain, memory.log_decay)
     if lightest > LIGHTEST and heaviest < HEAVIEST:
         return averages  # (time, rows, channels)
