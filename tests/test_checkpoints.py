@@ -331,10 +331,7 @@ BAD = {  # what is done to a good checkpoint: what the error says
     ),
     "converted RWKV-5": (having("rwkv.blocks.0.attention.gate.weight", torch.ones(4)), "got RWKV-5 or later"),
     "another architecture": (lambda c: {"wte.weight": c["emb.weight"]}, "with emb.weight or .*got wte.weight"),
-    "a wrapper's names": (
-        lambda c: {f"_orig_mod.{name}": t for name, t in c.items()},
-        "begin with '_orig_mod.'.*take it",
-    ),
+    "a wrapper's names": (lambda c: {f"_orig_mod.{name}": t for name, t in c.items()}, "begin with '_orig_mod.'.*take"),
     "an adapter": (having("blocks.0.att.key.lora_A", torch.ones(2, 4)), "LoRA.* merge it"),
     "no head": (lambda c: {name: t for name, t in c.items() if name != "head.weight"}, "missing: head.weight.*tied"),
     "float8": (having("ln_out.weight", torch.ones(4).to(torch.float8_e4m3fn)), "expected floats, got torch.float8"),
