@@ -433,7 +433,7 @@ def test_writing_can_be_stopped(page):
     page.evaluate("""async () => {
         const button = [...document.querySelectorAll("button")].find(button => button.textContent === "Write twenty");
         button.click();
-        for (let n = 0; n < 5; n++) await new Promise(requestAnimationFrame);
+        await new Promise(done => setTimeout(done, 30));
         button.click();  // it says "Stop" now
     }""")
     idle(page)
@@ -456,17 +456,17 @@ def test_only_what_is_in_view_is_drawn_while_the_model_writes(page):
     page.evaluate("""() => {
         const watch = place => new MutationObserver(() => place.drawn = (place.drawn ?? 0) + 1)
             .observe(place, {childList: true});
-        const lens = document.querySelector(".pg-lens").parentElement;
+        const above = document.querySelector(".pg-next").parentElement;
         const map = document.querySelector(".pg-memory ol");
-        [lens, map].forEach(watch);
-        map.scrollIntoView({block: "center"});
-        Object.assign(window, {lens, map});
+        [above, map].forEach(watch);
+        map.scrollIntoView();
+        Object.assign(window, {above, map});
     }""")
     page.evaluate("[...document.querySelectorAll('button')].find(b => b.textContent === 'Write twenty').click()")
     page.wait_for_function(f"{SAYS}.includes('After the text')")
     idle(page)
-    page.wait_for_function("lens.drawn > 0")
-    assert page.evaluate("lens.drawn") == 1 < page.evaluate("map.drawn")
+    page.wait_for_function("above.drawn > 0")
+    assert page.evaluate("above.drawn") == 1 < page.evaluate("map.drawn")
 
 
 def test_greedy_writing_is_generate(page, model, tokenizer):
