@@ -10,6 +10,7 @@ import torch
 from torch import Generator, nn
 from torch.nn.functional import normalize
 
+from rwkv_explainer.chapters.where_rwkv_went_next import figures
 from rwkv_explainer.lab import compare_memories
 from rwkv_explainer.lab.compare_memories import (
     BINS,
@@ -22,6 +23,7 @@ from rwkv_explainer.lab.compare_memories import (
     compare,
     compared,
     describe,
+    describe_task,
     in_lines,
     is_ahead,
     load_record,
@@ -49,6 +51,7 @@ from rwkv_explainer.lab.memory_tasks import (
     BLANK_KEY,
     BLANK_VALUE,
     CUPS,
+    LENGTH,
     NOTHING,
     PAIRS,
     SILENT,
@@ -429,6 +432,34 @@ def test_a_difference_is_what_every_seed_shows():
     record = {"accuracy": {"recall": runs}, "settings": {"solved": 0.95}}
     assert solves(record, "recall", "a").all() and not solves(record, "recall", "b").any()
     assert is_ahead(record, "recall", "a", "c").all() and not is_ahead(record, "recall", "a", "b").any()
+
+
+def made_up_record(share: float) -> dict:
+    """A record in which every seed of every architecture is right in the same share, RWKV-7 always."""
+    accuracy = {
+        task: {
+            name: [
+                [[1.0 if name == "RWKV-7" else share] * (len(BINS) if task == "cups" else 1)] * len(TASKS[task].asked)
+            ]
+            for name in compared(task)
+        }
+        for task in TASKS
+    }
+    return {
+        "accuracy": accuracy,
+        "tasks": {task: describe_task(TASKS[task]) for task in TASKS},
+        "settings": {"bins": BINS, "trained_length": LENGTH},
+    }
+
+
+def test_figures_say_what_they_show():
+    torch.set_default_dtype(torch.float32)
+    recall, cups = figures.plot_learned_recall(made_up_record(0.25)), figures.plot_learned_cups(made_up_record(0.25))
+    assert (
+        "RWKV-7 100%, 100%, 100%" in recall.alt and "RWKV-5 25%, 25%, 25%" in recall.alt and "1 seeds" not in cups.alt
+    )
+    assert f"5 cups, at {BINS[0][1]}, {LENGTH}, {BINS[-1][1]}" in cups.alt and "guessing 50%" in cups.alt
+    assert b"trained up to here" in cups.light and b"trained up to here" in cups.dark
 
 
 def test_lines_are_json():

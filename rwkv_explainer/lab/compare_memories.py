@@ -18,6 +18,7 @@ mirrors, with an eigenvalue of -1, can swap two cups, and one that at most remov
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -53,7 +54,7 @@ MIRRORING = "RWKV-7, rates to 2"
 class Settings:
     """How every model is trained and tested."""
 
-    steps: int = 1500
+    steps: int = 600
     batch: int = 32
     warmup: int = 50  # steps in which the learning rate rises
     cooldown: float = 0.3  # share of the steps in which it falls to 0
@@ -185,33 +186,46 @@ def compared(task: str) -> list[str]:
     return [name for name in ARCHITECTURES if name != MIRRORING or task == "cups"]
 
 
-def choose_rates(tasks: Iterable[str], settings: Settings, folder: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """The validation seed's score for each task, architecture and learning rate."""
-    scores: dict = {}
+Scores = dict[str, dict[str, float | None]]  # by architecture, then by learning rate
+
+
+def choose_rates(tasks: Iterable[str], rates: Sequence[float], settings: Settings, folder: Path) -> dict[str, Scores]:
+    """The validation seed's score for each task, architecture and learning rate. A single rate needs no score."""
+    scores: dict[str, Scores] = {}
     for task in tasks:
+        scores[task] = {}
         for architecture in compared(task):
-            for rate in LEARNING_RATES:
-                found = measure(Cell(task, architecture, rate, seed=0), settings, folder)
-                score = round(trained_score(TASKS[task], found["accuracy"]), 4)
-                scores.setdefault(task, {}).setdefault(architecture, {})[f"{rate:g}"] = score
-                print(f"{task}: {architecture}, learning rate {rate:g}: {score:.3f}", flush=True)
+            scores[task][architecture] = {}
+            for rate in rates:
+                score = None
+                if len(rates) > 1:
+                    found = measure(Cell(task, architecture, rate, seed=0), settings, folder)
+                    score = round(trained_score(TASKS[task], found["accuracy"]), 4)
+                    print(f"{task}: {architecture}, learning rate {rate:g}: {score:.3f}", flush=True)
+                scores[task][architecture][f"{rate:g}"] = score
     return scores
 
 
-def best_rate(scores: dict[str, float]) -> float:
-    return float(max(scores, key=scores.__getitem__))
+def best_rate(scores: dict[str, float | None]) -> float:
+    return float(max(scores, key=lambda rate: scores[rate] or 0.0))
 
 
-def compare(seeds: int, tasks: Sequence[str], settings: Settings, folder: Path, out: Path) -> dict:
-    """Choose the rates, then train seed after seed. The record is written anew after every seed that is complete."""
-    scores, record = choose_rates(tasks, settings, folder), {}
+def compare(
+    seeds: int,
+    tasks: Sequence[str],
+    settings: Settings,
+    folder: Path,
+    out: Path,
+    rates: Sequence[float] = LEARNING_RATES,
+) -> dict:
+    """Choose the rates, then train seed after seed. The record is written anew whenever a seed is through a task."""
+    scores, record = choose_rates(tasks, rates, settings, folder), {}
     runs: dict = {task: {architecture: [] for architecture in compared(task)} for task in tasks}
-    for seed in range(1, seeds + 1):
-        for task in tasks:
-            for architecture in compared(task):
-                found = measure(Cell(task, architecture, best_rate(scores[task][architecture]), seed), settings, folder)
-                runs[task][architecture].append(found["accuracy"])
-                print(f"seed {seed}, {task}: {architecture}: {found['accuracy']}", flush=True)
+    for seed, task in itertools.product(range(1, seeds + 1), tasks):
+        for architecture, finished in runs[task].items():
+            found = measure(Cell(task, architecture, best_rate(scores[task][architecture]), seed), settings, folder)
+            finished.append(found["accuracy"])
+            print(f"seed {seed}, {task}: {architecture}: {found['accuracy']}", flush=True)
         record = make_record(scores, runs, settings, folder)
         write_whole(out, in_lines(record))
     return record
@@ -223,6 +237,7 @@ def compare(seeds: int, tasks: Sequence[str], settings: Settings, folder: Path, 
 
 def make_record(scores: dict, runs: dict, settings: Settings, folder: Path) -> dict:
     """All that the chapter shows: how it was done, what stands beside it, and every seed's accuracies."""
+    runs = {task: finished for task, finished in runs.items() if any(finished.values())}
     cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     seconds = sum(cell["cpu_seconds"] for cell in cells if cell["asked"].items() >= asdict(settings).items())
     return {
@@ -329,6 +344,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--rates", type=float, nargs="+", default=LEARNING_RATES, help="learning rates to choose from")
     parser.add_argument("--quick", action="store_true", help="a few steps of everything: does it run?")
     parser.add_argument("--runs", type=Path, default=Path("runs/memories"), help="where finished runs are kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "data" / RECORD)
@@ -337,7 +353,7 @@ def main() -> None:
         parser.error("--quick: expected --out with another file, for the record is the book's")
     torch.set_num_threads(1)
     settings = QUICK if args.quick else replace(Settings(), steps=args.steps)
-    record = compare(args.seeds, args.tasks, settings, args.runs, args.out)
+    record = compare(args.seeds, args.tasks, settings, args.runs, args.out, args.rates)
     print("\n".join(table(record, task) for task in args.tasks))
 
 

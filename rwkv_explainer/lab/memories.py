@@ -190,7 +190,7 @@ def blend(x: Stream, weight: Tensor) -> Stream:
 
 
 class LowRank(nn.Module):
-    """Down to a few numbers, through a nonlinearity, up, plus a bias. Starts as the bias alone."""
+    """Down to a few numbers, through a nonlinearity, up. With a bias, it starts as the bias alone."""
 
     def __init__(self, channels: int, rank: int, nonlinearity: Callable, bias: Tensor | None = None):
         super().__init__()

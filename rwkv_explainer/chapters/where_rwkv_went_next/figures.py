@@ -171,7 +171,9 @@ def panel_in_words(panel: Panel) -> str:
     places = ", ".join(str(panel.difficulties[n]) for n in at)
     said = lambda shares: ", ".join(f"{shares[n]:.0%}" for n in at)
     lines = [f"{name} {said(seeds.mean(dim=0))}" for name, seeds in panel.runs.items()]
+    seeds = len(next(iter(panel.runs.values())))
+    over = "one seed" if seeds == 1 else f"mean over {seeds} seeds"
     return (
-        f"Share of right answers, {panel.title}, at {places} ({panel.axis}), mean over "
-        f"{len(next(iter(panel.runs.values())))} seeds: {'; '.join([*lines, f'guessing {said(panel.guess)}'])}."
+        f"Share of right answers, {panel.title}, at {places} ({panel.axis}), {over}: "
+        f"{'; '.join([*lines, f'guessing {said(panel.guess)}'])}."
     )
