@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, exp, sigmoid
 
 from rwkv_explainer.exercises.cases import normal, uniform
-from rwkv_explainer.exercises.comparing import parts
+from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import WKVMemory
 
@@ -29,8 +29,8 @@ HALF_LIFE = Exercise(
     name="half-life",
     cases=log_decays,
     reference=half_life,
-    result="the half-life",
-    verified="For 13 random decays, half of a weight is left after that many tokens.",
+    result_name="the half-life",
+    success_message="For 13 random decays, half of a weight is left after that many tokens.",
     mistakes={
         "You took `log_decay` itself for the rate; the rate is its exponential.": lambda log_decay: (
             math.log(2) / log_decay
@@ -89,8 +89,8 @@ LAST_SHARES = Exercise(
     name="last-shares",
     cases=hidden_memories,
     reference=last_shares,
-    result="the shares",
-    verified="For two memories that you could not look into, these are the shares in the last token's read. "
+    result_name="the shares",
+    success_message="For two memories that you could not look into, these are the shares in the last token's read. "
     "They are positive and sum to 1, which is why no read is ever outside of what was written.",
     mistakes={
         "These are the shares that tokens have while they are current; what the *last* token reads is wanted.": lambda read, time: (
@@ -136,7 +136,7 @@ def memory_step(
     return memory(key, value), memory.contents, memory.normalizer
 
 
-def slip(
+def wrong_step(
     read_past: Callable = lambda a, b, keep: (a, b),
     now: Callable = lambda key, gain: exp(gain + key),
     keep_of: Callable = lambda log_decay: exp(-exp(log_decay)),
@@ -159,7 +159,7 @@ def run_memory(step: Callable, keys: Tensor, values: Tensor, log_decay: Tensor, 
     reads, shape = [], keys[0].shape
     for key, value in zip(keys, values):
         returned = step(contents, normalizer, key, value, log_decay, log_gain)
-        read, contents, normalizer = parts(returned, read=shape, contents=shape, normalizer=shape)
+        read, contents, normalizer = unpack(returned, read=shape, contents=shape, normalizer=shape)
         reads.append(read)
     return {"read": torch.stack(reads), "contents": contents, "normalizer": normalizer}
 
@@ -175,40 +175,40 @@ MEMORY_STEP = Exercise(
     name="memory-step",
     cases=runs_of_tokens,
     reference=memory_step,
-    use=run_memory,
-    verified="Over two runs of 6 and 12 random tokens it reads and remembers what the package's `WKVMemory` does.",
+    run=run_memory,
+    success_message="Over two runs of 6 and 12 random tokens it reads and remembers what the package's `WKVMemory` does.",
     mistakes={
-        "The past is one step older than it should be: read before you let it fade.": slip(
+        "The past is one step older than it should be: read before you let it fade.": wrong_step(
             read_past=lambda a, b, keep: (keep * a, keep * b)
         ),
-        "The current token joins the read without its gain.": slip(now=lambda key, gain: exp(key)),
-        "The gain got into the memory: it is for the current token's own read, and not for what is written.": slip(
+        "The current token joins the read without its gain.": wrong_step(now=lambda key, gain: exp(key)),
+        "The gain got into the memory: it is for the current token's own read, and not for what is written.": wrong_step(
             written=lambda a, b, keep, key, value, gain: (
                 keep * a + exp(gain + key) * value,
                 keep * b + exp(gain + key),
             )
         ),
-        "Nothing fades: multiply both sums by exp(−rate) before you add the current token.": slip(
+        "Nothing fades: multiply both sums by exp(−rate) before you add the current token.": wrong_step(
             keep_of=lambda log_decay: torch.ones_like(log_decay)
         ),
-        "Only `contents` fades. The weights in `normalizer` must fade with it, or old tokens pull the average to 0.": slip(
+        "Only `contents` fades. The weights in `normalizer` must fade with it, or old tokens pull the average to 0.": wrong_step(
             written=lambda a, b, keep, key, value, gain: (keep * a + exp(key) * value, b + exp(key))
         ),
-        "The current token fades in the moment it is written: first let the past fade, then add the token.": slip(
+        "The current token fades in the moment it is written: first let the past fade, then add the token.": wrong_step(
             written=lambda a, b, keep, key, value, gain: (keep * (a + exp(key) * value), keep * (b + exp(key)))
         ),
-        "You took `log_decay` for the rate: the rate is its exponential, and exp(−rate) is what a weight keeps.": slip(
+        "You took `log_decay` for the rate: the rate is its exponential, and exp(−rate) is what a weight keeps.": wrong_step(
             keep_of=lambda log_decay: exp(-log_decay)
         ),
-        "The minus is missing: a weight keeps exp(−rate) of itself, which is below 1.": slip(
+        "The minus is missing: a weight keeps exp(−rate) of itself, which is below 1.": wrong_step(
             keep_of=lambda log_decay: exp(exp(log_decay))
         ),
-        "You multiplied by the rate itself: what a weight keeps is exp(−rate).": slip(keep_of=exp),
-        "A key is not yet a weight: the weight is its exponential.": slip(
+        "You multiplied by the rate itself: what a weight keeps is exp(−rate).": wrong_step(keep_of=exp),
+        "A key is not yet a weight: the weight is its exponential.": wrong_step(
             now=lambda key, gain: gain + key,
             written=lambda a, b, keep, key, value, gain: (keep * a + key * value, keep * b + key),
         ),
-        "The current token is in the read twice: read before you write.": slip(
+        "The current token is in the read twice: read before you write.": wrong_step(
             read_past=lambda a, b, keep: (a, b), now=lambda key, gain: exp(gain + key) + exp(key)
         ),
     },
@@ -241,7 +241,7 @@ def run_block(block: Callable, mixed: Tensor, matrices: Tensor, log_decay: Tenso
     updates, shape = [], log_decay.shape
     for of_token in mixed:
         returned = block(tuple(of_token), tuple(matrices), contents, normalizer, log_decay, log_gain)
-        update, contents, normalizer = parts(returned, update=shape, contents=shape, normalizer=shape)
+        update, contents, normalizer = unpack(returned, update=shape, contents=shape, normalizer=shape)
         updates.append(update)
     return {"update": torch.stack(updates), "contents": contents, "normalizer": normalizer}
 
@@ -258,8 +258,8 @@ ATTENTION_BLOCK = Exercise(
     name="attention-block",
     cases=runs_of_mixtures,
     reference=block_with(),
-    use=run_block,
-    verified="Over two runs of 6 and 12 random tokens every update is right, and so is what remains in memory.",
+    run=run_block,
+    success_message="Over two runs of 6 and 12 random tokens every update is right, and so is what remains in memory.",
     mistakes={
         "The gates are missing: a sigmoid of the receptances decides how much of each average comes through.": block_with(
             leave=lambda gates, read, output: output @ read
@@ -282,13 +282,13 @@ ATTENTION_BLOCK = Exercise(
             mixtures=lambda k, v, r: (k, v, k)
         ),
         "Around the memory all is well. In it, the past is one step older than it should be: read before it fades.": block_with(
-            slip(read_past=lambda a, b, keep: (keep * a, keep * b))
+            wrong_step(read_past=lambda a, b, keep: (keep * a, keep * b))
         ),
         "Around the memory all is well. In it, the current token joins the read without its gain.": block_with(
-            slip(now=lambda key, gain: exp(key))
+            wrong_step(now=lambda key, gain: exp(key))
         ),
         "Around the memory all is well, but the gain got into it: it is for the token's own read alone.": block_with(
-            slip(
+            wrong_step(
                 written=lambda a, b, keep, key, value, gain: (
                     keep * a + exp(gain + key) * value,
                     keep * b + exp(gain + key),
@@ -296,7 +296,7 @@ ATTENTION_BLOCK = Exercise(
             )
         ),
         "Around the memory all is well, but nothing in it fades.": block_with(
-            slip(keep_of=lambda log_decay: torch.ones_like(log_decay))
+            wrong_step(keep_of=lambda log_decay: torch.ones_like(log_decay))
         ),
     },
 )
@@ -324,7 +324,7 @@ def arrange(kinds: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 def run_query(arrange: Callable, kinds: Tensor, wanted: Tensor) -> Any:
     """What comes through the gates, added up, if token i has the value i + 1. Two channels, from an empty memory."""
     time = len(kinds)
-    loud, opened = parts(arrange(kinds, wanted), loud=(time, 2), opened=(time, 2))
+    loud, opened = unpack(arrange(kinds, wanted), loud=(time, 2), opened=(time, 2))
     memory = WKVMemory(2).to(torch.float64).requires_grad_(False)
     memory.log_decay.fill_(math.log(10)), memory.log_gain.fill_(-200)
     values = torch.arange(1.0, time + 1)[:, None].expand(time, 2)  # (time, 2)
@@ -336,10 +336,10 @@ QUERY = Exercise(
     name="last-of-its-kind",
     cases=tagged_tokens,
     reference=arrange,
-    use=run_query,
-    result="what comes through",
+    run=run_query,
+    result_name="what comes through",
     tolerance=1e-3,
-    verified="In 17 places, what comes through the gates is the value of the last earlier token of the wanted kind.",
+    success_message="In 17 places, what comes through the gates is the value of the last earlier token of the wanted kind.",
     mistakes={
         "Whoever asks for nouns gets verbs, and the other way round: one of the two tables has its channels swapped.": lambda kinds, wanted: (
             torch.eye(2)[1 - kinds],

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor, nn
 
-from rwkv_explainer.exercises.cases import machines, normal, whole
+from rwkv_explainer.exercises.cases import machines, normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
 
@@ -29,8 +29,8 @@ STREAM = Exercise(
     name="stop-early",
     cases=streams,
     reference=stream_after,
-    result="the stream",
-    verified="After two, three and four of five blocks, the stream is the start plus all updates so far.",
+    result_name="the stream",
+    success_message="After two, three and four of five blocks, the stream is the start plus all updates so far.",
     mistakes={
         "The stream is replaced by the update; add the update to it.": chained,
         "Each block reads the beginning; it should read the stream as the blocks before left it.": lambda x, updates, blocks: (
@@ -71,8 +71,8 @@ BLOCK = Exercise(
     name="one-block",
     cases=block_parts,
     reference=block,
-    result="the stream",
-    verified="With 4 and with 6 channels, the stream leaves your block as it leaves an `RWKVBlock`.",
+    result_name="the stream",
+    success_message="With 4 and with 6 channels, the stream leaves your block as it leaves an `RWKVBlock`.",
     mistakes={
         "The gated MLP reads the stream from before the attention's update; the two work one after the other.": lambda x, ln1, attention, ln2, mlp: (
             x + attention(ln1(x)) + mlp(ln2(x))
@@ -101,7 +101,7 @@ BLOCK = Exercise(
 
 
 def written(random: Generator) -> list[tuple]:
-    return [(normal(random, parts, 8), 1 + normal(random, 8), normal(random, 8)) for parts in (4, whole(random, 5, 9))]
+    return [(normal(random, parts, 8), 1 + normal(random, 8), normal(random, 8)) for parts in (4, randint(random, 5, 9))]
 
 
 def centered(x: Tensor) -> Tensor:
@@ -120,8 +120,8 @@ WHO_WROTE = Exercise(
     name="who-wrote-it",
     cases=written,
     reference=logit_shares,
-    result="the shares",
-    verified="The shares of all updates sum to the token's logit, for two random streams.",
+    result_name="the shares",
+    success_message="The shares of all updates sum to the token's logit, for two random streams.",
     mistakes={
         "Each update is divided by its own spread; they share the one of the whole stream, or they would not add up.": lambda updates, scale, row: (
             centered(updates) / spread(updates) * scale @ row

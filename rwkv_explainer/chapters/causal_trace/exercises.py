@@ -5,17 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import machines, normal, uniform, whole
+from rwkv_explainer.exercises.cases import machines, normal, uniform, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
 EXACT = Exercise(
     name="what-must-be-exact",
-    value=True,
-    cases=lambda random: [(-whole(random, 1, 9) / 10, -whole(random, 50, 99) / 10)],
+    is_value=True,
+    cases=lambda random: [(-randint(random, 1, 9) / 10, -randint(random, 50, 99) / 10)],
     reference=lambda clean, corrupted: [clean, corrupted, clean],
-    result="log_probabilities",
+    result_name="log_probabilities",
     tolerance=0.01,
-    verified="The unembedding alone reads the last layer, at the last token. And what is all clean answers clean.",
+    success_message="The unembedding alone reads the last layer, at the last token. And what is all clean answers clean.",
     mistakes={
         "The other way round: only the last token's last activation reaches the answer.": lambda clean, corrupted: [
             corrupted,
@@ -53,8 +53,8 @@ RECOVERED = Exercise(
     name="recovered",
     cases=three_runs,
     reference=lambda clean, corrupted, restored: (restored - corrupted) / (clean - corrupted),
-    result="the share",
-    verified="0 where nothing came back, 1 where all of it did, for a map of 3 tokens and 4 layers.",
+    result_name="the share",
+    success_message="0 where nothing came back, 1 where all of it did, for a map of 3 tokens and 4 layers.",
     mistakes={
         "That is the share that is still lost; the share that came back is 1 minus it.": lambda clean, corrupted, restored: (
             (clean - restored) / (clean - corrupted)
@@ -131,8 +131,8 @@ PATCH = Exercise(
     name="patch-channels",
     cases=two_inputs,
     reference=patched,
-    result="the output",
-    verified="Behind layers 1 and 2 of four, three of six channels are the clean run's, and the run goes on with them.",
+    result_name="the output",
+    success_message="Behind layers 1 and 2 of four, three of six channels are the clean run's, and the run goes on with them.",
     mistakes={
         "The patch comes one layer too early: it stands *behind* the block of that number, not before it.": patched_early,
         "The patch comes one layer too late: layers count from 0.": lambda blocks, clean, noisy, layer, channels: (

@@ -4,22 +4,22 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from rwkv_explainer.exercises.cases import normal, whole
+from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
 
 def small_table(random: Generator) -> list[tuple]:
-    return [([[whole(random, -9, 9), whole(random, -9, 9)] for _ in range(5)],)]
+    return [([[randint(random, -9, 9), randint(random, -9, 9)] for _ in range(5)],)]
 
 
 TWO_ONES = Exercise(
     name="two-ones",
-    value=True,
+    is_value=True,
     cases=small_table,
     reference=lambda table: [(a + b) / 2 for a, b in zip(table[1], table[4])],
-    result="mixture",
+    result_name="mixture",
     tolerance=0.01,
-    verified="A one-hot with two halves picks half of each row: the point midway between two tokens.",
+    success_message="A one-hot with two halves picks half of each row: the point midway between two tokens.",
     mistakes={
         "That is the sum of the two rows; each has a weight of ½.": lambda table: [
             a + b for a, b in zip(table[1], table[4])
@@ -62,8 +62,8 @@ LAYER_NORM = Exercise(
         for size, shape in ((1.0, (6,)), (0.01, (6,)), (3.0, (4, 6)))
     ],
     reference=layer_norm,
-    result="the normalized vector",
-    verified="Large and small, one vector or four at once, it equals torch's own LayerNorm.",
+    result_name="the normalized vector",
+    success_message="Large and small, one vector or four at once, it equals torch's own LayerNorm.",
     mistakes={
         "Your epsilon is outside of the square root; add it to the variance, inside.": lambda x, weight, bias: (
             weight * centered(x) / (variance(x).sqrt() + 1e-5) + bias
@@ -103,8 +103,8 @@ SAFE_SOFTMAX = Exercise(
         (800 * normal(random, 3, 4) + torch.tensor([[0.0], [-9000.0], [9000.0]]),),
     ],
     reference=lambda logits: torch.softmax(logits, dim=-1),
-    result="the probabilities",
-    verified="It holds for logits around 0, around 1000, and for three rows of logits far apart.",
+    result_name="the probabilities",
+    success_message="It holds for logits around 0, around 1000, and for three rows of logits far apart.",
     mistakes={
         "exp(1000) is infinite, and infinity over infinity is no number: subtract the largest logit first.": lambda logits: (
             logits.exp() / logits.exp().sum(dim=-1, keepdim=True)

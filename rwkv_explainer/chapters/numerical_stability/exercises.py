@@ -5,19 +5,19 @@ import math
 import torch
 from torch import Generator, Tensor, exp, sigmoid
 
-from rwkv_explainer.exercises.cases import normal, uniform, whole
-from rwkv_explainer.exercises.comparing import parts
+from rwkv_explainer.exercises.cases import normal, uniform, randint
+from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import Exercise
 
 LARGEST = torch.finfo(torch.float32).max
 
 LARGEST_KEY = Exercise(
     name="largest-key",
-    value=True,
-    cases=lambda random: [(whole(random, 1, 9) * 10 ** whole(random, 4, 6),)],
+    is_value=True,
+    cases=lambda random: [(randint(random, 1, 9) * 10 ** randint(random, 4, 6),)],
     reference=lambda tokens: math.floor(math.log(LARGEST) - math.log(tokens)),
-    result="key",
-    verified="The sum of that many weights of e to this key still fits, and with the next whole key it does not.",
+    result_name="key",
+    success_message="The sum of that many weights of e to this key still fits, and with the next whole key it does not.",
     mistakes={
         "One weight fits, but their sum does not: a thousand weights are a thousand times as much.": lambda tokens: (
             math.floor(math.log(LARGEST))
@@ -52,8 +52,8 @@ LOG_ADD = Exercise(
         (torch.tensor([900.0, -900.0]), torch.tensor([-900.0, 900.0])),
     ],
     reference=torch.logaddexp,
-    result="the logarithm of the sum",
-    verified="For logarithms around 0, around 1000 and −1000, and for such that are 1,800 apart.",
+    result_name="the logarithm of the sum",
+    success_message="For logarithms around 0, around 1000 and −1000, and for such that are 1,800 apart.",
     mistakes={
         "In between stands exp(1000), which is infinite: take the larger one out first, and add it back at the end.": lambda a, b: (
             (exp(a) + exp(b)).log()
@@ -85,7 +85,7 @@ def share_step(average: Tensor, log_normalizer: Tensor, key: Tensor, value: Tens
     return average, torch.logaddexp(log_normalizer, key)
 
 
-def slip(
+def wrong_step(
     rate=exp,
     share=lambda key, old, faded: sigmoid(key - faded),
     after=lambda key, old, faded: torch.logaddexp(faded, key),
@@ -108,7 +108,7 @@ def run_steps(step, keys: Tensor, values: Tensor, log_decay: Tensor):
     averages = []
     for key, value in zip(keys, values):
         returned = step(average, log_normalizer, key, value, log_decay)
-        average, log_normalizer = parts(returned, average=(3,), log_normalizer=(3,))
+        average, log_normalizer = unpack(returned, average=(3,), log_normalizer=(3,))
         averages.append(average)
     return {"average": torch.stack(averages), "log_normalizer": log_normalizer}
 
@@ -117,21 +117,21 @@ SHARE_STEP = Exercise(
     name="share-step",
     cases=runs,
     reference=share_step,
-    use=run_steps,
-    verified="It remembers what the package's `StableWKVMemory` does, with keys around 1 and with keys around 300.",
+    run=run_steps,
+    success_message="It remembers what the package's `StableWKVMemory` does, with keys around 1 and with keys around 300.",
     mistakes={
-        "The share is of the normalizer as it was; by now it has faded.": slip(
+        "The share is of the normalizer as it was; by now it has faded.": wrong_step(
             share=lambda key, old, faded: sigmoid(key - old)
         ),
-        "You took `log_decay` for the rate: the rate is its exponential.": slip(rate=lambda log_decay: log_decay),
-        "The share is the past's: where the new token is strong, the average should move to its value.": slip(
+        "You took `log_decay` for the rate: the rate is its exponential.": wrong_step(rate=lambda log_decay: log_decay),
+        "The share is the past's: where the new token is strong, the average should move to its value.": wrong_step(
             share=lambda key, old, faded: sigmoid(faded - key)
         ),
-        "The new token's weight does not get into the normalizer: `torch.logaddexp` adds it to the sum, + does not.": slip(
+        "The new token's weight does not get into the normalizer: `torch.logaddexp` adds it to the sum, + does not.": wrong_step(
             after=lambda key, old, faded: faded
         ),
-        "The average fades; it is a ratio, and both of its sums fade by the same factor.": slip(fade_average=True),
-        "Nothing fades.": slip(rate=torch.zeros_like),
+        "The average fades; it is a ratio, and both of its sums fade by the same factor.": wrong_step(fade_average=True),
+        "Nothing fades.": wrong_step(rate=torch.zeros_like),
     },
 )
 

@@ -3,17 +3,17 @@
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import normal, uniform, whole
+from rwkv_explainer.exercises.cases import normal, uniform, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
 SHRUNK = Exercise(
     name="how-much-smaller",
-    value=True,
-    cases=lambda random: [(whole(random, 12, 20), whole(random, 5, 9))],
+    is_value=True,
+    cases=lambda random: [(randint(random, 12, 20), randint(random, 5, 9))],
     reference=lambda rows, columns: 4 * columns / (columns + 4),
-    result="times",
+    result_name="times",
     tolerance=0.01,
-    verified="Four bytes a weight become one byte a weight and four bytes a row. The wider the row, the nearer to 4.",
+    success_message="Four bytes a weight become one byte a weight and four bytes a row. The wider the row, the nearer to 4.",
     mistakes={
         "The scales travel too: four bytes for each row.": lambda rows, columns: 4,
         "That is with a scale for each column; here each row has one.": lambda rows, columns: 4 * rows / (rows + 4),
@@ -60,8 +60,8 @@ FEWER_BITS = Exercise(
     name="fewer-bits",
     cases=matrices,
     reference=lambda W, largest: round_by(W, row_scale(W, largest)),
-    result="the rounded matrix",
-    verified="Rounded to whole numbers up to 7, 1 and 127, each row by its own scale, and a row of zeros stays zero.",
+    result_name="the rounded matrix",
+    success_message="Rounded to whole numbers up to 7, 1 and 127, each row by its own scale, and a row of zeros stays zero.",
     mistakes={
         "The whole matrix has one scale, so the row with the largest weight decides for all. Each row has its own.": lambda W, largest: (
             round_by(W, W.abs().max() / largest)
@@ -119,8 +119,8 @@ KNOWN_FROM = Exercise(
     name="known-from",
     cases=opinions,
     reference=known_from,
-    result="the number of layers",
-    verified="For an answer that comes and goes before it stays, for one that is there at once, and for a late one.",
+    result_name="the number of layers",
+    success_message="For an answer that comes and goes before it stays, for one that is there at once, and for a late one.",
     mistakes={
         "There the answer comes up for the first time, but it is lost again: from where on does it *stay*?": lambda logits: (
             says_final(logits).index(True)

@@ -18,8 +18,8 @@ ANY_TEMPERATURE = Exercise(
     name="any-temperature",
     cases=lambda random: [(distribution(random, 6), t) for t in (1.0, 0.5, 3.0, 0.00001)],
     reference=lambda p, t: reshape(p, temperature=t),
-    result="the probabilities",
-    verified="At temperatures from 0.00001 to 3 it gives what the package's own function gives, and no number is lost.",
+    result_name="the probabilities",
+    success_message="At temperatures from 0.00001 to 3 it gives what the package's own function gives, and no number is lost.",
     mistakes={
         "Right until it gets cold: at 0.00001 all powers are 0, and 0 / 0 is no number. Take logarithms.": lambda p, t: (
             normalized(p ** (1 / t))
@@ -54,8 +54,8 @@ SURPRISE = Exercise(
         (4 * normal(random, time, 9), torch.randint(9, (time,), generator=random)) for time in (1, 6)
     ],
     reference=surprise,
-    result="the surprise",
-    verified="For a text of one token and one of six, these are the bits that the tokens cost.",
+    result_name="the surprise",
+    success_message="For a text of one token and one of six, these are the bits that the tokens cost.",
     mistakes={
         "These are nats: for bits, take the logarithm to base 2.": lambda logits, ids: -chances(logits, ids).sum(),
         "That is the mean per token; the surprise of a text is the sum.": lambda logits, ids: (
@@ -91,8 +91,8 @@ MIN_P = Exercise(
     name="min-p",
     cases=lambda random: [(torch.softmax(normal(random, 14), dim=-1), m) for m in (0.3, 0.4, 0.6)],
     reference=with_min_p,
-    result="the probabilities",
-    verified="It keeps what is likely enough beside the likeliest token, and what it keeps sums to 1.",
+    result_name="the probabilities",
+    success_message="It keeps what is likely enough beside the likeliest token, and what it keeps sums to 1.",
     mistakes={
         "The cut is at m itself; it should be at m times the largest probability.": lambda p, m: normalized(
             p.where(p >= m, 0)

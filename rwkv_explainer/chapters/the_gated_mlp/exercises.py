@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor, relu, sigmoid
 
-from rwkv_explainer.exercises.cases import normal, uniform, whole
+from rwkv_explainer.exercises.cases import normal, uniform, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
 
@@ -29,8 +29,8 @@ MIX = Exercise(
     name="mix-a-sequence",
     cases=lambda random: [(normal(random, time, 4), uniform(random, 0, 1, 4)) for time in (3, 7)],
     reference=mix_all,
-    result="the mixed sequence",
-    verified="For runs of 3 and of 7 embeddings, it blends each with the one before, and the first with zeros.",
+    result_name="the mixed sequence",
+    success_message="For runs of 3 and of 7 embeddings, it blends each with the one before, and the first with zeros.",
     mistakes={
         "The weights are swapped: `weight` belongs to the current embedding, 1 − `weight` to the one before.": lambda x, weight: (
             (1 - weight) * x + weight * previous(x)
@@ -66,8 +66,8 @@ GATED = Exercise(
     name="gated-mlp",
     cases=mlp_cases,
     reference=gated_mlp,
-    result="the update",
-    verified="With 2 and with 5 channels, the update is the one of the package's `GatedMLP`.",
+    result_name="the update",
+    success_message="With 2 and with 5 channels, the update is the one of the package's `GatedMLP`.",
     mistakes={
         "The square is missing: the nonlinearity is a *squared* ReLU.": lambda k, r, key, value, receptance: (
             sigmoid(receptance @ r) * (value @ relu(key @ k))
@@ -102,11 +102,11 @@ GATED = Exercise(
 
 REACH = Exercise(
     name="mixers-reach",
-    value=True,
-    cases=lambda random: [(whole(random, 3, 6), 20)],
+    is_value=True,
+    cases=lambda random: [(randint(random, 3, 6), 20)],
     reference=lambda blocks, tokens: blocks + 1,
-    result="changed",
-    verified="Each block's mixer hands the change on by one token, and the first token itself is changed too.",
+    result_name="changed",
+    success_message="Each block's mixer hands the change on by one token, and the first token itself is changed too.",
     mistakes={
         "The first embedding's own output changes too.": lambda blocks, tokens: blocks,
         "One token per block: the second block's mixer remembers an input in which the first token already is.": lambda blocks, tokens: (

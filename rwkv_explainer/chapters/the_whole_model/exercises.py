@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import normal, whole
+from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import RWKVLM, RWKVConfig
 
@@ -25,13 +25,13 @@ def without(left_out: Callable) -> Callable:
 
 COUNT = Exercise(
     name="count-parameters",
-    cases=lambda random: [(whole(random, 50, 99), whole(random, 5, 9), layers) for layers in (2, 5)],
+    cases=lambda random: [(randint(random, 50, 99), randint(random, 5, 9), layers) for layers in (2, 5)],
     reference=lambda vocabulary, channels, layers: sum(
         parameter.numel()
         for parameter in RWKVLM.from_config(RWKVConfig(vocabulary, channels, layers, 4 * channels)).parameters()
     ),
-    result="the number of parameters",
-    verified="For two sizes of model it is what counting every parameter gives.",
+    result_name="the number of parameters",
+    success_message="For two sizes of model it is what counting every parameter gives.",
     mistakes={
         "The unembedding has a matrix of its own, as large as the embedding's table.": without(lambda v, c, n: v * c),
         "Two LayerNorms are missing: the one behind the embedding and the one before the unembedding.": without(
@@ -51,11 +51,11 @@ COUNT = Exercise(
 
 STATE_SIZE = Exercise(
     name="size-of-memory",
-    value=True,
-    cases=lambda random: [(whole(random, 3, 9), 16 * whole(random, 3, 9), 100 * whole(random, 3, 9))],
+    is_value=True,
+    cases=lambda random: [(randint(random, 3, 9), 16 * randint(random, 3, 9), 100 * randint(random, 3, 9))],
     reference=lambda layers, channels, tokens: 4 * layers * channels,
-    result="numbers",
-    verified="Two sums and two last inputs, for each channel of each layer, however long the text.",
+    result_name="numbers",
+    success_message="Two sums and two last inputs, for each channel of each layer, however long the text.",
     mistakes={
         "The length of the text does not matter: a memory is as large after the first token as after the last.": lambda layers, channels, tokens: (
             4 * layers * channels * tokens
@@ -106,8 +106,8 @@ SPLICE = Exercise(
     name="splice",
     cases=snapshots,
     reference=splice,
-    result="the state",
-    verified="Layers 1, and then 0, 3 and 10, remember the second text, all others the first, in mixers and memories.",
+    result_name="the state",
+    success_message="Layers 1, and then 0, 3 and 10, remember the second text, all others the first, in mixers and memories.",
     mistakes={
         "The wrong way round: these layers come from the first snapshot, all others from the second.": lambda one, other, layers: (
             splice(other, one, layers)

@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import whole
+from rwkv_explainer.exercises.cases import randint
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import RWKV, RWKVLM, TokenEmbedding, Unembedding
 
@@ -12,20 +12,20 @@ def three_tokens(random: Generator) -> list[tuple]:
     """A chain of the tokens a, b and c: each row says, in tenths, what follows."""
     rows = []
     for _ in range(3):
-        first = whole(random, 1, 7)
-        second = whole(random, 1, 9 - first)
+        first = randint(random, 1, 7)
+        second = randint(random, 1, 9 - first)
         rows.append([first / 10, second / 10, (10 - first - second) / 10])
     return [({token: dict(zip("abc", row)) for token, row in zip("abc", rows)},)]
 
 
 CHAIN = Exercise(
     name="chain-on-paper",
-    value=True,
+    is_value=True,
     cases=three_tokens,
     reference=lambda after: after["a"]["b"] * after["b"]["a"] * after["a"]["c"],
-    result="probability",
+    result_name="probability",
     tolerance=1e-4,
-    verified="Three hops, three cells of the table, and their product.",
+    success_message="Three hops, three cells of the table, and their product.",
     mistakes={
         "The chances are added; hops that must all happen multiply.": lambda after: (
             after["a"]["b"] + after["b"]["a"] + after["a"]["c"]
@@ -63,8 +63,8 @@ CHAIN_OF_A_MODEL = Exercise(
     name="whole-chain",
     cases=zero_layer_models,
     reference=chain,
-    result="the table",
-    verified="For two random models, row i is what follows token i, and each row sums to 1.",
+    result_name="the table",
+    success_message="For two random models, row i is what follows token i, and each row sums to 1.",
     mistakes={
         "Rows and columns are swapped: row i should hold what *follows* token i.": lambda model: chain(model).T,
         "These are logits; a softmax makes them probabilities.": lambda model: model.logits(
@@ -119,8 +119,8 @@ LOOP = Exercise(
     name="loop",
     cases=random_followers,
     reference=loop_of,
-    result="the loop",
-    verified="In three chains of 12 tokens, this is the loop that a greedy walk never leaves, without what led there.",
+    result_name="the loop",
+    success_message="In three chains of 12 tokens, this is the loop that a greedy walk never leaves, without what led there.",
     mistakes={
         "What leads into the loop is still there: the walk never comes back to those tokens.": lambda likeliest, start: (
             sorted(path(likeliest, start)[0])

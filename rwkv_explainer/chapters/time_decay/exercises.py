@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor, exp
 
-from rwkv_explainer.exercises.cases import uniform, whole
+from rwkv_explainer.exercises.cases import uniform, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
 
@@ -17,8 +17,8 @@ LOG_DECAY_FOR = Exercise(
     name="decay-for-half-life",
     cases=lambda random: [(torch.tensor([10.0, 1000.0]),), (exp(uniform(random, -1, 8, 2, 3)),)],
     reference=log_decay_for,
-    result="`log_decay`",
-    verified="Set like this, weights halve after 10, after 1,000 and after six random numbers of tokens.",
+    result_name="`log_decay`",
+    success_message="Set like this, weights halve after 10, after 1,000 and after six random numbers of tokens.",
     mistakes={
         "That is the rate; `log_decay` is its logarithm.": lambda h: math.log(2) / h,
         "That is the factor kept with each token; `log_decay` is two logarithms further.": lambda h: 0.5 ** (1 / h),
@@ -53,8 +53,8 @@ CUT = Exercise(
     name="cut-the-slow",
     cases=many_channels,
     reference=shorten,
-    result="`log_decay`",
-    verified="Of 24 random channels, those that remember too long now halve after one token; the others are unchanged.",
+    result_name="`log_decay`",
+    success_message="Of 24 random channels, those that remember too long now halve after one token; the others are unchanged.",
     mistakes={
         "The wrong channels: you cut those that were fast already.": lambda log_decay, longest, to: log_decay.where(
             half_lives(log_decay) > longest, math.log(math.log(2) / to)
@@ -82,12 +82,12 @@ CUT = Exercise(
 
 WHAT_IS_LEFT = Exercise(
     name="what-is-left",
-    value=True,
-    cases=lambda random: [(2 * whole(random, 2, 6), 3 * whole(random, 3, 9))],
+    is_value=True,
+    cases=lambda random: [(2 * randint(random, 2, 6), 3 * randint(random, 3, 9))],
     reference=lambda half_life, tokens: 0.5 ** (tokens / half_life),
-    result="share",
+    result_name="share",
     tolerance=0.002,
-    verified="One half to the power of the number of half-lives that went by.",
+    success_message="One half to the power of the number of half-lives that went by.",
     mistakes={
         "A weight does not lose the same amount each time, but the same share.": lambda half_life, tokens: (
             1 - 0.5 * tokens / half_life

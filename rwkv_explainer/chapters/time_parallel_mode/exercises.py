@@ -15,8 +15,8 @@ SHIFT = Exercise(
     name="shift",
     cases=lambda random: [(normal(random, time, 3), normal(random, 3)) for time in (5, 1)],
     reference=shifted,
-    result="the shifted run",
-    verified="For runs of five tokens and of one, each moment gets the input before it, the first the remembered one.",
+    result_name="the shifted run",
+    success_message="For runs of five tokens and of one, each moment gets the input before it, the first the remembered one.",
     mistakes={
         "Before the first moment stands the last one: a mixer would know the future. Put the remembered input there.": lambda x, last_x: (
             x.roll(1, dims=0)
@@ -56,8 +56,8 @@ MATRIX = Exercise(
     name="attention-matrix",
     cases=channel,
     reference=matrix,
-    result="the matrix",
-    verified="For 5 and for 8 tokens, each row is what the memory reads, as shares that sum to 1.",
+    result_name="the matrix",
+    success_message="For 5 and for 8 tokens, each row is what the memory reads, as shares that sum to 1.",
     mistakes={
         "The past is one step older than it should be: the newest token of the past has not faded yet.": lambda keys, log_decay, log_gain: (
             torch.softmax(exponents(keys, exp(log_decay), log_gain, newest=1), dim=1)
@@ -118,8 +118,8 @@ JOIN = Exercise(
     name="join-chunks",
     cases=chunks,
     reference=join,
-    result="the state",
-    verified="Joined, the two chunks leave the sums that one run through both of them leaves.",
+    result_name="the state",
+    success_message="Joined, the two chunks leave the sums that one run through both of them leaves.",
     mistakes={
         "The first chunk has not faded: all tokens of the second went by since.": lambda first, second, length, log_decay: (
             join(first, second, length, log_decay, lambda rate, n: 1.0)

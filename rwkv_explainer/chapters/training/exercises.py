@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import normal, whole
+from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
 
 def four_chances(random: Generator) -> list[tuple]:
     """Probabilities that are powers of ½: one of them is small."""
-    often, once = whole(random, 1, 2), whole(random, 3, 6)
+    often, once = randint(random, 1, 2), randint(random, 3, 6)
     return [([f"1/{2**often}", f"1/{2**often}", f"1/{2**once}", f"1/{2**often}"],)]
 
 
@@ -30,12 +30,12 @@ def mean_chance(chances: list[str]) -> float:
 
 LOSS_ON_PAPER = Exercise(
     name="loss-on-paper",
-    value=True,
+    is_value=True,
     cases=four_chances,
     reference=on_paper,
-    result="answer",
+    result_name="answer",
     tolerance=0.01,
-    verified="The mean of four logarithms, and its exponential: among so many tokens the model chose, on average.",
+    success_message="The mean of four logarithms, and its exponential: among so many tokens the model chose, on average.",
     mistakes={
         "That is in bits; nats are natural logarithms, smaller by a factor of log 2.": lambda chances: [
             on_paper(chances)[0] / math.log(2),
@@ -74,8 +74,8 @@ NEXT_TOKEN_LOSS = Exercise(
     name="next-token-loss",
     cases=texts,
     reference=lambda logits, ids: loss_of(logits, ids[1:]),
-    result="the loss",
-    verified="Over texts of 5 and of 10 tokens: what the model expected after each token, against the one that came.",
+    result_name="the loss",
+    success_message="Over texts of 5 and of 10 tokens: what the model expected after each token, against the one that came.",
     mistakes={
         "The model is asked for the token that it has just read; compare with the one that comes next.": lambda logits, ids: (
             loss_of(logits, ids[:-1])
@@ -105,15 +105,15 @@ NEXT_TOKEN_LOSS = Exercise(
 
 
 def texts_in_bytes(random: Generator) -> list[tuple]:
-    return [(float(whole(random, 20, 50)) / 10, whole(random, 100, 200), whole(random, 400, 900)) for _ in range(3)]
+    return [(float(randint(random, 20, 50)) / 10, randint(random, 100, 200), randint(random, 400, 900)) for _ in range(3)]
 
 
 BITS_PER_BYTE = Exercise(
     name="bits-per-byte",
     cases=texts_in_bytes,
     reference=lambda loss, tokens, length: loss * tokens / math.log(2) / length,
-    result="bits per byte",
-    verified="For three texts: all bits of all tokens, spread over the bytes.",
+    result_name="bits per byte",
+    success_message="For three texts: all bits of all tokens, spread over the bytes.",
     mistakes={
         "These are nats per byte: a bit is log 2 nats, so divide by log 2.": lambda loss, tokens, length: (
             loss * tokens / length

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, exp
 
 from rwkv_explainer.exercises.cases import normal
-from rwkv_explainer.exercises.comparing import parts
+from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import Exercise
 
 
@@ -36,8 +36,8 @@ BIT_BY_BIT = Exercise(
     name="bit-by-bit",
     cases=rates_and_times,
     reference=both_cities,
-    result="old and new",
-    verified="For four rates, told two to five times: the old city shrinks by one factor a time, and the two sum to 1.",
+    result_name="old and new",
+    success_message="For four rates, told two to five times: the old city shrinks by one factor a time, and the two sum to 1.",
     mistakes={
         "The two are swapped: the old city comes first.": lambda rate, times: both_cities(rate, times)[::-1],
         "The rate is the share that is *removed* each time; 1 − rate of the old city stays.": lambda rate, times: (
@@ -87,7 +87,7 @@ def run_goose(arrange: Callable, keys: Tensor, values: Tensor, log_decay: Tensor
     table = torch.zeros(size, size, dtype=torch.float64)
     for key, value in zip(keys, values):
         names = ("key", "value", "decay", "removal_key", "rate")
-        table = goose_write(table, *parts(arrange(key, value, log_decay), **dict.fromkeys(names, (size,))))
+        table = goose_write(table, *unpack(arrange(key, value, log_decay), **dict.fromkeys(names, (size,))))
     return table
 
 
@@ -95,9 +95,9 @@ AS_EAGLE = Exercise(
     name="as-eagle",
     cases=tokens_for_eagle,
     reference=as_eagle,
-    use=run_goose,
-    result="the table",
-    verified="Over two runs of 5 and 8 random tokens Goose's table is the one that Eagle would have.",
+    run=run_goose,
+    result_name="the table",
+    success_message="Over two runs of 5 and 8 random tokens Goose's table is the one that Eagle would have.",
     mistakes={
         "It still removes: Eagle takes nothing out, so the rate must be 0, or there must be nothing to remove.": lambda key, value, log_decay: (
             key,
@@ -182,7 +182,7 @@ def difference_of(i: int, j: int, size: int, sign: float = -1) -> Tensor:
 def run_swap(answer: Callable, table: Tensor, i: int, j: int) -> Any:
     """The removal key's length, and the table after one write of nothing with it."""
     size = len(table)
-    removal_key, rate = parts(answer(i, j, size), removal_key=(size,), rate=(size,))
+    removal_key, rate = unpack(answer(i, j, size), removal_key=(size,), rate=(size,))
     nothing, keep = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
     return {
         "table": goose_write(table, nothing, nothing, keep, removal_key, rate),
@@ -194,8 +194,8 @@ SWAP = Exercise(
     name="swap",
     cases=rows_to_swap,
     reference=swap,
-    use=run_swap,
-    verified="In two random tables the two rows changed places in a single write, and all others stayed.",
+    run=run_swap,
+    success_message="In two random tables the two rows changed places in a single write, and all others stayed.",
     mistakes={
         "The two rows are equal now: with their difference removed once, both are at their average. Go on from there.": lambda i, j, size: (
             swap(i, j, size)[0],
