@@ -14,6 +14,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -79,8 +80,14 @@ def test_each_wrong_answer_fails_with_its_own_words(name):
             assert said[verdict.message] == words
 
 
+@pytest.fixture
+def without_type_checker(monkeypatch):
+    """Five times as fast; every other test runs with it."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
 @each_exercise
-def test_every_mistake_differs_from_the_reference_and_from_all_others_at_many_seeds(name):
+def test_every_mistake_differs_from_the_reference_and_from_all_others_at_many_seeds(name, without_type_checker):
     """So at each of these seeds the check refuses every listed mistake, and names that one."""
     exercise = find(name)
     assert len(exercise.mistakes) >= 5

@@ -66,7 +66,13 @@ class Exercise:
 
     def results(self, answer: Callable, cases: list[Case]) -> list[Any]:
         """What an answer of ours returns in each case; None where it cannot be computed."""
-        return [attempt_case(self, answer, case, errors=Exception) for case in cases]
+        results = []
+        for case in cases:
+            try:
+                results.append(to_plain_data(self.run(answer, *case)))
+            except Exception:  # some mistakes cannot be made in every case
+                results.append(None)
+        return results
 
     def inputs(self) -> list[str]:
         """The names of a case's parts."""
@@ -143,31 +149,20 @@ def attempt(exercise: Exercise, answer: Any, cases: list[Case], seed: int) -> li
         return [to_plain_data(answer)]
     results = []
     library = WithoutLibrary(exercise.forbidden) if exercise.forbidden else contextlib.nullcontext()
+
+    def with_copies(*arguments: Any) -> Any:
+        """An answer may change what it is given in place: no two of its arguments share memory."""
+        __tracebackhide__ = True
+        return answer(*map(copy.deepcopy, arguments))
+
     for number, case in enumerate(cases):
         try:
             with library:
-                results.append(attempt_case(exercise, answer, case))
+                results.append(to_plain_data(exercise.run(with_copies, *case)))
         except Exception as error:
             error.add_note(inputs_in_words(exercise, seed, number))
             raise
     return results
-
-
-def attempt_case(exercise: Exercise, answer: Callable, case: Case, errors: type | tuple = ()) -> Any:
-    """What an answer returns in a case, as plain data; None if it raises one of `errors`.
-
-    Each call gets a copy of each argument, no two of which share memory: an answer may change them in place.
-    """
-    __tracebackhide__ = True
-
-    def with_copies(*arguments: Any) -> Any:
-        __tracebackhide__ = True
-        return answer(*map(copy.deepcopy, arguments))
-
-    try:
-        return to_plain_data(exercise.run(with_copies, *case))
-    except errors:  # some mistakes cannot be made in every case
-        return None
 
 
 def compare(exercise: Exercise, cases: list[Case], got: list[Any], seed: int) -> Verdict:

@@ -25,7 +25,7 @@ def without(left_out: Callable) -> Callable:
 
 COUNT = Exercise(
     name="count-parameters",
-    cases=lambda random: [(randint(random, 50, 99), randint(random, 5, 9), layers) for layers in (2, 5)],
+    cases=lambda random: [(randint(random, 50, 99), randint(random, 12, 19), layers) for layers in (2, 5)],
     reference=lambda vocabulary, channels, layers: sum(
         parameter.numel()
         for parameter in RWKVLM.from_config(RWKVConfig(vocabulary, channels, layers, 4 * channels)).parameters()
@@ -41,10 +41,10 @@ COUNT = Exercise(
         "The mixers' weights are missing: three mixers in the attention, two in the gated MLP.": without(
             lambda v, c, n: n * 5 * c
         ),
-        "The memory learns too: a decay and a gain for each channel.": without(lambda v, c, n: n * 2 * c),
+        "Two numbers for each channel of each layer are missing: the memory's decay and gain, or two of the five mixers.": without(lambda v, c, n: n * 2 * c),
         "The middle of the gated MLP is four times as wide as the stream.": without(lambda v, c, n: n * 6 * c**2),
         "A LayerNorm has two numbers for each channel, a scale and a bias.": without(lambda v, c, n: 2 * c + n * 2 * c),
-        "A receptance is missing: the gated MLP has one of its own.": without(lambda v, c, n: n * c**2),
+        "One matrix of channels × channels is missing in each block: the attention has four, the gated MLP has one, its receptance.": without(lambda v, c, n: n * c**2),
         "That is one layer's share, not all layers'.": lambda v, c, n: parameters(v, c, 1),
     },
 )
@@ -68,6 +68,9 @@ STATE_SIZE = Exercise(
         ),
         "The gated MLP's mixers remember its last input: that is a number more for each channel.": lambda layers, channels, tokens: (
             3 * layers * channels
+        ),
+        "That is one number too many: the logarithm of a scale is remembered by the stable memory of *Numerical stability* alone.": lambda layers, channels, tokens: (
+            5 * layers * channels
         ),
         "Each layer has a memory of its own.": lambda layers, channels, tokens: 4 * channels,
         "Four numbers for each channel: two sums, and two last inputs.": lambda layers, channels, tokens: (
@@ -107,13 +110,19 @@ SPLICE = Exercise(
     cases=snapshots,
     reference=splice,
     result_name="the state",
-    success_message="Layers 1, and then 0, 3 and 10, remember the second text, all others the first, in mixers and memories.",
+    success_message="Layer 1, and then 0, 3 and 10, remember the second text, all others the first, in mixers and memories.",
     mistakes={
         "The wrong way round: these layers come from the first snapshot, all others from the second.": lambda one, other, layers: (
             splice(other, one, layers)
         ),
         "Names that *begin* with `blocks.1` are those of layers 10 and 11 too: compare the whole number.": splice_by(
             lambda name, layers: any(name.startswith(f"blocks.{layer}") for layer in layers)
+        ),
+        "Only the first of the layers is spliced: does `return` stand inside of the loop?": lambda one, other, layers: (
+            splice(one, other, layers[:1])
+        ),
+        "One digit of the name is not yet the number of the layer: 10 and 11 have two.": splice_by(
+            lambda name, layers: int(name[7]) in layers
         ),
         "All but these layers are missing: `restore` wants the state of every layer.": lambda one, other, layers: {
             name: other[name] for name in other if layer_of(name) in layers

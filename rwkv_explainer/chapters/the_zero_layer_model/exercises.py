@@ -86,11 +86,11 @@ CHAIN_OF_A_MODEL = Exercise(
 
 
 def random_followers(random: Generator) -> list[tuple]:
-    """Likeliest followers of 12 tokens, and where to start: a path of two to four hops, then a loop."""
+    """Likeliest followers, and where to start: a path, then a loop. One path is long, one starts inside of the loop."""
     cases = []
-    for lead, loop in ((2, 3), (3, 4), (4, 3)):
-        order = torch.randperm(12, generator=random)
-        follower = torch.randint(12, (12,), generator=random)
+    for tokens, lead, loop in ((12, 2, 3), (12, 3, 4), (40, 25, 5), (12, 0, 4), (12, 3, 1)):
+        order = torch.randperm(tokens, generator=random)
+        follower = torch.randint(tokens, (tokens,), generator=random)
         follower[order[: lead + loop - 1]] = order[1 : lead + loop]
         follower[order[lead + loop - 1]] = order[lead]
         cases.append((follower, int(order[0])))
@@ -115,12 +115,18 @@ def loop_of(likeliest: Tensor, start: int) -> list[int]:
     return sorted(loop_in_order(likeliest, start))
 
 
+def after_ten_hops(likeliest: Tensor, start: int) -> list[int]:
+    for _ in range(10):
+        start = int(likeliest[start])
+    return sorted(path(likeliest, start)[0])
+
+
 LOOP = Exercise(
     name="loop",
     cases=random_followers,
     reference=loop_of,
     result_name="the loop",
-    success_message="In three chains of 12 tokens, this is the loop that a greedy walk never leaves, without what led there.",
+    success_message="In five chains this is the loop that a greedy walk never leaves, without what led there, be it 25 hops or none.",
     mistakes={
         "What leads into the loop is still there: the walk never comes back to those tokens.": lambda likeliest, start: (
             sorted(path(likeliest, start)[0])
@@ -128,6 +134,7 @@ LOOP = Exercise(
         "The token that comes up first for the second time stands there twice, or the lead-in is counted again.": lambda likeliest, start: (
             sorted([*loop_of(likeliest, start), path(likeliest, start)[1]])
         ),
+        "Ten hops are not always enough to get into the loop: walk until a token comes up for the second time.": after_ten_hops,
         "That is only the token at which the walk enters the loop.": lambda likeliest, start: [
             path(likeliest, start)[1]
         ],

@@ -10,9 +10,8 @@ from rwkv_explainer.exercises.exercise import Exercise
 
 
 def four_chances(random: Generator) -> list[tuple]:
-    """Probabilities that are powers of ½: one of them is small."""
-    often, once = randint(random, 1, 2), randint(random, 3, 6)
-    return [([f"1/{2**often}", f"1/{2**often}", f"1/{2**once}", f"1/{2**often}"],)]
+    """Probabilities that are powers of ½."""
+    return [([f"1/{2 ** randint(random, 1, 12)}" for _ in range(4)],)]
 
 
 def bits(chances: list[str]) -> list[float]:
@@ -63,7 +62,7 @@ LOSS_ON_PAPER = Exercise(
 
 
 def texts(random: Generator) -> list[tuple]:
-    return [(3 * normal(random, time, 7), torch.randint(7, (time + 1,), generator=random)) for time in (4, 9)]
+    return [(3 * normal(random, time, 7), torch.randint(7, (time + 1,), generator=random)) for time in (4, 9, 400)]
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
@@ -75,13 +74,19 @@ NEXT_TOKEN_LOSS = Exercise(
     cases=texts,
     reference=lambda logits, ids: loss_of(logits, ids[1:]),
     result_name="the loss",
-    success_message="Over texts of 5 and of 10 tokens: what the model expected after each token, against the one that came.",
+    success_message="Over texts of 5, 10 and 401 tokens: what the model expected after each token, against the one that came.",
     mistakes={
         "The model is asked for the token that it has just read; compare with the one that comes next.": lambda logits, ids: (
             loss_of(logits, ids[:-1])
         ),
         "That is the sum over the text; a loss is the mean.": lambda logits, ids: (
             (len(ids) - 1) * loss_of(logits, ids[1:])
+        ),
+        "The product of four hundred probabilities is smaller than any number above 0 that a float holds: add up their logarithms.": lambda logits, ids: (
+            -logits.softmax(dim=1).gather(1, ids[1:, None]).prod().log() / len(logits)
+        ),
+        "You divided by the number of tokens of the text; of these, one is never predicted.": lambda logits, ids: (
+            loss_of(logits, ids[1:]) * len(logits) / len(ids)
         ),
         "That is in bits; the chapter's losses are in nats.": lambda logits, ids: (
             loss_of(logits, ids[1:]) / math.log(2)

@@ -52,6 +52,17 @@ BIT_BY_BIT = Exercise(
             (1 - rate) ** times,
             rate,
         ),
+        "The old city is right; the new one ends at what the old one has lost, not at 1.": lambda rate, times: (
+            (1 - rate) ** times,
+            1.0,
+        ),
+        "The old city is right; of the new one, too, each correction removes its share before it adds.": lambda rate, times: (
+            (1 - rate) ** times,
+            rate * times,
+        ),
+        "One time too few: after it was told n times, n corrections have been made.": lambda rate, times: both_cities(
+            rate, times - 1
+        ),
         "Nothing was removed: the old city has to shrink.": lambda rate, times: (1, rate * times),
         "That is what the table holds after it was told once.": lambda rate, times: both_cities(rate, 1),
         "The new city is written with the rate too, not whole: what is barely removed is barely replaced.": lambda rate, times: (
@@ -163,10 +174,10 @@ AS_EAGLE = Exercise(
 
 
 def rows_to_swap(random: Generator) -> list[tuple]:
-    """A table, (size, size), and two of its rows."""
+    """A table, (size, size), and two of its rows, the smaller number first and last."""
     cases = []
-    for size in (4, 6):
-        i, j = torch.randperm(size, generator=random)[:2].tolist()
+    for size, order in ((4, 1), (6, -1), (5, 1)):
+        i, j = sorted(torch.randperm(size, generator=random)[:2].tolist())[::order]
         cases.append((normal(random, size, size), i, j))
     return cases
 
@@ -195,7 +206,7 @@ SWAP = Exercise(
     cases=rows_to_swap,
     reference=swap,
     run=run_swap,
-    success_message="In two random tables the two rows changed places in a single write, and all others stayed.",
+    success_message="In three random tables the two rows changed places in a single write, and all others stayed.",
     mistakes={
         "The two rows are equal now: with their difference removed once, both are at their average. Go on from there.": lambda i, j, size: (
             swap(i, j, size)[0],
@@ -205,6 +216,11 @@ SWAP = Exercise(
             difference_of(i, j, size),
             1.0,
         ),
+        "The removal key is shorter than 1: its length is the root of the sum of its squares, so each of the two is √½.": lambda i, j, size: (
+            difference_of(i, j, size) / 2,
+            2.0,
+        ),
+        "The two are swapped: first the removal key, then the rate.": lambda i, j, size: swap(i, j, size)[::-1],
         "The removal key is longer than 1, so more is removed than you meant.": lambda i, j, size: (
             difference_of(i, j, size),
             2.0,
