@@ -110,7 +110,11 @@ def to_plain_data(value: Any, depth: int = 4) -> Any:
         small = value.numel() <= 1_000_000
         return value.detach().as_subclass(Tensor).cpu().clone() if small else Incomparable(describe_kind(value))
     if isinstance(value, list | tuple) and depth:
-        return [to_plain_data(part, depth - 1) for part in value] if len(value) <= 1_000 else Incomparable(f"{len(value):,} things")
+        return (
+            [to_plain_data(part, depth - 1) for part in value]
+            if len(value) <= 1_000
+            else Incomparable(f"{len(value):,} things")
+        )
     if isinstance(value, Mapping) and depth:
         return {str(key): to_plain_data(part, depth - 1) for key, part in value.items()}
     if value is None or type(value) in (bool, int, float, str):
@@ -133,7 +137,9 @@ def unpack(returned: Any, **shapes: tuple) -> list[Tensor]:
         try:
             tensors.append(numbers(to_plain_data(part)).expand(shape).clone())
         except (AttributeError, RuntimeError):  # nothing of numbers, or of another shape
-            raise AnswerFailed(f"`{name}` should be a tensor of shape {tuple(shape)}, yours is {describe_kind(part)}.") from None
+            raise AnswerFailed(
+                f"`{name}` should be a tensor of shape {tuple(shape)}, yours is {describe_kind(part)}."
+            ) from None
     return tensors
 
 

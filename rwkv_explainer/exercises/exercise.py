@@ -132,7 +132,9 @@ def judge(exercise: Exercise, answer: Any, seed: int) -> Verdict:
     if is_blank(answer):
         return Verdict("blank", "Replace the three dots by your answer, then run this cell again.")
     if not exercise.is_value and not callable(answer):
-        return Verdict("wrong", f"The check needs the function itself, its name alone; this is {describe_kind(answer)}.")
+        return Verdict(
+            "wrong", f"The check needs the function itself, its name alone; this is {describe_kind(answer)}."
+        )
     with isolated():
         cases = exercise.cases_for(seed)
         try:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import exp
 
@@ -32,13 +33,32 @@ def unit(i, j, size, sign=-1.0):
     return key / key.norm()
 
 
+def eagle_in_place(key, value, w):
+    return key, value, w.exp_().neg_().exp_(), torch.ones(len(key)).float(), torch.zeros(1)
+
+
+def swapped_in_place(first, second, n):
+    q = torch.zeros(n)
+    q[first] += 1
+    q[second] -= 1
+    return q.div_(q.norm()), [2.0] * n
+
+
 ANSWERS = {
     "bit-by-bit": (
-        [told_step_by_step, lambda rate, times: (1 - (new := -math.expm1(times * math.log1p(-rate))), new)],
+        [
+            told_step_by_step,
+            lambda rate, times: (1 - (new := -math.expm1(times * math.log1p(-rate))), new),
+            lambda rate, times: np.array([(1 - rate) ** times, 1 - (1 - rate) ** times]),
+            lambda rate, times: torch.linalg.matrix_power(torch.tensor([[1 - rate, 0], [rate, 1]]), times)[:, 0],
+        ],
         {
             "old city comes first": lambda rate, times: (1 - (1 - rate) ** times, (1 - rate) ** times),
             "share that is *removed*": lambda rate, times: (rate**times, 1 - rate**times),
             "not the same amount": lambda rate, times: (1 - times * rate, times * rate),
+            "not at 1": lambda rate, times: ((1 - rate) ** times, 1),
+            "of the new one, too": lambda rate, times: ((1 - rate) ** times, rate * times),
+            "One time too few": lambda rate, times: told_step_by_step(rate, times - 1),
             "Nothing was removed": lambda rate, times: [1.0, times * rate],
             "after it was told once": lambda rate, times: (1 - rate, rate),
             "not whole": whole_keys,
@@ -48,6 +68,8 @@ ANSWERS = {
         [
             lambda key, value, log_decay: (key, value, (-log_decay.exp()).exp(), 0 * key, 1 + 0 * key),
             lambda key, value, log_decay: [key.tolist(), value, exp(-exp(log_decay)), value, 0.0],
+            eagle_in_place,
+            lambda key, value, log_decay: (key, value, np.exp(-np.exp(log_decay.numpy())), np.zeros(len(key)), 0),
         ],
         {
             "It still removes": lambda key, value, log_decay: (key, value, exp(-exp(log_decay)), key, 1.0),
@@ -60,13 +82,20 @@ ANSWERS = {
         },
     ),
     "swap": (
-        [swapped_by_loops, lambda i, j, size: (unit(j, i, size), 2)],
+        [
+            swapped_by_loops,
+            lambda i, j, size: (unit(j, i, size), 2),
+            lambda i, j, size: ((np.eye(size)[i] - np.eye(size)[j]) * 0.5**0.5, np.array(2)),
+            swapped_in_place,
+        ],
         {
             "both are at their average": lambda i, j, size: (unit(i, j, size), 1),
             "a removal key has the length 1": lambda i, j, size: (2**0.5 * unit(i, j, size), 1),
             "more is removed than you meant": lambda i, j, size: (2**0.5 * unit(i, j, size), 2),
             "changed their sign": lambda i, j, size: (unit(i, j, size, 1.0), 2),
             "The first row is gone": lambda i, j, size: (torch.eye(size)[i], 1),
+            "so each of the two is √½": lambda i, j, size: (unit(i, j, size) / 2**0.5, 2),
+            "first the removal key": lambda i, j, size: (2.0, unit(i, j, size)),
             "moved apart": lambda i, j, size: (unit(i, j, size), -2),
         },
     ),

@@ -56,12 +56,12 @@ HALF_LIFE = Exercise(
         "That is how much is left after one token, not how many tokens it takes.": lambda log_decay: exp(
             -exp(log_decay)
         ),
-        "The half-life is a real number of tokens: nothing needs to be rounded up.": lambda log_decay: (
-            half_life(log_decay).ceil()
-        ),
-        "The half-life is a real number of tokens: nothing needs to be rounded.": lambda log_decay: (
-            half_life(log_decay).round()
-        ),
+        "The half-life is a real number of tokens: nothing needs to be rounded up.": lambda log_decay: half_life(
+            log_decay
+        ).ceil(),
+        "The half-life is a real number of tokens: nothing needs to be rounded.": lambda log_decay: half_life(
+            log_decay
+        ).round(),
     },
 )
 
@@ -223,7 +223,9 @@ MEMORY_STEP = Exercise(
         "`log_decay` and `log_gain` are swapped.": lambda a, b, key, value, log_decay, log_gain: by_formula(
             a, b, key, value, log_gain, log_decay
         ),
-        "All is there, but in another order: first the read, then `contents`, then `normalizer`.": returned_in_order("cnr"),
+        "All is there, but in another order: first the read, then `contents`, then `normalizer`.": returned_in_order(
+            "cnr"
+        ),
         "`contents` and `normalizer` are returned in each other's place.": returned_in_order("rnc"),
         "Only `normalizer` fades; `contents` holds the same weights and must fade with it.": step_with(
             written=lambda a, b, keep, key, value, gain: (a + exp(key) * value, keep * b + exp(key))

@@ -37,7 +37,7 @@ STREAM = Exercise(
             x + sum(update(x) for update in updates[:blocks])
         ),
         "One block too many.": lambda x, updates, blocks: stream_after(x, updates, blocks + 1),
-        "One block too few.": lambda x, updates, blocks: stream_after(x, updates, blocks - 1),
+        "One block too few.": lambda x, updates, blocks: stream_after(x, updates, max(blocks - 1, 0)),
         "All blocks ran: stop after the number that was asked for.": lambda x, updates, blocks: stream_after(
             x, updates, len(updates)
         ),

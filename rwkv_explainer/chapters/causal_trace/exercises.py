@@ -78,11 +78,11 @@ RECOVERED = Exercise(
             ((restored - corrupted) / (clean - corrupted)).clamp(0, 1)
         ),
         "Shares are cut off at 0; where restoring hurts, a share is negative.": lambda clean, corrupted, restored: (
-            ((restored - corrupted) / (clean - corrupted)).clamp(min=0)
-        ),
+            (restored - corrupted) / (clean - corrupted)
+        ).clamp(min=0),
         "Shares are cut off at 1; restoring can help beyond the clean run.": lambda clean, corrupted, restored: (
-            ((restored - corrupted) / (clean - corrupted)).clamp(max=1)
-        ),
+            (restored - corrupted) / (clean - corrupted)
+        ).clamp(max=1),
         "Absolute values hide where restoring hurts: there the share is negative.": lambda clean, corrupted, restored: (
             (restored - corrupted).abs() / (clean - corrupted).abs()
         ),

@@ -90,7 +90,7 @@ LAYER_NORM = Exercise(
             weight * centered(x) / (variance(x) + 1e-5) + bias
         ),
         "The epsilon is 1e-5; yours is smaller.": lambda x, weight, bias: norm_over(x, weight, bias, epsilon=1e-6),
-        "The learned scale is missing.": lambda x, weight, bias: norm_over(x, 1.0, bias),
+        "The learned scale is missing.": lambda x, weight, bias: norm_over(x, torch.ones_like(weight), bias),
         "The bias is missing.": lambda x, weight, bias: weight * centered(x) / (variance(x) + 1e-5).sqrt(),
         "The learned scale and bias are missing.": lambda x, weight, bias: centered(x) / (variance(x) + 1e-5).sqrt(),
         "The vector has length 1 before its scale; LayerNorm makes its *variance* 1.": lambda x, weight, bias: (
@@ -107,6 +107,7 @@ LAYER_NORM = Exercise(
         ),
     },
 )
+
 
 def in_64ths(x: Tensor) -> Tensor:
     """Rounded so that float32 holds logits of thousands exactly."""

@@ -11,6 +11,7 @@ from rwkv_explainer.exercises.exercise import Exercise
 
 LARGEST = torch.finfo(torch.float32).max
 
+
 def one_digit(key: float) -> float:
     """Rounded down to one digit after the point."""
     return math.floor(10 * key) / 10
@@ -45,11 +46,16 @@ LARGEST_KEY = Exercise(
         "Rounded up it overflows: the largest key that still fits is wanted.": lambda tokens: (
             one_digit(math.log(LARGEST) - math.log(tokens)) + 0.1
         ),
-        "That is rounded down to a whole number; one digit after the point is asked for.": lambda tokens: (
-            float(math.floor(math.log(LARGEST) - math.log(tokens)))
+        "That is rounded down to a whole number; one digit after the point is asked for.": lambda tokens: float(
+            math.floor(math.log(LARGEST) - math.log(tokens))
         ),
     },
 )
+
+
+def log_add(a: Tensor, b: Tensor) -> Tensor:
+    return torch.logaddexp(a, b)
+
 
 def taken_out(a: Tensor, b: Tensor, m: Tensor) -> Tensor:
     return m + (exp(a - m) + exp(b - m)).log()
@@ -66,7 +72,7 @@ LOG_ADD = Exercise(
         (torch.tensor([[900.0], [-900.0]]), torch.tensor([[899.0], [-902.0]])),
     ],
     forbidden=("logaddexp", "logaddexp2", "logsumexp"),
-    reference=torch.logaddexp,
+    reference=log_add,
     result_name="the logarithm of the sum",
     success_message="For logarithms around 0, around 1000 and −1000, and 1,800 apart from each other or from channel to channel.",
     mistakes={
@@ -148,7 +154,7 @@ SHARE_STEP = Exercise(
     cases=runs,
     reference=share_step,
     run=run_steps,
-    tolerance=1e-5,
+    tolerance=1e-4,
     success_message="It remembers what the package's `StableWKVMemory` does, with keys around 1, around 1000 and −1000, and thousands apart.",
     mistakes={
         "The share is of the normalizer as it was; by now it has faded.": step_with(

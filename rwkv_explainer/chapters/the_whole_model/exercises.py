@@ -41,10 +41,14 @@ COUNT = Exercise(
         "The mixers' weights are missing: three mixers in the attention, two in the gated MLP.": without(
             lambda v, c, n: n * 5 * c
         ),
-        "Two numbers for each channel of each layer are missing: the memory's decay and gain, or two of the five mixers.": without(lambda v, c, n: n * 2 * c),
+        "Two numbers for each channel of each layer are missing: the memory's decay and gain, or two of the five mixers.": without(
+            lambda v, c, n: n * 2 * c
+        ),
         "The middle of the gated MLP is four times as wide as the stream.": without(lambda v, c, n: n * 6 * c**2),
         "A LayerNorm has two numbers for each channel, a scale and a bias.": without(lambda v, c, n: 2 * c + n * 2 * c),
-        "One matrix of channels × channels is missing in each block: the attention has four, the gated MLP has one, its receptance.": without(lambda v, c, n: n * c**2),
+        "One matrix of channels × channels is missing in each block: the attention has four, the gated MLP has one, its receptance.": without(
+            lambda v, c, n: n * c**2
+        ),
         "That is one layer's share, not all layers'.": lambda v, c, n: parameters(v, c, 1),
     },
 )

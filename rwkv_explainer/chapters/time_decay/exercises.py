@@ -78,8 +78,8 @@ CUT = Exercise(
         "You compare 1/rate with `longest`; the half-life is log 2 / rate.": lambda log_decay, longest, to: (
             log_decay.where(1 / exp(log_decay) <= longest, math.log(math.log(2) / to))
         ),
-        "These are half-lives; turn them back into `log_decay`.": lambda log_decay, longest, to: (
-            half_lives(shorten(log_decay, longest, to))
+        "These are half-lives; turn them back into `log_decay`.": lambda log_decay, longest, to: half_lives(
+            shorten(log_decay, longest, to)
         ),
         "A half-life is no `log_decay`: `to` itself must not get into the parameter.": lambda log_decay, longest, to: (
             log_decay.where(half_lives(log_decay) <= longest, float(to))
@@ -127,7 +127,9 @@ WHAT_IS_LEFT = Exercise(
             -tokens / half_life
         ),
         "That is what is gone; what is left is the rest.": lambda half_life, tokens: 1 - 0.5 ** (tokens / half_life),
-        "A power of 2 grows; a weight falls: it is ½ to that power.": lambda half_life, tokens: 2 ** (tokens / half_life),
+        "A power of 2 grows; a weight falls: it is ½ to that power.": lambda half_life, tokens: (
+            2 ** (tokens / half_life)
+        ),
         "In one token a weight does not lose one part in the half-life's number of tokens; after a half-life a half is left.": lambda half_life, tokens: (
             (1 - 1 / half_life) ** tokens
         ),

@@ -110,7 +110,9 @@ NEXT_TOKEN_LOSS = Exercise(
 
 
 def texts_in_bytes(random: Generator) -> list[tuple]:
-    return [(float(randint(random, 20, 50)) / 10, randint(random, 100, 200), randint(random, 400, 900)) for _ in range(3)]
+    return [
+        (float(randint(random, 20, 50)) / 10, randint(random, 100, 200), randint(random, 400, 900)) for _ in range(3)
+    ]
 
 
 BITS_PER_BYTE = Exercise(
