@@ -1,4 +1,4 @@
-"""The exercises' checks: each wrong answer gets its own words, right ones pass however written, and code runs as code."""
+"""The exercises' checks: wrong answers get their own words, right ones pass however written, code runs as code."""
 
 import importlib
 import itertools

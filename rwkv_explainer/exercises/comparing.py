@@ -19,7 +19,8 @@ def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: boo
 
     Args:
         expected: a number, a bool, a string, a tensor, or a tuple, list or dict of these.
-        got: a result made plain by `to_plain_data`. Lists of numbers may stand for tensors, and a tensor of one number for the number.
+        got: a result made plain by `to_plain_data`. Lists of numbers may stand for tensors, and a tensor of one number
+            for the number.
         name: what to call the result.
         tolerance: numbers are equal if they differ by no more than this, or by this part of the expected one.
         reveal: whether to say what was expected.

@@ -133,7 +133,7 @@ def judge(exercise: Exercise, answer: Any, seed: int) -> Verdict:
         return Verdict("blank", "Replace the three dots by your answer, then run this cell again.")
     if not exercise.is_value and not callable(answer):
         return Verdict(
-            "wrong", f"The check needs the function itself, its name alone; this is {describe_kind(answer)}."
+            "wrong", f"The check needs the function itself, its name alone, not {describe_kind(answer)}."
         )
     with isolated():
         cases = exercise.cases_for(seed)

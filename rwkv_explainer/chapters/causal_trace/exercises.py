@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import machines, normal, uniform, randint
+from rwkv_explainer.exercises.cases import machines, normal, randint, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 
 EXACT = Exercise(

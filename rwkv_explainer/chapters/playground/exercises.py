@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import normal, uniform, randint
+from rwkv_explainer.exercises.cases import normal, randint, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 
 SHRUNK = Exercise(

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor, exp
 
-from rwkv_explainer.exercises.cases import uniform, randint
+from rwkv_explainer.exercises.cases import randint, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 
 
