@@ -89,6 +89,30 @@ def without_fading(average, log_normalizer, key, value, log_decay):
     return step_with_weights(average, log_normalizer, key, value, torch.full_like(log_decay, -torch.inf))
 
 
+def official_in_place(aa, bb, pp, k, v, w, u):
+    u += k
+    p = torch.max(pp, u)
+    old, new = exp(pp - p), exp(u - p)
+    wkv = (old * aa + new * v).div_(old * bb + new)
+    pp -= w.exp_()
+    p = torch.max(pp, k)
+    pp.sub_(p).exp_()
+    k.sub_(p).exp_()
+    return wkv, aa.mul_(pp).add_(k * v), bb.mul_(pp).add_(k), p
+
+
+def official_in_numpy(*given):
+    """By averages and logarithms, as `StableWKVMemory` has them."""
+    aa, bb, pp, k, v, w, u = (x.numpy() for x in given)
+    with np.errstate(all="ignore"):
+        average, L = np.where(bb > 0, aa / bb, 0.0), pp + np.log(bb)
+        share = np.exp(u + k - np.logaddexp(L, u + k))
+        L = L - np.exp(w)
+        new = np.logaddexp(L, k)
+        later = average * np.exp(L - new) + v * np.exp(k - new)
+    return share * v + (1 - share) * average, later, np.ones(3), new
+
+
 ANSWERS = {
     "largest-key": (
         [
@@ -170,6 +194,24 @@ ANSWERS = {
             "The average fades": average_fades,
             "by now it has faded": share_of_the_old,
             "The share is the past's": share_turned_around,
+        },
+    ),
+    "official-step": (
+        [official_in_place, official_in_numpy, lambda *given: official_in_place(*(x.float() for x in given))],
+        {
+            "one step too old": lambda aa, bb, pp, k, v, w, u: (
+                official_in_place(aa.clone(), bb.clone(), pp - exp(w), k.clone(), v, w.clone(), u)[:1]
+                + official_in_place(aa, bb, pp, k, v, w, u)[1:]
+            ),
+            "without its gain": lambda aa, bb, pp, k, v, w, u: official_in_place(aa, bb, pp, k, v, w, torch.zeros(3)),
+            "Nothing fades": lambda aa, bb, pp, k, v, w, u: official_in_place(
+                aa, bb, pp, k, v, torch.full((3,), -math.inf), u
+            ),
+            "`log_decay` for the rate": lambda aa, bb, pp, k, v, w, u: (
+                official_in_numpy(aa, bb, pp, k, v, w, u)[0],
+                *official_in_numpy(aa, bb, pp + exp(w) - w, k, v, w, u)[1:],
+            ),
+            "the old one": lambda aa, bb, pp, *rest: (*official_in_numpy(aa, bb, pp, *rest)[:3], pp),
         },
     ),
 }

@@ -106,4 +106,24 @@ ANSWERS = {
             },
         },
     ),
+    "cost-of-a-token": (
+        [
+            lambda vocabulary, channels, layers: channels * (13 * channels * layers + vocabulary),
+            lambda v, c, n: torch.tensor(float(v * c + n * (4 * c * c + 2 * 4 * c * c + c * c))),
+            lambda v, c, n: sum(
+                p.numel()
+                for name, p in rwkv.RWKVLM.from_config(rwkv.RWKVConfig(v, c, n, 4 * c)).named_parameters()
+                if p.dim() == 2 and not name.startswith("embedding.")
+            ),
+        ],
+        {
+            "looks a row up": lambda v, c, n: 13 * n * c * c + 2 * v * c,
+            "unembedding is missing": lambda v, c, n: 13 * n * c * c,
+            "four in the attention": lambda v, c, n: 12 * n * c * c + v * c,
+            "four times as long": lambda v, c, n: 7 * n * c * c + v * c,
+            "MLP is missing": lambda v, c, n: 4 * n * c * c + v * c,
+            "one layer's share": lambda v, c, n: 13 * c * c + v * c,
+            "count once": lambda v, c, n: 26 * n * c * c + 2 * v * c,
+        },
+    ),
 }

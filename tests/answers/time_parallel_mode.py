@@ -4,25 +4,15 @@ import numpy as np
 import torch
 from torch import exp
 
-from rwkv_explainer.model import WKVMemory
+from rwkv_explainer.model import StableWKVMemory
 
 
-def matrix_from_the_memory(keys, log_decay, log_gain, newest_faded=False):
+def matrix_from_the_memory(keys, log_decay, log_gain):
     """Feed the memory one-hot values: channel j follows token j."""
     time = len(keys)
-    memory = WKVMemory(time).requires_grad_(False)
+    memory = StableWKVMemory(time).requires_grad_(False)
     memory.log_decay.fill_(log_decay), memory.log_gain.fill_(log_gain)
-    rows = []
-    for t, value in enumerate(torch.eye(time)):
-        if newest_faded:
-            memory.step()
-        rows.append(memory.read(keys[t].expand(time), value))
-        if newest_faded:
-            memory.contents = memory.contents + keys[t].exp() * value
-            memory.normalizer = memory.normalizer + keys[t].exp()
-        else:
-            memory.write(keys[t].expand(time), value)
-    return torch.stack(rows)
+    return torch.stack([memory(key.expand(time), value) for key, value in zip(keys, torch.eye(time))])
 
 
 def table(keys, log_decay, log_gain, future=-torch.inf, rate=torch.exp):
@@ -32,6 +22,12 @@ def table(keys, log_decay, log_gain, future=-torch.inf, rate=torch.exp):
             exponents[t, j] = keys[j] - rate(log_decay) * (t - j - 1)
         exponents[t, t] = key + log_gain
     return exponents
+
+
+def one_step_older(keys, log_decay, log_gain):
+    exponents = table(keys - exp(log_decay), log_decay, log_gain)
+    exponents.diagonal().copy_(keys + log_gain)
+    return torch.softmax(exponents, dim=1)
 
 
 def unmasked(keys, log_decay, log_gain):
@@ -121,7 +117,7 @@ ANSWERS = {
             matrix_in_place,
         ],
         {
-            "one step older": lambda k, d, g: matrix_from_the_memory(k, d, g, newest_faded=True),
+            "one step older": one_step_older,
             "is infinite": lambda k, d, g: (w := exp(table(k, d, g))) / w.sum(1, keepdim=True),
             "a logarithm already": lambda k, d, g: torch.softmax(table(k, d, exp(g)), dim=1),
             "The diagonal is missing": lambda k, d, g: table(k, d, g).fill_diagonal_(-torch.inf).softmax(1),

@@ -44,6 +44,22 @@ def swapped_in_place(first, second, n):
     return q.div_(q.norm()), [2.0] * n
 
 
+def goose_in_place(S, k, v, w, q, rate):
+    found = q @ S
+    S *= w.unsqueeze(1)
+    S -= (rate * q).unsqueeze(1) * found
+    S += k.unsqueeze(1) * v
+    return S
+
+
+def goose_in_numpy(*given):
+    S, k, v, w, q, rate = (x.numpy() for x in given)
+    new = np.zeros_like(S)
+    for row in range(len(S)):
+        new[row] = w[row] * S[row] - rate[row] * q[row] * (q @ S) + k[row] * v
+    return new
+
+
 ANSWERS = {
     "bit-by-bit": (
         [
@@ -97,6 +113,25 @@ ANSWERS = {
             "so each of the two is √½": lambda i, j, size: (unit(i, j, size) / 2**0.5, 2),
             "first the removal key": lambda i, j, size: (2.0, unit(i, j, size)),
             "moved apart": lambda i, j, size: (unit(i, j, size), -2),
+        },
+    ),
+    "goose-write": (
+        [
+            goose_in_place,
+            goose_in_numpy,
+            lambda S, k, v, w, q, rate: (torch.diag(w) - (rate * q)[:, None] * q) @ S + k[:, None] * v,
+            lambda *given: goose_in_place(*(x.float() for x in given)),
+        ],
+        {
+            "Finch's write": lambda S, k, v, w, q, rate: torch.diag(w) @ S + torch.outer(k, v),
+            "Nothing fades": lambda S, k, v, w, q, rate: goose_in_numpy(S, k, v, torch.ones(len(w)), q, rate),
+            "has faded already": lambda S, k, v, w, q, rate: goose_in_numpy(
+                w[:, None] * S, k, v, torch.ones(len(w)), q, rate
+            ),
+            "`rate` is missing": lambda S, k, v, w, q, rate: goose_in_numpy(S, k, v, w, q, torch.ones(len(w))),
+            "rows are where": lambda S, k, v, w, q, rate: goose_in_numpy(S, v, k, w, q, rate),
+            "by columns": lambda S, k, v, w, q, rate: w[:, None] * S - torch.outer(rate * q, S @ q) + torch.outer(k, v),
+            "not written": lambda S, k, v, w, q, rate: w[:, None] * S - torch.outer(rate * q, q @ S),
         },
     ),
 }

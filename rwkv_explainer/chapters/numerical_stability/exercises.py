@@ -192,4 +192,86 @@ SHARE_STEP = Exercise(
     },
 )
 
-EXERCISES = [LARGEST_KEY, LOG_ADD, SHARE_STEP]
+
+def official_step(aa, bb, pp, k, v, log_decay, u):
+    p = torch.maximum(pp, u + k)
+    e1, e2 = exp(pp - p), exp(u + k - p)
+    read = (e1 * aa + e2 * v) / (e1 * bb + e2)
+    faded = pp - exp(log_decay)
+    p = torch.maximum(faded, k)
+    e1, e2 = exp(faded - p), exp(k - p)
+    return read, e1 * aa + e2 * v, e1 * bb + e2, p
+
+
+def official_with(read_of=None, fade=exp, gain_written=False, scaled=True, scale=torch.maximum, returned=None):
+    """A step like `official_step` that goes wrong in what is given."""
+
+    def step(aa, bb, pp, k, v, log_decay, u):
+        read = official_step(*(read_of or (lambda *x: x))(aa, bb, pp, k, v, log_decay, u))[0]
+        faded, k = pp - fade(log_decay), k + u if gain_written else k
+        p = scale(faded, k)
+        e1, e2 = exp(faded - p) if scaled else 1.0, exp(k - p)
+        return read, e1 * aa + e2 * v, e1 * bb + e2, returned(pp, k, u) if returned else p
+
+    return step
+
+
+def all_by_weights(aa, bb, pp, k, v, log_decay, u):
+    contents, normalizer, now = aa * exp(pp), bb * exp(pp), exp(u + k)
+    read = (contents + now * v) / (normalizer + now)
+    keep = exp(-exp(log_decay))
+    return read, keep * contents + exp(k) * v, keep * normalizer + exp(k), torch.zeros_like(pp)
+
+
+def run_official(step, keys: Tensor, values: Tensor, log_decay: Tensor, log_gain: Tensor):
+    """What each token reads, and the memory at the end, whatever it is scaled by."""
+    shape = keys[0].shape
+    aa, bb, pp, reads = torch.zeros(shape), torch.zeros(shape), torch.full(shape, -1e38), []
+    for key, value in zip(keys, values):
+        returned = step(aa, bb, pp, key, value, log_decay, log_gain)
+        read, aa, bb, pp = unpack(returned, read=shape, aa=shape, bb=shape, pp=shape)
+        reads.append(read)
+    return {"read": torch.stack(reads), "aa / bb": aa / bb, "pp + log(bb)": pp + bb.log()}
+
+
+OFFICIAL_STEP = Exercise(
+    name="official-step",
+    cases=lambda random: [(*case, normal(random, 3)) for case in runs(random)],
+    reference=official_step,
+    run=run_official,
+    tolerance=1e-4,
+    success_message="It reads and remembers what the plain sums would, with keys around 1, around 1000 and −1000, and thousands apart.",
+    mistakes={
+        "The past is read one step too old: first read, then let it fade.": official_with(
+            read_of=lambda aa, bb, pp, k, v, log_decay, u: (aa, bb, pp - exp(log_decay), k, v, log_decay, u)
+        ),
+        "The current token joins the read without its gain.": official_with(
+            read_of=lambda aa, bb, pp, k, v, log_decay, u: (aa, bb, pp, k, v, log_decay, 0 * u)
+        ),
+        "The gain is for the read alone; what is written has the key's weight.": official_with(gain_written=True),
+        "Nothing fades: the logarithm of the scale loses the rate with each token.": official_with(
+            fade=torch.zeros_like
+        ),
+        "You took `log_decay` for the rate: the rate is its exponential.": official_with(
+            fade=lambda log_decay: log_decay
+        ),
+        "The old sums keep their old scale: multiply `aa` and `bb` by exp(pp − rate − p) before the token joins them.": official_with(
+            scaled=False
+        ),
+        "The newest key alone is the scale, and after a strong token the old sums overflow: take the larger of the two.": official_with(
+            scale=lambda faded, k: k
+        ),
+        "The old scale alone is the scale, and a strong token overflows: take the larger of the two.": official_with(
+            scale=lambda faded, k: faded
+        ),
+        "Weights are written down: exp(1000) is infinite. Only differences from the maximum have exponentials.": all_by_weights,
+        "The `pp` that you return is the one of the read; the sums that you return have the scale of the write.": official_with(
+            returned=lambda pp, k, u: torch.maximum(pp, u + k)
+        ),
+        "The `pp` that you return is the old one; the sums have a new scale.": official_with(
+            returned=lambda pp, k, u: pp
+        ),
+    },
+)
+
+EXERCISES = [LARGEST_KEY, LOG_ADD, SHARE_STEP, OFFICIAL_STEP]

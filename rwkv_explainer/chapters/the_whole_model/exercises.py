@@ -145,4 +145,36 @@ SPLICE = Exercise(
     },
 )
 
-EXERCISES = [STATE_SIZE, COUNT, SPLICE]
+
+def multiplications(vocabulary: int, channels: int, layers: int) -> int:
+    return layers * 13 * channels**2 + vocabulary * channels
+
+
+COST = Exercise(
+    name="cost-of-a-token",
+    cases=lambda random: [(randint(random, 300, 900), randint(random, 12, 19), layers) for layers in (2, 5)],
+    reference=multiplications,
+    result_name="the number of multiplications",
+    success_message="Thirteen squares of the channels in each layer, and the unembedding's table: as many as there are weights in these matrices.",
+    mistakes={
+        "The embedding multiplies nothing: it looks a row up.": lambda v, c, n: multiplications(v, c, n) + v * c,
+        "The unembedding is missing: each token of the vocabulary gets its logit by one row.": lambda v, c, n: (
+            multiplications(v, c, n) - v * c
+        ),
+        "One matrix of channels × channels is missing in each layer: four in the attention, one in the gated MLP.": lambda v, c, n: (
+            multiplications(v, c, n) - n * c**2
+        ),
+        "The two large matrices of the gated MLP are four times as long as wide.": lambda v, c, n: (
+            multiplications(v, c, n) - n * 6 * c**2
+        ),
+        "The gated MLP has two large matrices, one to its middle and one back.": lambda v, c, n: (
+            multiplications(v, c, n) - n * 4 * c**2
+        ),
+        "The gated MLP is missing.": lambda v, c, n: multiplications(v, c, n) - n * 9 * c**2,
+        "That is one layer's share, not all layers'.": lambda v, c, n: multiplications(v, c, 1),
+        "A multiplication and the addition after it count once.": lambda v, c, n: 2 * multiplications(v, c, n),
+        "The unembedding is there once, not in each layer.": lambda v, c, n: n * multiplications(v, c, 1),
+    },
+)
+
+EXERCISES = [STATE_SIZE, COUNT, SPLICE, COST]

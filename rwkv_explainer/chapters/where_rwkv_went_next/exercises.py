@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, exp
 
-from rwkv_explainer.exercises.cases import normal
+from rwkv_explainer.exercises.cases import normal, uniform
 from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import Exercise
 
@@ -245,4 +245,59 @@ SWAP = Exercise(
     },
 )
 
-EXERCISES = [BIT_BY_BIT, AS_EAGLE, SWAP]
+# ---------------------------------------------------------------------------------------------------------------------
+# Goose, from memory
+
+
+def writes(random: Generator) -> list[tuple]:
+    """A table, and a token's key, value, decay, removal key of length 1, and rate."""
+    cases = []
+    for size in (3, 4):
+        removal_key = normal(random, size)
+        vectors = normal(random, size), normal(random, size), uniform(random, 0.2, 0.9, size)
+        cases.append(
+            (normal(random, size, size), *vectors, removal_key / removal_key.norm(), uniform(random, 0.2, 0.9, size))
+        )
+    return cases
+
+
+GOOSE_WRITE = Exercise(
+    name="goose-write",
+    cases=writes,
+    reference=goose_write,
+    result_name="the table",
+    success_message="For two random tables the rows fade, what stood under the removal key is corrected, and the token is written.",
+    mistakes={
+        "Nothing is removed: that is Finch's write.": lambda S, k, v, w, q, rate: w[:, None] * S + torch.outer(k, v),
+        "Nothing fades: each row is multiplied by its decay.": lambda S, k, v, w, q, rate: goose_write(
+            S, k, v, torch.ones_like(w), q, rate
+        ),
+        "The columns fade; a decay belongs to a row.": lambda S, k, v, w, q, rate: (
+            goose_write(S, k, v, w, q, rate) - w[:, None] * S + w * S
+        ),
+        "You look up the removal key in the table that has faded already; it is looked up in the table as it was.": lambda S, k, v, w, q, rate: (
+            w[:, None] * S - torch.outer(rate * q, q @ (w[:, None] * S)) + torch.outer(k, v)
+        ),
+        "All that stands under the removal key is removed: `rate` is missing.": lambda S, k, v, w, q, rate: goose_write(
+            S, k, v, w, q, torch.ones_like(rate)
+        ),
+        "What is found is added once more; it is to be removed.": lambda S, k, v, w, q, rate: goose_write(
+            S, k, v, w, q, -rate
+        ),
+        "Key and value are swapped: rows are where, columns are what.": lambda S, k, v, w, q, rate: goose_write(
+            S, v, k, w, q, rate
+        ),
+        "The removal key is looked up by columns, `S @ q`; keys stand for rows, so it is `q @ S`.": lambda S, k, v, w, q, rate: (
+            w[:, None] * S - torch.outer(rate * q, S @ q) + torch.outer(k, v)
+        ),
+        "What is removed is turned on its side: rows by the removal key, columns by what was found.": lambda S, k, v, w, q, rate: (
+            w[:, None] * S - torch.outer(q @ S, rate * q) + torch.outer(k, v)
+        ),
+        "The written key itself is removed: the removal key is another one.": lambda S, k, v, w, q, rate: goose_write(
+            S, k, v, w, k, rate
+        ),
+        "The token itself is not written.": lambda S, k, v, w, q, rate: goose_write(S, 0 * k, v, w, q, rate),
+    },
+)
+
+EXERCISES = [BIT_BY_BIT, AS_EAGLE, SWAP, GOOSE_WRITE]
