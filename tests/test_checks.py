@@ -376,7 +376,7 @@ def leaves(*x):
 def takes_all_memory(*x):
     taken = []
     while True:
-        taken.append(np.ones(10**7))
+        taken.append(np.empty(10**8))
 
 
 def deletes_what_all_use(*x):

@@ -1,6 +1,7 @@
 """How an answer is run: as ordinary code in a notebook, in a process with limits where a course is marked."""
 
 import contextlib
+import faulthandler
 import linecache
 import multiprocessing
 import os
@@ -83,6 +84,7 @@ def run_in_process(function: Callable[[], Any], seconds: float) -> Any:
 def send_outcome(function: Callable[[], Any], sender: Connection) -> None:
     """Runs in the forked process: sends what `function` returns, and in a sentence what it raised."""
     limit_memory()
+    faulthandler.disable()  # the parent reports a crash
     torch.set_num_threads(1)  # a fork has one thread; OpenMP's others would be waited for without end
     sys.breakpointhook = lambda *args, **kwargs: None
     with open(os.devnull, "w", encoding="utf-8") as nowhere:

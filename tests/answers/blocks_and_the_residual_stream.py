@@ -25,6 +25,7 @@ def from_the_beginning(x, updates, blocks):
 
 
 def last_update(x, updates, blocks):
+    out = torch.zeros_like(x)
     for update in updates[:blocks]:
         out = update(x)
         x = x + out

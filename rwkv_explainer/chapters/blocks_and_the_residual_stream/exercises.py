@@ -44,8 +44,8 @@ STREAM = Exercise(
         "That is what the blocks added; the stream is this and what it began with.": lambda x, updates, blocks: (
             stream_after(x, updates, blocks) - x
         ),
-        "That is the last block's update alone.": lambda x, updates, blocks: updates[blocks - 1](
-            stream_after(x, updates, blocks - 1)
+        "That is the last block's update alone.": lambda x, updates, blocks: (
+            stream_after(x, updates, blocks) - stream_after(x, updates, max(blocks - 1, 0))
         ),
     },
 )
