@@ -54,6 +54,8 @@ def test_editions_hold_no_solution_and_all_exercises(name):
         if cell["id"].endswith(("-check", "-given")):
             assert "from rwkv_explainer.exercises import" in cell["source"] and "seed=3" in cell["source"]
     assert not any(".ipynb)" in source(cell) for cell in graded["cells"])
+    shown = [cell for cell in graded["cells"] if "target" in cell["metadata"].get("tags", [])]
+    assert all("skip-execution" in cell["metadata"]["tags"] for cell in shown)
     assert "### BEGIN SOLUTION" in json.dumps(graded)
 
 
@@ -144,7 +146,7 @@ def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
         "another-seed": (solutions | {"exercises-setup": "seed = 99"}, whole),
     }
     config = course / "nbgrader_config.py"
-    config.write_text(config.read_text(encoding="utf-8").replace("timeout = 60 ", "timeout = 30 "), encoding="utf-8")
+    config.write_text(config.read_text(encoding="utf-8").replace("timeout = 120 ", "timeout = 60 "), encoding="utf-8")
     for student, (answers, _) in students.items():
         submit(course, student, answers)
     submit(course, "no-set-up", solutions, without=["setup", "exercises-setup"])

@@ -36,7 +36,7 @@ os.environ[{MARKING!r}] = "1"  # each answer in a process of its own, with limit
 c = get_config()  # noqa: F821: nbgrader gives it
 c.CourseDirectory.course_id = "rwkv"
 c.ClearSolutions.code_stub = {{"python": {BLANK!r}}}
-c.ExecutePreprocessor.timeout = 60  # seconds a cell may take; a check ends an answer before that
+c.ExecutePreprocessor.timeout = 120  # seconds a cell may take, such as the set-up; a check ends an answer before that
 """
 STAY = "\nexit = quit = lambda *code: None  # who leaves the notebook leaves what is below it unmarked"
 BESIDE = " Some statements speak of what their chapter builds: open it beside this notebook."
@@ -107,6 +107,8 @@ def into_marked_cells(notebook: dict, exercise: Exercise, seed: int) -> None:
     check = code_cell(f"{exercise.name}-check", alone("check", stopping(call), seed=seed))
     mark(check, check["id"], grade=True, locked=True, points=exercise.points)
     cells.insert(cells.index(answer) + 1, check)
+    if exercise.target:  # it calls the answer as ordinary code, which could end the notebook that is being marked
+        exercise.target["metadata"]["tags"].append("skip-execution")  # nbclient's word
     if exercise.why:
         cells.remove(exercise.why)
 
