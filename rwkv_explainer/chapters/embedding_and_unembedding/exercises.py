@@ -117,7 +117,8 @@ def in_64ths(x: Tensor) -> Tensor:
 def logits_far_apart(random: Generator) -> list[tuple]:
     """Around 0 and 1000; in rows far from each other; far apart within a row, above and below; with three axes."""
     rows = 800 * normal(random, 3, 4) + torch.tensor([[0.0], [-9000.0], [9000.0]])
-    far = torch.tensor([[0.0, 0.0, 3000.0, 0.0], [0.0, -2000.0, 0.0, 1.0]]) + normal(random, 2, 4)
+    far = torch.tensor([[0.0, 0.0, 3000.0, 0.0], [0.0, -2000.0, 0.0, 1.0], [-1000.0, 0.0, 0.0, 1.0]])
+    far = far + normal(random, 3, 4)
     return [(in_64ths(x),) for x in (normal(random, 5), 1000 + normal(random, 5), rows, far, normal(random, 2, 3, 4))]
 
 
