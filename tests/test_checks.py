@@ -59,7 +59,7 @@ def marking(monkeypatch):
 @each_exercise
 def test_right_answers_pass_however_they_are_written(name):
     right, _ = BANKS[name]
-    assert len(right) >= 3, "there should be three right answers besides the reference and the solution"
+    assert len(right) >= 3, "there should be three right answers beside the reference"
     for seed in SEEDS:
         for answer in right:
             verdict = check(name, answer_for(name, answer, seed), seed)

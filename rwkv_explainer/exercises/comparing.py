@@ -52,7 +52,8 @@ def dict_difference(expected: dict, got: Any, name: str, tolerance: float, revea
 
 def row_difference(expected: tuple | list, got: Any, name: str, tolerance: float, reveal: bool) -> str | None:
     if isinstance(got, Tensor) and got.dim():
-        got = list(got.flatten() if got.numel() == len(expected) else got)  # a row or a column of a matrix will do
+        got = got.flatten() if got.numel() == len(expected) else got  # a row or a column of a matrix will do
+        got = list(got) if len(got) == len(expected) else got
     if not isinstance(got, (tuple, list)):
         return f"{name} should be {len(expected)} things in a row, yours is {describe_kind(got)}"
     if len(got) != len(expected):
@@ -129,7 +130,8 @@ def unpack(returned: Any, **shapes: tuple) -> list[Tensor]:
     Raises:
         AnswerFailed: if it is something else, with what came instead.
     """
-    row = list(returned) if isinstance(returned, Tensor) and returned.dim() else returned
+    is_row = isinstance(returned, Tensor) and returned.dim() and len(returned) == len(shapes)
+    row = list(returned) if is_row else returned
     if not isinstance(row, (list, tuple)) or len(row) != len(shapes):
         came = f"{len(row)} in a row" if isinstance(row, (list, tuple)) else describe_kind(row)
         raise AnswerFailed(f"It should return {len(shapes)} things, `{'`, `'.join(shapes)}`; yours returns {came}.")
