@@ -40,6 +40,7 @@ c.ExecutePreprocessor.timeout = 120  # seconds a cell may take, such as the set-
 """
 STAY = "\nexit = quit = lambda *code: None  # who leaves the notebook leaves what is below it unmarked"
 BESIDE = " Some statements speak of what their chapter builds: open it beside this notebook."
+IMPORTS = r"^import (?:math|numpy as np|torch)$|^from torch import .*$"  # of the set-up: what answers are made of
 PLACE_FOR_WORDS = "*Your answer: what you expected, what you tried, what came out.*"
 
 
@@ -104,7 +105,8 @@ def into_marked_cells(notebook: dict, exercise: Exercise, seed: int) -> None:
     mark(given, given["id"], locked=True)
     if not numbers:
         cells.remove(given)
-    check = code_cell(f"{exercise.name}-check", alone("check", stopping(call), seed=seed))
+    names = re.findall(IMPORTS, cell_by_id(notebook, "setup")["source"], flags=re.MULTILINE)
+    check = code_cell(f"{exercise.name}-check", "\n".join([*names, alone("check", stopping(call), seed=seed)]))
     mark(check, check["id"], grade=True, locked=True, points=exercise.points)
     cells.insert(cells.index(answer) + 1, check)
     if exercise.target:  # it calls the answer as ordinary code, which could end the notebook that is being marked
