@@ -14,7 +14,7 @@ def uniform(random: Generator, low: float | int, high: float | int, *shape: int)
     return torch.empty(shape, dtype=torch.float64).uniform_(low, high, generator=random)
 
 
-def whole(random: Generator, low: int, high: int) -> int:
+def randint(random: Generator, low: int, high: int) -> int:
     """A whole number from low to high, both included."""
     return int(torch.randint(low, high + 1, (), generator=random))
 
