@@ -202,7 +202,7 @@ def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[
 def greedy_answer(
     model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None, known: bool = True
 ) -> list[int]:
-    """The greedy continuation of the prompt, as ids: one token, or as many as `answer` has; of one not `known`, its own.
+    """The greedy continuation of the prompt, as ids: one token, or as many as `answer` has.
 
     Raises:
         UnknownAnswer: if it is not `answer`.
