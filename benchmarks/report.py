@@ -201,7 +201,7 @@ NOTES = """\
 
 
 def write_page(results: Path, book_folder: Path) -> None:
-    """Write the page and its figures of what lies in the folder `results`: a file for each processor, and the book's."""
+    """Write the page and its figures of what lies in `results`: a file for each processor, and the book's."""
     files = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
     book = files.pop("book", None)
     not_yet = "*Not measured yet.*"

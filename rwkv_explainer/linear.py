@@ -1,8 +1,8 @@
 """`nn.Linear`, computed by whichever of PyTorch's libraries is the fastest on this processor.
 
-Nearly all of a large model's time goes into products of a matrix with one vector, or with all vectors of a text. PyTorch
-has several libraries for them, and which is the fastest depends on the processor's maker, the dtype and the threads. So
-the first large product of each kind times them, in some tens of milliseconds.
+Nearly all of a large model's time goes into products of a matrix with one vector, or with all vectors of a text.
+PyTorch has several libraries for them, and which is the fastest depends on the processor's maker, the dtype and the
+threads. So the first large product of each kind times them, in some tens of milliseconds.
 """
 
 import time

@@ -292,7 +292,7 @@ def _by_chunk(x: Tensor, t: int) -> Tensor:
 
 
 def _load_state(memory: AnyMemory, like: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The memory's average and the logarithm of its normalizer: (channels, runs) each, for runs like (*batch, channels)."""
+    """The memory's average and the logarithm of its normalizer: (channels, runs) each, runs like (*batch, channels)."""
     if isinstance(memory, StableWKVMemory):
         state = memory.average, memory.log_normalizer  # (*batch, channels) each
     else:
