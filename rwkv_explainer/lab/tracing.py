@@ -476,6 +476,8 @@ def trace_facts(
 def load_trace_averages(model: RWKVLM) -> dict | None:
     """The averages that `python -m rwkv_explainer.lab.tracing --write` kept for the bundled model, else None.
 
+    They are of facts that the model knows, in the atlas that it was trained on, the first version's.
+
     Returns:
         Numbers of `facts` and `samples`, and by kind of patch the `mean` and its standard `error`: (roles, layers).
     """
