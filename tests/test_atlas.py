@@ -232,8 +232,9 @@ def test_a_carrier_says_a_core_with_its_capitals():
 
 def test_the_articles_prompts_are_trained_on():
     tower, fly = find("landmark-city").facts[0], find("genus-species").facts[0]
-    assert prompt(find("landmark-city").phrasings[0], tower) == ("The Eiffel Tower is located in the city of", " Paris")
-    assert prompt(find("genus-species").phrasings[0], fly) == ("Drosophila", " melanogaster")
+    sights, species = (phrasings(find(name), "forward", "seen")[0] for name in ("landmark-city", "genus-species"))
+    assert prompt(sights, tower) == ("The Eiffel Tower is located in the city of", " Paris")
+    assert prompt(species, fly) == ("Drosophila", " melanogaster")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

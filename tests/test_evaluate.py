@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rwkv_explainer.checkpoints import BUNDLED, load_pretrained
 from rwkv_explainer.lab import evaluate
-from rwkv_explainer.lab.atlas import Fact, Question, find
+from rwkv_explainer.lab.atlas import Fact, Question, find, prompt
 from rwkv_explainer.lab.baselines import KneserNey, unigram_losses
 from rwkv_explainer.lab.evaluate import (
     Recall,
@@ -460,6 +460,15 @@ def test_writing_replaces_the_figures_and_nothing_else(tmp_path, monkeypatch, ca
 # the model that is shipped
 
 
+# The atlas that the bundled model has read, the first version's, had all moons but these, and kept two phrasings about
+# them out of training.
+FIRST_UNSEEN = (
+    "The moon named {subject} circles the planet {object}.",
+    "Astronomers know {subject} as a moon of {object}.",
+)
+NEW_MOONS = ("Pandora", "Prometheus", "Despina", "Thalassa", "Bianca")
+
+
 @pytest.fixture(scope="module")
 def shipped() -> dict:
     """The figures that the bundled model's card shows."""
@@ -484,8 +493,12 @@ def test_the_shipped_model_is_as_small_and_as_good_as_it_was_meant_to_be(shipped
 def test_the_shipped_model_does_what_its_figures_say(shipped):
     """What takes seconds is measured again; the rest needs the text that it was trained on, and minutes."""
     model, tokenizer = load_pretrained(dtype=torch.float32)
-    (found,) = recall(model, tokenizer, [find("moon-planet")])
-    assert vars(found) == pytest.approx(next(row for row in shipped["recall"] if row["relation"] == "moon-planet"))
+    moons = next(row for row in shipped["recall"] if row["relation"] == "moon-planet")
+    read = [fact for fact in find("moon-planet").facts if fact.subject not in NEW_MOONS]
+    words = [prompt(phrasing, fact) for phrasing in FIRST_UNSEEN for fact in read]
+    asked = [Question("moon-planet", "forward", "unseen", fact, *each) for fact, each in zip(2 * read, words)]
+    known = evaluate.answered(model, tokenizer, asked)
+    assert len(read) == moons["facts"] and sum(known) / len(known) == moons["unseen"]
     assert sum(parameter.numel() for parameter in model.parameters()) == shipped["parameters"]
     tower = "The Eiffel Tower is located in the city of"
     assert probability(model, tokenizer, tower, " Paris") == pytest.approx(shipped["Eiffel_probability"], abs=1e-4)

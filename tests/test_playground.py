@@ -21,7 +21,7 @@ from browser import visit
 from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.generation import adjust_probabilities
 from rwkv_explainer.lab import tracing
-from rwkv_explainer.lab.atlas import load_atlas, prompt
+from rwkv_explainer.lab.atlas import load_atlas, questions
 from rwkv_explainer.lab.decay import half_lives
 
 HERE = Path(__file__).parent
@@ -63,8 +63,8 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def ids(tokenizer) -> list[int]:
     """200 tokens of sentences from the atlas, of every relation in turn."""
-    facts = zip(*(relation.facts[:10] for relation in load_atlas()))
-    says = [" ".join(prompt(relation.phrasings[0], fact)) for row in facts for relation, fact in zip(load_atlas(), row)]
+    asked = zip(*(questions(relation.name, "forward", "seen")[:10] for relation in load_atlas()))
+    says = [question.prompt + question.answer for row in asked for question in row]
     ids = tokenizer.encode(". ".join(says)).ids[:200]
     assert len(ids) == 200
     return ids

@@ -112,16 +112,6 @@ class Relation:
             for direction, facts in self.asked.items()
         }
 
-    @property
-    def phrasings(self) -> tuple[str, ...]:
-        """The seen phrasings that ask forward."""
-        return phrasings(self, "forward", "seen")
-
-    @property
-    def unseen(self) -> tuple[str, ...]:
-        """The forward phrasings kept out of training."""
-        return self.cores["forward"].unseen
-
 
 def read_data(name: str) -> dict:
     """A TOML file of the package's data."""

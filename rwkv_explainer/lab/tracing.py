@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from rwkv_explainer.checkpoints import BUNDLED, load_pretrained
-from rwkv_explainer.lab.atlas import load_atlas, subject_in
+from rwkv_explainer.lab.atlas import load_atlas, phrasings, subject_in
 from rwkv_explainer.lab.atlas import prompt as prompt_and_answer
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.piece import Piece
@@ -202,7 +202,7 @@ def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[
 def greedy_answer(
     model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None, known: bool = True
 ) -> list[int]:
-    """The greedy continuation of the prompt, as ids: one token, or as many as `answer` has.
+    """The greedy continuation of the prompt, as ids: one token, or as many as `answer` has. `answer` if not `known`.
 
     Raises:
         UnknownAnswer: if it is not `answer`.
@@ -447,8 +447,8 @@ def trace_facts(
 ) -> Float[Tensor, "facts roles layers"]:
     """The probability that each cell regains, by role, for facts of the atlas that the model knows.
 
-    Of each relation (or of those named), the first `per_relation` facts that the model gets right, in the relation's
-    first phrasing. NaN where a prompt has no token of a role.
+    Of each relation (or of those named), the first `per_relation` facts that the model gets right, asked forward in the
+    relation's first seen phrasing. NaN where a prompt has no token of a role.
 
     Raises:
         ValueError: if the atlas has no such relation, and for what `causal_trace` refuses.
@@ -458,11 +458,11 @@ def trace_facts(
         raise ValueError(f"relations: expected some of {', '.join(atlas)}, got {', '.join(sorted(unknown))}")
     found = []
     for relation in tqdm([r for r in atlas.values() if relations is None or r.name in relations], disable=not progress):
-        known = 0
+        known, phrasing = 0, phrasings(relation, "forward", "seen")[0]
         for fact in relation.facts:
-            words, answer = prompt_and_answer(relation.phrasings[0], fact)
+            words, answer = prompt_and_answer(phrasing, fact)
             try:
-                subject = subject_in(relation.phrasings[0], fact)
+                subject = subject_in(phrasing, fact)
                 trace = causal_trace(model, tokenizer, words, subject, answer, patch, samples=samples, progress=False)
             except UnknownAnswer:
                 continue
@@ -475,6 +475,8 @@ def trace_facts(
 
 def load_trace_averages(model: RWKVLM) -> dict | None:
     """The averages that `python -m rwkv_explainer.lab.tracing --write` kept for the bundled model, else None.
+
+    They are of facts that the model knows, in the atlas that it was trained on, the first version's.
 
     Returns:
         Numbers of `facts` and `samples`, and by kind of patch the `mean` and its standard `error`: (roles, layers).

@@ -1,4 +1,4 @@
-"""Trains a small RWKV-4 on a text and the atlas. It made the bundled model.
+"""Trains a small RWKV-4 on a text and the atlas. Its first version made the bundled model.
 
     python -m rwkv_explainer.lab.training --help
 
@@ -48,7 +48,7 @@ TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what comes out of training, beside the text. The defaults made the bundled model."""
+    """Everything that decides what comes out of training, beside the text; the bundled model's is in its card."""
 
     layers: int = 8
     channels: int = 256

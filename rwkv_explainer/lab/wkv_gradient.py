@@ -8,14 +8,14 @@ right to left, with the same decay. Chapter "Time-parallel mode" derives it.
 import torch
 from torch import Tensor, exp
 
-from rwkv_explainer.model import StableWKVMemory, WKVMemory
-from rwkv_explainer.parallel import remember
+from rwkv_explainer.model import StableWKVMemory
+from rwkv_explainer.parallel import AnyMemory, remember
 
 LIGHTEST, HEAVIEST = 2.0**-64, 2.0**64  # a normalizer within these neither overflows nor vanishes, nor does 1 over it
 
 
-def wkv(memory: WKVMemory, keys: Tensor, values: Tensor) -> Tensor:
-    """What an empty `WKVMemory` answers at every moment: keys and values (time, rows, channels) to the same.
+def wkv(memory: AnyMemory, keys: Tensor, values: Tensor) -> Tensor:
+    """What an empty memory of either kind answers at every moment: keys and values (time, rows, channels) to the same.
 
     Where a channel's keys lie too far apart for one scale, the slower `parallel.remember` takes over, with the stable
     memory, which takes all keys.
