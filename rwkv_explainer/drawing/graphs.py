@@ -32,6 +32,8 @@ from torchview.torchview import get_recorder_tensor
 
 from rwkv_explainer.drawing.palette import css_hues
 
+__all__ = ["Drawing", "Graph", "display_graph", "make_graph"]
+
 SVG = "http://www.w3.org/2000/svg"
 OUTLINES = {  # in Graphviz' words, for each kind of node
     "module": {"class": "module named", "shape": "box", "fontname": "Arial bold"},

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from rwkv_explainer.drawing.palette import LIGHT, css_colors, dark_rule
 
+__all__ = ["Live", "live_bars", "live_heatmap", "live_lines", "wrap"]
+
 STYLE = f"""<style>
 {css_colors(".rwkv-live")}
 .rwkv-live {{ margin: 1rem 0; color: var(--rwkv-ink); font-size: .9rem; line-height: 1.35; max-width: 44rem; }}

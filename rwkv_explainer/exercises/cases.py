@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+__all__ = ["distribution", "machines", "normal", "randint", "uniform"]
+
 
 def normal(random: Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=random, dtype=torch.float64)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from rwkv_explainer.exercises.running import AnswerFailed
 
+__all__ = ["describe_kind", "difference", "to_plain_data", "unpack"]
+
 
 def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: bool = True) -> str | None:
     """The first difference between two results, or None.

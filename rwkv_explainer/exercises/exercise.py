@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 from rwkv_explainer.exercises.comparing import describe_kind, difference, to_plain_data
 from rwkv_explainer.exercises.running import AnswerFailed, isolated, run
 
+__all__ = ["Case", "Exercise", "NotYet", "Verdict", "judge"]
+
 Case = tuple  # the inputs of one run of an answer
 
 

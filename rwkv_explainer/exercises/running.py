@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+__all__ = ["AnswerFailed", "MARKING", "isolated", "run"]
+
 MARKING = "RWKV_EXPLAINER_MARKING"  # environment variable; the nbgrader configuration of a course sets it
 MEMORY = 2 * 1024**3  # bytes that an answer may take beyond what the process has already, where a course is marked
 

@@ -20,6 +20,32 @@ from typing import Literal
 
 import numpy as np
 
+__all__ = [
+    "ASKED",
+    "DIRECTIONS",
+    "Direction",
+    "Fact",
+    "GIVEN",
+    "Grammar",
+    "INVERSE",
+    "PHRASINGS",
+    "Phrasing",
+    "Question",
+    "Relation",
+    "all_facts",
+    "find",
+    "grammar",
+    "kinds",
+    "load_atlas",
+    "nats_per_sentence",
+    "prompt",
+    "questions",
+    "sample_text",
+    "say",
+    "subject_in",
+    "topics",
+]
+
 Direction = Literal["forward", "inverse"]
 Phrasing = Literal["seen", "unseen", "foreign"]
 DIRECTIONS: tuple[Direction, ...] = ("forward", "inverse")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rwkv_explainer.lab.training import Recipe
 
+__all__ = ["Choice", "as_markdown", "choices"]
+
 
 class Choice(NamedTuple):
     """One decision, in words."""

@@ -42,6 +42,20 @@ from rwkv_explainer.lab.memory_tasks import (
     start_cup_share,
 )
 
+__all__ = [
+    "Cell",
+    "Settings",
+    "accuracies",
+    "build",
+    "compare",
+    "is_ahead",
+    "load_record",
+    "measure",
+    "solves",
+    "table",
+    "train",
+]
+
 LEARNING_RATES = (3e-3, 1e-2, 3e-2)
 LIVE_RATE = 1e-2
 SOLVED = 0.95

@@ -45,6 +45,22 @@ from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.parallel import read_logits
 from rwkv_explainer.tokens import END_OF_TEXT_ID
 
+__all__ = [
+    "Recall",
+    "answered",
+    "atlas_answers",
+    "average",
+    "baseline_bits",
+    "bits_per_byte",
+    "continuations",
+    "document_losses",
+    "goes_on",
+    "recall",
+    "recalled",
+    "split_corpus",
+    "storage_bits",
+]
+
 OPENINGS = (
     "In the early nineteenth century,",
     "The cell membrane",

@@ -23,6 +23,21 @@ from torch.nn.functional import normalize, scaled_dot_product_attention, silu
 from rwkv_explainer.model import AttentionBlock, SquaredReLU
 from rwkv_explainer.parallel import read_attention
 
+__all__ = [
+    "ARCHITECTURES",
+    "EagleMemory",
+    "EagleTimeMixing",
+    "FinchMemory",
+    "FinchTimeMixing",
+    "GooseMemory",
+    "GooseTimeMixing",
+    "Place",
+    "RWKV4TimeMixing",
+    "SequenceModel",
+    "SoftmaxAttention",
+    "state_numbers",
+]
+
 PerHead = Float[Tensor, "*batch heads size"]  # one token, its channels cut into heads
 HeadSequence = Float[Tensor, "batch time heads size"]
 Table = Float[Tensor, "*batch heads size size"]  # rows say where, columns what

@@ -19,6 +19,18 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
+__all__ = [
+    "LENGTH",
+    "SILENT",
+    "TASKS",
+    "Task",
+    "any_of_the_keys_values",
+    "any_told_value",
+    "draw_cups",
+    "draw_recall",
+    "start_cup_share",
+]
+
 Ids = Int[Tensor, "batch time parts"]  # a token's parts, whose embeddings add up
 Answers = Int[Tensor, "batch time"]  # what is to be said at each token, `SILENT` where nothing is asked
 Difficulty = tuple[int, ...]

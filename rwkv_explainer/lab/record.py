@@ -25,6 +25,8 @@ from rwkv_explainer.lab.tracing import ROLES, causal_trace, mean_by_role
 from rwkv_explainer.lab.training_step import CrossEntropy, read_blocks
 from rwkv_explainer.model import RWKVLM, StableWKVMemory
 
+__all__ = ["Record", "Recorder", "is_moment", "is_traced", "load_record", "write_whole"]
+
 FACTS = (  # asked for in these words at every moment, answers with their leading space
     ("The Eiffel Tower is located in the city of", " Paris"),
     ("Drosophila", " melanogaster"),

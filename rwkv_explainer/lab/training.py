@@ -42,6 +42,24 @@ from rwkv_explainer.model import RWKVLM, StableWKVMemory
 from rwkv_explainer.piece import RWKVConfig
 from rwkv_explainer.tokens import END_OF_TEXT
 
+__all__ = [
+    "ATLAS_ALONE",
+    "Corpus",
+    "Recipe",
+    "Run",
+    "bundle",
+    "initialize",
+    "learning_rate",
+    "make_batch",
+    "make_row",
+    "parameter_groups",
+    "prepare",
+    "read_checkpoint",
+    "read_documents",
+    "split_documents",
+    "train_tokenizer",
+]
+
 CHECKPOINT, BEFORE_COOLDOWN = "checkpoint.pt", "before_cooldown.pt"  # a run's last state, and the last at full rate
 TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  # sha256 of the bundled model's text
 

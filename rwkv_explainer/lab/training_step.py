@@ -16,6 +16,8 @@ from torch.nn.functional import layer_norm, linear, pad
 from rwkv_explainer.lab.wkv_gradient import wkv
 from rwkv_explainer.model import RWKVLM, RWKVBlock
 
+__all__ = ["CrossEntropy", "Parts", "compiled_parts", "loss_of", "read_blocks"]
+
 TOGETHER = 256  # tokens whose logits exist together
 
 

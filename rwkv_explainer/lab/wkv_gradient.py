@@ -11,6 +11,8 @@ from torch import Tensor, exp
 from rwkv_explainer.model import StableWKVMemory
 from rwkv_explainer.parallel import AnyMemory, remember
 
+__all__ = ["WKV", "wkv"]
+
 LIGHTEST, HEAVIEST = 2.0**-64, 2.0**64  # a normalizer within these neither overflows nor vanishes, nor does 1 over it
 
 

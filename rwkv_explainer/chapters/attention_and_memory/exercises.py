@@ -12,6 +12,8 @@ from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import WKVMemory
 
+__all__ = ["EXERCISES"]
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The half-life of a weight
 

@@ -8,6 +8,8 @@ from torch import Generator, Tensor, nn
 from rwkv_explainer.exercises.cases import machines, normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 
 def streams(random: Generator) -> list[tuple]:
     return [(normal(random, 4), machines(random, 4, 5), blocks) for blocks in (3, 4, 2, 5, 0)]

@@ -8,6 +8,8 @@ from torch import Generator, Tensor
 from rwkv_explainer.exercises.cases import machines, normal, randint, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 EXACT = Exercise(
     name="what-must-be-exact",
     is_value=True,

@@ -9,6 +9,8 @@ from torch.nn import functional
 from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 
 def small_table(random: Generator) -> list[tuple]:
     return [([[randint(random, -9, 9), randint(random, -9, 9)] for _ in range(5)],)]

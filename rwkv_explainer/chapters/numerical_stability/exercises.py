@@ -9,6 +9,8 @@ from rwkv_explainer.exercises.cases import normal, uniform
 from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 LARGEST = torch.finfo(torch.float32).max
 
 

@@ -6,6 +6,8 @@ from torch import Generator, Tensor
 from rwkv_explainer.exercises.cases import normal, randint, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 SHRUNK = Exercise(
     name="how-much-smaller",
     is_value=True,

@@ -10,6 +10,8 @@ from rwkv_explainer.exercises.cases import distribution, normal, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.generation import adjust_probabilities
 
+__all__ = ["EXERCISES"]
+
 
 def normalized(p: Tensor) -> Tensor:
     return p / p.sum(dim=-1, keepdim=True)

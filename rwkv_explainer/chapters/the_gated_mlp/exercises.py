@@ -6,6 +6,8 @@ from torch import Generator, Tensor, relu, sigmoid
 from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 
 def previous(x: Tensor) -> Tensor:
     """Each embedding's predecessor, zeros before the first: (time, channels) to the same."""

@@ -9,6 +9,8 @@ from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.piece import RWKVConfig
 
+__all__ = ["EXERCISES"]
+
 State = dict[str, Tensor]
 
 

@@ -7,6 +7,8 @@ from rwkv_explainer.exercises.cases import randint
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import RWKV, RWKVLM, TokenEmbedding, Unembedding
 
+__all__ = ["EXERCISES"]
+
 
 def three_tokens(random: Generator) -> list[tuple]:
     """A chain of the tokens a, b and c: each row says, in tenths, what follows."""

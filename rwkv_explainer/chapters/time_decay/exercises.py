@@ -8,6 +8,8 @@ from torch import Generator, Tensor, exp
 from rwkv_explainer.exercises.cases import randint, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 
 def log_decay_for(half_life: Tensor) -> Tensor:
     return (math.log(2) / half_life).log()

@@ -6,6 +6,8 @@ from torch import Generator, Tensor, exp
 from rwkv_explainer.exercises.cases import normal, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 
 def shifted(x: Tensor, last_x: Tensor) -> Tensor:
     return torch.cat([last_x[None], x[:-1]])

@@ -8,6 +8,8 @@ from torch import Generator, Tensor
 from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 
 def four_chances(random: Generator) -> list[tuple]:
     """Probabilities that are powers of ½."""

@@ -17,6 +17,8 @@ from rwkv_explainer.drawing.figure import Plot, draw, legend_above
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.lab.record import Record
 
+__all__ = ["plot_birth", "plot_loss_curve", "plot_training_curves"]
+
 
 def plot_birth(record: Record, prompts: Sequence[str]) -> Plot:
     """How facts are born: the probability of their answers over the steps of training, and what is recalled in all.

@@ -10,6 +10,8 @@ from rwkv_explainer.exercises.cases import normal, uniform
 from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 
 def goose_write(table: Tensor, key: Tensor, value: Tensor, decay: Tensor, removal_key: Tensor, rate: Tensor) -> Tensor:
     """One write of RWKV-7's memory, for one head: the table, (size, size), and vectors, (size,)."""

@@ -12,6 +12,8 @@ from torch import Tensor
 from rwkv_explainer.drawing.figure import Plot, contrasting_text, draw, heatmap, panels
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_learned", "plot_learned_cups", "plot_learned_recall", "plot_recall", "plot_state_tables"]
+
 
 def plot_state_tables(
     tables: dict[str, Float[Tensor, "rows columns"]], rows: Sequence[str], columns: Sequence[str]
