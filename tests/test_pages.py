@@ -187,23 +187,6 @@ def test_graph_opens_large(browser, site, built_book):
         assert "zoom-open" in focused(page)
 
 
-@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
-def test_cover_moves_only_for_who_wants_it(browser, site, motion):
-    """It stands still for readers who asked their system for less motion, and for all who press its button."""
-    with visit(browser, f"{site}/{TOC['root']}.html", reduced_motion=motion) as page:
-        button, newest = page.locator(".cover button"), page.locator(".cover-text .new")
-        moment = "[...document.querySelectorAll('.cover rect')].map(cell => cell.getAttribute('fill-opacity')).join()"
-        last = page.evaluate(moment)
-        if motion == "reduce":
-            assert "Play" in button.inner_text() and newest.count() == 0
-            button.press("Enter")
-        page.wait_for_function(f"before => {moment} !== before", arg=last)
-        button.press("Enter")
-        stilled = page.evaluate(moment)
-        page.wait_for_timeout(1500)  # two steps of the picture
-        assert "Play" in button.inner_text() and page.evaluate(moment) == stilled
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # search
 
