@@ -87,8 +87,8 @@ test: book  ## build the book, then check it and the package
 claims: install  ## try on altered models whether each claim can fail (CHAPTERS=time-decay: this one; OTHER=run: one more model)
 	$(BIN)/python tools/claims.py $(CHAPTERS) $(if $(OTHER),--other "$(OTHER)")
 
-test-colab: install  ## run every chapter alone, in a new environment with the newest packages, as Colab does
-	$(BIN)/python -m pytest -v -m "colab or not colab" -k empty_folder tests/test_colab_lab_zip.py
+test-colab: install  ## run every chapter, and the wheel, in a new environment with the newest packages, as Colab does
+	$(BIN)/python -m pytest -v -m "colab or not colab" -k empty_folder tests/test_colab_lab_zip.py tests/test_package.py
 
 test-other-model: install  ## build the whole book on a random model of another size and vocabulary (ten minutes)
 	$(BIN)/python -m pytest -v -m other_model tests/test_other_model.py
