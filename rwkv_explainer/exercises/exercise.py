@@ -144,9 +144,11 @@ def errs_alike(exercise: Exercise, mistake: Callable, cases: list[Case], got: li
 
 
 def is_blank(answer: Any) -> bool:
-    """Whether the blank has not been filled: three dots, or a function that holds nothing else."""
+    """Whether a blank has not been filled: three dots, or a function or a class's method that holds nothing else."""
     if type(answer) in (list, tuple):
         return any(part is ... for part in answer)
+    if isinstance(answer, type):
+        return any(is_blank(part) for part in vars(answer).values() if isinstance(part, FunctionType))
     if isinstance(answer, FunctionType):
         return any(body(answer) == body(blank) for blank in (blank_function, documented_blank_function))
     return answer is ...

@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import torch
-from torch import exp
+from torch import exp, nn
+
+from rwkv_explainer.model import Mixer, WKVMemory
 
 
 def half_life_by_counting(log_decay):
@@ -96,6 +98,86 @@ def values_first(mixed, *rest):
     return block_around(step_without_exp_twice)((v, k, r), *rest)
 
 
+def in_place(contents, normalizer, key, value, log_decay, log_gain):
+    now = exp(log_gain + key)
+    read = (contents + now * value) / (normalizer + now)
+    contents *= exp(-exp(log_decay))
+    contents += exp(key) * value
+    normalizer *= exp(-exp(log_decay))
+    normalizer += exp(key)
+    return read, contents, normalizer
+
+
+def written_before_it_is_read(contents, normalizer, key, value, log_decay, log_gain):
+    weight, keep = exp(key), exp(-exp(log_decay))
+    contents, normalizer = contents * keep + weight * value, normalizer * keep + weight
+    return contents / normalizer, contents, normalizer
+
+
+def never_divided(contents, normalizer, key, value, log_decay, log_gain):
+    read, *remembered = step_without_exp_twice(contents, normalizer, key, value, log_decay, log_gain)
+    return [read * (normalizer + exp(key + log_gain)), *remembered]
+
+
+class OwnMemory(nn.Module):
+    """The class as a learner writes it, in place, with a step of its own."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.log_decay, self.log_gain = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("contents", torch.zeros(channels), persistent=False)
+        self.register_buffer("normalizer", torch.zeros(channels), persistent=False)
+
+    def read(self, keys, values):
+        share = torch.sigmoid(self.log_gain + keys - self.normalizer.log())
+        return torch.where(self.normalizer > 0, torch.lerp(self.contents / self.normalizer, values, share), values)
+
+    def write(self, keys, values):
+        for kept, new in ((self.contents, keys.exp() * values), (self.normalizer, keys.exp())):
+            kept.mul_(exp(-exp(self.log_decay))).add_(new)
+
+    def forward(self, keys, values):
+        average = self.read(keys, values)
+        self.write(keys, values)
+        return average
+
+
+class GainInMemory(OwnMemory):
+    def write(self, keys, values):
+        super().write(keys + self.log_gain, values)
+
+
+class WritesFirst(WKVMemory):
+    def forward(self, keys, values):
+        self.write(keys, values)
+        return self.contents / self.normalizer
+
+
+class OwnBlock(nn.Module):
+    """The attention block as a learner writes it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.key_mixer, self.value_mixer, self.receptance_mixer = (Mixer(channels) for _ in range(3))
+        for name in ("key", "value", "receptance", "output"):
+            setattr(self, name, nn.Linear(channels, channels, bias=False))
+        self.memory = OwnMemory(channels)
+
+    def forward(self, x):
+        gates = torch.sigmoid(self.receptance(self.receptance_mixer(x)))
+        return self.output(self.memory(self.key(self.key_mixer(x)), self.value(self.value_mixer(x))) * gates)
+
+
+class GatesTooLate(OwnBlock):
+    def forward(self, x):
+        gates = torch.sigmoid(self.receptance(self.receptance_mixer(x)))
+        return self.output(self.memory(self.key(self.key_mixer(x)), self.value(self.value_mixer(x)))) * gates
+
+
+def rows_and_columns_swapped(mixed, matrices, *rest):
+    return block_around(step_without_exp_twice)(mixed, [W.T for W in matrices], *rest)
+
+
 def loops(kinds, wanted):
     loud, opened = torch.zeros(len(kinds), 2), torch.zeros(len(kinds), 2)
     for i in range(len(kinds)):
@@ -128,8 +210,10 @@ ANSWERS = {
         },
     ),
     "memory-step": (
-        [step_without_exp_twice],
+        [step_without_exp_twice, in_place, OwnMemory, WKVMemory],
         {
+            "tempting mistake": written_before_it_is_read,
+            "divide it by the sum of the weights": never_divided,
             "one step older than it should be: read before you": decayed_first,
             "gain got into the memory": gain_written,
             "without its gain": no_gain,
@@ -137,12 +221,18 @@ ANSWERS = {
             "Only `contents` fades": half_fading,
             "took `log_decay` for the rate": one_exp,
             "in the moment it is written": fades_all,
+            "inside the exponential": lambda a, b, key, value, log_decay, log_gain: (
+                (a + log_gain * exp(key) * value) / (b + log_gain * exp(key)),
+                *step_without_exp_twice(a, b, key, value, log_decay, log_gain)[1:],
+            ),
         },
     ),
     "attention-block": (
         [
             block_around(step_without_exp_twice, gates=lambda x: 1 / (1 + exp(-x))),
             block_around(step_without_exp_twice, update=lambda gates, read, W_o: (W_o * (gates * read)).sum(dim=1)),
+            block_around(in_place),
+            OwnBlock,
         ],
         {
             "gates are missing": block_around(step_without_exp_twice, gates=torch.ones_like),
@@ -153,6 +243,7 @@ ANSWERS = {
             "come too late": block_around(step_without_exp_twice, update=lambda gates, read, W_o: (W_o @ read) * gates),
             "keys and values are swapped": values_first,
             "mixture for keys": one_mixture_for_all,
+            "yours are transposed": rows_and_columns_swapped,
             "read before it fades": block_around(decayed_first),
             "the gain got into it": block_around(gain_written),
             "nothing in it fades": block_around(never_fading),
