@@ -485,3 +485,18 @@ def test_given_returns_what_the_check_uses():
         if exercise.is_value:
             assert check(name, exercise.reference(*exercise.cases_for(5)[0]), seed=5)
             assert repr(given(name, seed=5)) in repr(exercise.cases_for(5))
+
+
+def test_a_class_is_judged_as_its_functions_are():
+    """A class that is still blank, or that errs, is told so in the same words."""
+
+    class Blank(wrong_answers.attention_and_memory.OwnMemory):
+        def read(self, keys, values):
+            """What it would do."""
+            ...
+
+    memories = wrong_answers.attention_and_memory
+    assert check("memory-step", Blank).status == "blank"
+    assert "gain got into the memory" in check("memory-step", memories.GainInMemory).message
+    assert "tempting mistake" in check("memory-step", memories.WritesFirst).message
+    assert "gates come too late" in check("attention-block", memories.GatesTooLate).message

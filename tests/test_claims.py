@@ -24,7 +24,6 @@ NOT_YET = {
     "the-zero-layer-model",
     "blocks-and-the-residual-stream",
     "the-gated-mlp",
-    "attention-and-memory",
     "the-whole-model",
     "numerical-stability",
     "time-parallel-mode",

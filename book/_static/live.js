@@ -221,5 +221,5 @@
   }
 
   globalThis.rwkvLive = { bars, lines, heat };
-  addEventListener("DOMContentLoaded", () => document.querySelectorAll(".rwkv-live").forEach(bringToLife));
+  addEventListener("DOMContentLoaded", () => document.querySelectorAll(".rwkv-live:not(.rwkv-buckets)").forEach(bringToLife));
 })();

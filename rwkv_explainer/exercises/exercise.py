@@ -157,10 +157,11 @@ def attempt(exercise: Exercise, answer: Any, cases: list[Case], seed: int) -> li
         __tracebackhide__ = True
         return answer(*map(copy.deepcopy, arguments))
 
+    used = answer if isinstance(answer, type) else with_copies  # an exercise may want the class itself
     for number, case in enumerate(cases):
         try:
             with library:
-                results.append(to_plain_data(exercise.run(with_copies, *case)))
+                results.append(to_plain_data(exercise.run(used, *copy.deepcopy(case))))
         except Exception as error:
             error.add_note(inputs_in_words(exercise, seed, number))
             raise
@@ -203,9 +204,11 @@ def inputs_in_words(exercise: Exercise, seed: int, number: int) -> str:
 
 
 def is_blank(answer: Any) -> bool:
-    """Whether the blank has not been filled: three dots, or a function that holds nothing else."""
+    """Whether a blank has not been filled: three dots, or a function or a class's method that holds nothing else."""
     if type(answer) in (list, tuple):
         return any(part is ... for part in answer)
+    if isinstance(answer, type):
+        return any(is_blank(part) for part in vars(answer).values() if isinstance(part, FunctionType))
     if isinstance(answer, FunctionType):
         return any(body(answer) == body(blank) for blank in (blank_function, documented_blank_function))
     return answer is ...

@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import torch
-from torch import exp
+from torch import exp, nn
+
+from rwkv_explainer.model import Mixer, WKVMemory
 
 
 def half_life_by_counting(log_decay):
@@ -109,6 +111,71 @@ def one_mixture_for_all(mixed, *rest):
 def values_first(mixed, *rest):
     k, v, r = mixed
     return block_around(step_without_exp_twice)((v, k, r), *rest)
+
+
+def in_place(contents, normalizer, key, value, log_decay, log_gain):
+    now = exp(log_gain + key)
+    read = (contents + now * value) / (normalizer + now)
+    contents *= exp(-exp(log_decay))
+    contents += exp(key) * value
+    normalizer *= exp(-exp(log_decay))
+    normalizer += exp(key)
+    return read, contents, normalizer
+
+
+class OwnMemory(nn.Module):
+    """The class as a learner writes it, in place, with a step of its own."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.log_decay, self.log_gain = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("contents", torch.zeros(channels), persistent=False)
+        self.register_buffer("normalizer", torch.zeros(channels), persistent=False)
+
+    def read(self, keys, values):
+        share = torch.sigmoid(self.log_gain + keys - self.normalizer.log())
+        return torch.where(self.normalizer > 0, torch.lerp(self.contents / self.normalizer, values, share), values)
+
+    def write(self, keys, values):
+        for kept, new in ((self.contents, keys.exp() * values), (self.normalizer, keys.exp())):
+            kept.mul_(exp(-exp(self.log_decay))).add_(new)
+
+    def forward(self, keys, values):
+        average = self.read(keys, values)
+        self.write(keys, values)
+        return average
+
+
+class GainInMemory(OwnMemory):
+    def write(self, keys, values):
+        super().write(keys + self.log_gain, values)
+
+
+class WritesFirst(WKVMemory):
+    def forward(self, keys, values):
+        self.write(keys, values)
+        return self.contents / self.normalizer
+
+
+class OwnBlock(nn.Module):
+    """The attention block as a learner writes it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.key_mixer, self.value_mixer, self.receptance_mixer = (Mixer(channels) for _ in range(3))
+        for name in ("key", "value", "receptance", "output"):
+            setattr(self, name, nn.Linear(channels, channels, bias=False))
+        self.memory = OwnMemory(channels)
+
+    def forward(self, x):
+        gates = torch.sigmoid(self.receptance(self.receptance_mixer(x)))
+        return self.output(self.memory(self.key(self.key_mixer(x)), self.value(self.value_mixer(x))) * gates)
+
+
+class GatesTooLate(OwnBlock):
+    def forward(self, x):
+        gates = torch.sigmoid(self.receptance(self.receptance_mixer(x)))
+        return self.output(self.memory(self.key(self.key_mixer(x)), self.value(self.value_mixer(x)))) * gates
 
 
 def loops(kinds, wanted):
@@ -221,6 +288,9 @@ ANSWERS = {
             lambda *given: step_without_exp_twice(*(x.float() for x in given)),
             lambda *given: torch.stack(step_without_exp_twice(*given)),
             step_by_channels,
+            in_place,
+            OwnMemory,
+            WKVMemory,
         ],
         {
             "one step older than it should be: read before you": decayed_first,
@@ -248,6 +318,8 @@ ANSWERS = {
             lambda mixed, *rest: block_around(step_in_place)(list(mixed), *rest),
             lambda *given: [x.numpy() for x in block_around(step_without_exp_twice)(*given)],
             block_in_place,
+            block_around(in_place),
+            OwnBlock,
         ],
         {
             "all four are transposed": lambda x, W, *rest: block_around(step_in_place)(x, [w.T for w in W], *rest),

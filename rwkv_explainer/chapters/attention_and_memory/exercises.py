@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, exp, sigmoid
+from torch import Generator, Tensor, exp, nn, sigmoid
 
 from rwkv_explainer.exercises.cases import normal, uniform
 from rwkv_explainer.exercises.comparing import unpack
@@ -128,16 +128,29 @@ LAST_SHARES = Exercise(
 )
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The memory, from memory
+# The memory: the class, or one step of it as a function
+
+
+def is_module(answer: Any) -> bool:
+    return isinstance(answer, type) and issubclass(answer, nn.Module)
 
 
 def memory_step(
     contents: Tensor, normalizer: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, log_gain: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    memory = WKVMemory(key.shape[-1]).to(key.dtype).requires_grad_(False)
-    memory.log_decay.copy_(log_decay), memory.log_gain.copy_(log_gain)
-    memory.contents, memory.normalizer = contents, normalizer
-    return memory(key, value), memory.contents, memory.normalizer
+    return step_of(WKVMemory)(contents, normalizer, key, value, log_decay, log_gain)
+
+
+def step_of(memory_class: type[nn.Module]) -> Callable:
+    """One step of a class as a function of what it remembers."""
+
+    def step(contents, normalizer, key, value, log_decay, log_gain):
+        memory = memory_class(key.shape[-1]).to(key.dtype).requires_grad_(False)
+        memory.log_decay.copy_(log_decay), memory.log_gain.copy_(log_gain)
+        memory.contents, memory.normalizer = contents, normalizer
+        return memory(key, value), memory.contents, memory.normalizer
+
+    return step
 
 
 def step_with(
@@ -179,7 +192,8 @@ def returned_in_order(order: str) -> Callable:
 
 def run_memory(step: Callable, keys: Tensor, values: Tensor, log_decay: Tensor, log_gain: Tensor) -> Any:
     """Step through all tokens from an empty memory: what each reads (time, channels), and the sums at the end."""
-    contents = normalizer = torch.zeros_like(keys[0])
+    step = step_of(step) if is_module(step) else step
+    contents, normalizer = torch.zeros_like(keys[0]), torch.zeros_like(keys[0])
     reads, shape = [], keys[0].shape
     for key, value in zip(keys, values):
         returned = step(contents, normalizer, key, value, log_decay, log_gain)
@@ -265,7 +279,35 @@ MEMORY_STEP = Exercise(
 )
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The attention block, from memory
+# The attention block: the class, or one step of it as a function
+
+
+class Given(nn.Module):
+    """Stands in a learner's block for a mixer, and returns what it was given."""
+
+    def __init__(self, mixture: Tensor):
+        super().__init__()
+        self.mixture = mixture
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mixture
+
+
+def block_step_of(block_class: type[nn.Module]) -> Callable:
+    """One step of a class as a function of mixtures, matrices and what is remembered; the memory in it is ours."""
+
+    def step(mixed, matrices, contents, normalizer, log_decay, log_gain):
+        block = block_class(len(log_decay)).to(log_decay.dtype).requires_grad_(False)
+        for name, mixture in zip(("key_mixer", "value_mixer", "receptance_mixer"), mixed):
+            setattr(block, name, Given(mixture))
+        for name, matrix in zip(("key", "value", "receptance", "output"), matrices):
+            getattr(block, name).weight.copy_(matrix)
+        block.memory = WKVMemory(len(log_decay)).to(log_decay.dtype).requires_grad_(False)
+        block.memory.log_decay.copy_(log_decay), block.memory.log_gain.copy_(log_gain)
+        block.memory.contents, block.memory.normalizer = contents, normalizer
+        return block(mixed[0]), block.memory.contents, block.memory.normalizer
+
+    return step
 
 
 def block_with(
@@ -288,7 +330,8 @@ def block_with(
 
 def run_block(block: Callable, mixed: Tensor, matrices: Tensor, log_decay: Tensor, log_gain: Tensor) -> Any:
     """Step through all tokens from an empty memory: their updates (time, channels), and the sums at the end."""
-    contents = normalizer = torch.zeros_like(log_decay)
+    block = block_step_of(block) if is_module(block) else block
+    contents, normalizer = torch.zeros_like(log_decay), torch.zeros_like(log_decay)
     updates, shape = [], log_decay.shape
     for of_token in mixed:
         returned = block(tuple(of_token), tuple(matrices), contents, normalizer, log_decay, log_gain)

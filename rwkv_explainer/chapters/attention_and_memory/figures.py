@@ -1,95 +1,263 @@
 """Figures of chapter "Attention and memory"."""
 
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from rwkv_explainer.drawing.figure import Plot, draw, label_tokens, legend_above, whole_numbers
-from rwkv_explainer.drawing.live import Live, live_heatmap
-from rwkv_explainer.drawing.palette import Theme
+from rwkv_explainer.drawing.live import Live, Number, fixed, live_bars, live_heatmap, live_lines, wrap
+from rwkv_explainer.drawing.sliders import BUILDING, Sliders, slide
 
-__all__ = ["live_shares", "plot_fading", "plot_running_average"]
+__all__ = ["live_attention", "live_fading", "live_gains", "live_order", "live_shares", "side_by_side", "touch_memory"]
 
 
-def plot_fading(rates: Sequence[float], ages: int = 20) -> Plot:
-    """How much a token still counts after each further token, for each decay rate.
+@dataclass(frozen=True)
+class Page:
+    """HTML that shows itself."""
 
-    Args:
-        rates: decay rates per token, above 0; the weight is multiplied by exp(-rate) with every token.
-        ages: how many tokens to follow it for.
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """A memory of one channel as two buckets a token: what is in `contents` and in `normalizer` when it is read.
+
+    book/_static/buckets.js draws the same with other numbers.
     """
-    age = torch.arange(ages + 1)
-    between = torch.linspace(0, ages, 20 * ages + 1)
-    half_lives = [torch.log(torch.tensor(2.0)).item() / rate for rate in rates]
 
-    def paint(figure: Figure, theme: Theme) -> None:
-        axes = figure.subplots()
-        for rate, half_life in zip(rates, half_lives):
-            (curve,) = axes.plot(
-                between, torch.exp(-rate * between), label=f"rate {rate:g}: {half_life:.1f} tokens to half"
-            )
-            axes.plot(age, torch.exp(-rate * age), "o", markersize=3, color=curve.get_color())
-        axes.set(xlabel="tokens since it was written", ylabel="weight left", ylim=(-0.02, 1.05))
-        whole_numbers(axes.xaxis)
-        axes.legend()
+    weights: tuple[Number, ...] = (1, 2, 1, 4)
+    values: tuple[Number, ...] = (6, 3, 5, 1)
+    kept: Number = 0.5  # what is left of every past weight when a token is written
+    chosen: int = 4  # the token up to which is drawn, and of which the caption tells
 
-    words = "; ".join(f"at rate {r:g} half of it is gone after {h:.1f} tokens" for r, h in zip(rates, half_lives))
-    return draw(paint, f"Curves that fall from 1 towards 0 as a written token ages: {words}.")
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(self.values):
+            raise ValueError(f"Buckets: expected a weight for each of {len(self.values)} values, got {self.weights}")
+
+    @property
+    def alt(self) -> str:
+        reads = ", ".join(rounded(sum(contents) / (sum(weights) or 1)) for contents, weights in map(self.at, self.ages))
+        return f"Two buckets for each token, contents and normalizer, in layers by token; their ratio is read: {reads}."
+
+    @property
+    def ages(self) -> range:
+        return range(self.chosen)
+
+    def at(self, token: int) -> tuple[list[Number], list[Number]]:
+        """Each token's part of `contents` and of `normalizer` as one token (from 0) reads them, its own included.
+
+        The newest past token has not faded yet.
+        """
+        weights = [w * self.kept ** max(token - 1 - j, 0) for j, w in enumerate(self.weights[: token + 1])]
+        return [w * v for w, v in zip(weights, self.values)], weights
+
+    @property
+    def caption(self) -> str:
+        contents, weights = self.at(self.chosen - 1)
+        past = [rounded(sum(parts[:-1])) for parts in (contents, weights)]
+        own = [rounded(parts[-1]) for parts in (contents, weights)]
+        if not sum(weights):
+            return f"Token {self.chosen} reads nothing yet: no token so far has a weight."
+        return (
+            f"Token {self.chosen} reads ({past[0]} + {own[0]}) / ({past[1]} + {own[1]}) = "
+            f"{rounded(sum(contents) / sum(weights))}: what the past has left and what the token brings, contents over "
+            f"normalizer. The first token still has a share of {percent(weights[0] / sum(weights))} in it."
+        )
+
+    def picture(self) -> str:
+        limits = [most(sum(self.at(t)[n]) for t in range(len(self.values))) for n in (0, 1)]
+        return f'<div class="bk-row">{"".join(self.column(t, limits) for t in range(len(self.values)))}</div>'
+
+    def column(self, token: int, limits: list[Number]) -> str:
+        """One token: its two buckets, what it brings, and what it reads."""
+        parts = self.at(token)
+        buckets = "".join(bucket(name, *of) for name, *of in zip(("contents", "normalizer"), parts, limits))
+        total = sum(parts[1])
+        read = rounded(sum(parts[0]) / total) if total else "–"
+        later = " bk-later" * (token >= self.chosen) + " bk-chosen" * (token + 1 == self.chosen)
+        own = f"{rounded(self.weights[token])} × {rounded(self.values[token])}"
+        return (
+            f'<div class="bk-token{later}"><div class="bk-pair">{buckets}</div>'
+            f'<span><i style="background:var(--rwkv-hue-{token + 1})"></i>token {token + 1}: {own}</span>'
+            f"<span>reads <b>{read}</b></span></div>"
+        )
+
+    def _repr_html_(self) -> str:
+        numbers = {"weights": self.weights, "values": self.values, "kept": self.kept, "chosen": self.chosen}
+        html = wrap(self.picture(), self.alt, self.caption, numbers, BUCKET_CONTROLS)
+        return BUCKET_STYLE + html.replace('class="rwkv-live"', 'class="rwkv-live rwkv-buckets"', 1)
 
 
-def plot_running_average(
-    values: Float[Tensor, " time"],
-    weights: Float[Tensor, "time time"],
-    averages: Float[Tensor, " time"],
-    tokens: Sequence[str],
-) -> Plot:
-    """A memory of one channel at work: what was written, and the average that was read.
-
-    Args:
-        values: what each token wrote.
-        weights: row i holds the share that each token has in the average read at token i; each row sums to 1.
-        averages: what was read at each token.
-        tokens: their names.
-    """
-    last = weights[-1]
-    top = int(last.argmax())
-
-    def paint(figure: Figure, theme: Theme) -> None:
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        upper.plot(averages, label="average read")
-        upper.plot(values, "o", label="value written")
-        upper.set_ylabel("value")
-        legend_above(upper)
-        lower.grid(False)
-        bottom = torch.zeros(len(values))
-        for j in range(len(values)):
-            hue = theme.hues[2] if j == top else theme.faint
-            lower.bar(
-                range(len(values)),
-                weights[:, j],
-                bottom=bottom,
-                width=0.8,
-                color=hue,
-                edgecolor=theme.ground,
-                linewidth=0.8,
-                label=f"share of {tokens[j].strip()}" if j == top else None,
-            )
-            bottom = bottom + weights[:, j]
-        lower.set(ylabel="shares", ylim=(0, 1))
-        legend_above(lower)
-        label_tokens(lower, tokens)
-
-    return draw(
-        paint,
-        f"Above, dots for the values that {len(values)} tokens wrote, and the line of the average read after each: it "
-        f"moves towards every new value and ends at {averages[-1]:.2f}. Below, a column for each moment, divided among "
-        f"the tokens by their share in the average: in the last one, token {top + 1} ({tokens[top]}) has the largest, "
-        f"{last[top]:.0%}.",
-        size=(6.4, 4.6),
+def bucket(name: str, parts: list[Number], limit: Number) -> str:
+    """A bucket filled by each token's part, the oldest at the bottom."""
+    layers = "".join(
+        f'<i style="height:{fixed(100 * part / limit, 2)}%;background:var(--rwkv-hue-{token + 1})"></i>'
+        for token, part in reversed(list(enumerate(parts)))
     )
+    return f'<div><b>{rounded(sum(parts))}</b><div class="bk-bucket">{layers}</div><small>{name}</small></div>'
+
+
+def most(totals: Iterable[Number]) -> float:
+    """The height of a bucket: 8, doubled until everything fits, so that the scale seldom jumps."""
+    height, highest = 8.0, max(totals)
+    while height < highest:
+        height *= 2
+    return height
+
+
+def rounded(value: Number) -> str:
+    """With two digits after the point at most."""
+    return fixed(value, 2).rstrip("0").rstrip(".")
+
+
+def percent(share: Number) -> str:
+    return f"{fixed(100 * share, 0)}%"
+
+
+BUCKET_CONTROLS = (
+    '<div class="lv-controls" hidden>'
+    + "".join(
+        f'<label><span>{label}: <span class="lv-value"></span></span>'
+        f'<input type="range" name="{name}" min="{low}" max="{high}" step="{step}" autocomplete="off"></label>'
+        for label, name, low, high, step in (
+            ("read up to token", "chosen", 1, 4, 1),
+            ("its weight", "weight", 0, 8, 1),
+            ("its value", "value", 0, 8, 1),
+            ("left of the past after each token", "kept", 0, 1, 0.05),
+        )
+    )
+    + "</div>"
+)
+BUCKET_STYLE = """<style>
+.rwkv-buckets .bk-row { display: grid; grid-template-columns: repeat(4, 1fr); gap: .3rem; text-align: center; }
+.rwkv-buckets .bk-token { display: flex; flex-direction: column; gap: .1rem; padding: .3rem 0; border-radius: 6px; }
+.rwkv-buckets .bk-token > span { font-variant-numeric: tabular-nums; }
+.rwkv-buckets .bk-token > span > i { display: inline-block; width: .7em; height: .7em; border-radius: 2px;
+  margin-right: .3em; }
+.rwkv-buckets .bk-later { opacity: .15; }
+.rwkv-buckets .bk-chosen { outline: 1px solid var(--rwkv-faint); }
+.rwkv-buckets .bk-pair { display: flex; justify-content: center; gap: .4rem; }
+.rwkv-buckets .bk-pair > div { width: 40%; max-width: 4.6rem; }
+.rwkv-buckets .bk-pair b { font-weight: normal; font-variant-numeric: tabular-nums; }
+.rwkv-buckets .bk-pair small { display: block; font-size: min(.75rem, 2.7cqi); }
+.rwkv-buckets .bk-bucket { height: 7rem; display: flex; flex-direction: column; justify-content: flex-end;
+  border: 2px solid var(--rwkv-ink); border-top: 0; border-radius: 0 0 6px 6px; overflow: hidden; }
+.rwkv-buckets .bk-bucket i { display: block; flex: none; forced-color-adjust: none; }
+@container (max-width: 27rem) { .rwkv-buckets .bk-token > span { font-size: .78rem; } }
+</style>"""
+
+
+def touch_memory() -> Page | Sliders:
+    """Four tokens go into a memory of one channel.
+
+    On a page each of them has a weight and a value to drag. In a notebook the sliders move the last one.
+    """
+    return Page(Buckets()._repr_html_()) if os.environ.get(BUILDING) else slide(buckets_at, **NOTEBOOK_RANGES)
+
+
+NOTEBOOK_RANGES = {"up_to_token": (1, 4), "last_weight": (0, 8), "last_value": (0, 8), "left_after_a_token": (0.0, 1.0)}
+
+
+def buckets_at(
+    up_to_token: int = 4, last_weight: int = 4, last_value: int = 1, left_after_a_token: float = 0.5
+) -> Buckets:
+    """The four tokens, cut off after one of them, with another last one."""
+    weights, values = [1, 2, 1, last_weight], [6, 3, 5, last_value]
+    return Buckets(tuple(weights), tuple(values), left_after_a_token, up_to_token)
+
+
+def live_fading(half_life: float = 2.0) -> Live:
+    """How much a token still counts after each further token, for one half-life beside a short and a long one.
+
+    Args:
+        half_life: in tokens, above 0.
+    """
+    rate = math.log(2) / half_life
+    at = [n / 4 for n in range(81)]  # up to 20 tokens
+    lines = {
+        "rate 2": [math.exp(-2 * age) for age in at],
+        f"your rate, {rate:.3g}": [math.exp(-rate * age) for age in at],
+        "rate 0.05": [math.exp(-0.05 * age) for age in at],
+    }
+    return live_lines(
+        at,
+        lines,
+        xlabel="tokens since it was written",
+        ylabel="what is left of a weight",
+        ylim=(0, 1),
+        caption=f"A rate of {rate:.3g}, a log_decay of {math.log(rate):.2f}, keeps {math.exp(-rate):.0%} of a weight "
+        f"with each token: half of it is gone after {half_life:g} tokens.",
+    )
+
+
+def live_gains(before: Float[Tensor, "layers channels"], after: Float[Tensor, "layers channels"]) -> Live:
+    """How the factors exp(log_gain) are spread over a model's channels, before and after training.
+
+    Args:
+        before: the `log_gain` of every channel at the start.
+        after: the same after training.
+    """
+    edges = [0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 2.0, math.inf]
+    names = ["below 0.05", *(f"{low:g} to {high:g}" for low, high in zip(edges[1:-2], edges[2:-1])), "above 2"]
+
+    def spread(log_gains: Tensor) -> list[float]:
+        factors = log_gains.exp()
+        return [((low <= factors) & (factors < high)).double().mean().item() for low, high in zip(edges, edges[1:])]
+
+    middle = after.exp().median()
+    return live_bars(
+        {"trained": spread(after), "before training": spread(before)},
+        names,
+        limits=(0, 1),
+        caption="Shares of all channels by exp(log_gain), the factor on the current token's weight. Half of the "
+        f"trained ones lie below {middle:.2f}; before training it was {before.exp().median():.2f}.",
+    )
+
+
+def live_order(rate: float = 3.0) -> Live:
+    """What a token reads of itself and of three before it, all with equal keys, in the right order and the other one.
+
+    Args:
+        rate: of the channel.
+    """
+    ages = torch.tensor([2.0, 1.0, 0.0])  # of the past: the newest has not faded
+    right = torch.cat([-rate * ages, torch.zeros(1)]).softmax(0)
+    other = torch.cat([-rate * (ages + 1), torch.zeros(1)]).softmax(0)
+    return live_bars(
+        {"RWKV-4": right, "decay, then read": other},
+        ["third-last", "second-last", "previous", "current"],
+        limits=(0, 1),
+        caption=f"At rate {rate:g} RWKV-4 takes {right[2]:.0%} from the previous token, as much as from the current "
+        f"one; the other order takes {other[2]:.0%}.",
+    )
+
+
+def live_attention(weights: Float[Tensor, "time time"], tokens: Sequence[str], title: str, caption: str) -> Live:
+    """A map of shares: readers down, what they read across.
+
+    Args:
+        weights: row i holds the share that each token has in what token i reads; each row sums to 1.
+        tokens: their names.
+        title: what reads.
+        caption: the finding.
+    """
+    cells = weights.masked_fill(torch.ones_like(weights).triu(1).bool(), torch.nan)  # (time, time)
+    label = f"{title}: shares in percent, readers down, what they read across"
+    return live_heatmap(cells, tokens, tokens, label=label, caption=caption, limits=(0, 1))
+
+
+def side_by_side(*figures: Live) -> Page:
+    """Figures in a row, below each other where a page is narrow."""
+    style = "display:flex;flex-wrap:wrap;gap:0 1.5rem"
+    each = "".join(f'<div style="flex:1 1 18rem;min-width:0">{figure._repr_html_()}</div>' for figure in figures)
+    return Page(f'<div style="{style}">{each}</div>')
 
 
 def live_shares(weights: Float[Tensor, "time time"], tokens: Sequence[str], title: str = "") -> Live:
