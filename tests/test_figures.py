@@ -24,7 +24,7 @@ def tokenizer():
 
 
 def test_a_figure_is_drawn_for_both_papers_and_the_same_each_time():
-    once, again = (attention_and_memory_figures.plot_fading([0.5, 2.0]) for _ in range(2))
+    once, again = (training_figures.plot_loss_curve(LOSSES, {}, RATES, window=2) for _ in range(2))
     assert once == again and once.light != once.dark
     html = once._repr_html_()
     assert html.count("<svg") == 2 and html.count(f'role="img" aria-label="{once.alt}"') == 1
@@ -79,7 +79,8 @@ def test_pictures_are_lean():
 
 
 def test_words_come_from_the_data():
-    assert "at rate 0.5 half of it is gone after 1.4 tokens" in attention_and_memory_figures.plot_fading([0.5]).alt
+    faded = attention_and_memory_figures.live_fading(half_life=2.0).caption
+    assert "A rate of 0.347, a log_decay of -1.06, keeps 71% of a weight with each token" in faded
     baselines = {"the half": 2.1, "nothing": 0.1}
     assert (
         "the half at 2.10, passed by step 3; nothing at 0.10, not reached"

@@ -37,7 +37,7 @@
     return (
       `<div class="bk-token${later}"><div class="bk-pair">${bucket("contents", contents, limits[0])}` +
       `${bucket("normalizer", weights, limits[1])}</div>` +
-      `<span><i style="background:${hue(token)}"></i>token ${token + 1}: ${own}</span>` +
+      `<span><i style="background:${hue(token)}"></i>token ${token + 1}</span><span>${own}</span>` +
       `<span>reads <b>${read}</b></span></div>`
     );
   }

@@ -85,7 +85,7 @@ class Buckets:
         own = f"{rounded(self.weights[token])} × {rounded(self.values[token])}"
         return (
             f'<div class="bk-token{later}"><div class="bk-pair">{buckets}</div>'
-            f'<span><i style="background:var(--rwkv-hue-{token + 1})"></i>token {token + 1}: {own}</span>'
+            f'<span><i style="background:var(--rwkv-hue-{token + 1})"></i>token {token + 1}</span><span>{own}</span>'
             f"<span>reads <b>{read}</b></span></div>"
         )
 
@@ -130,13 +130,17 @@ BUCKET_CONTROLS = (
             ("read up to token", "chosen", 1, 4, 1),
             ("its weight", "weight", 0, 8, 1),
             ("its value", "value", 0, 8, 1),
-            ("left of the past after each token", "kept", 0, 1, 0.05),
+            ("the past keeps", "kept", 0, 1, 0.05),
         )
     )
     + "</div>"
 )
 BUCKET_STYLE = """<style>
-.rwkv-buckets .bk-row { display: grid; grid-template-columns: repeat(4, 1fr); gap: .3rem; text-align: center; }
+.rwkv-buckets .lv-controls:not([hidden]) { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); }
+.rwkv-buckets .lv-controls label { flex-direction: column; align-items: stretch; }
+.rwkv-buckets .lv-controls input[type=range] { width: 100%; }
+.rwkv-buckets .bk-row { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .2rem;
+  text-align: center; }
 .rwkv-buckets .bk-token { display: flex; flex-direction: column; gap: .1rem; padding: .3rem 0; border-radius: 6px; }
 .rwkv-buckets .bk-token > span { font-variant-numeric: tabular-nums; }
 .rwkv-buckets .bk-token > span > i { display: inline-block; width: .7em; height: .7em; border-radius: 2px;
