@@ -19,6 +19,7 @@ import chapter_cards
 import cover
 from browser import visit
 from rwkv_explainer import load_pretrained
+from test_book import numbers, seems_measured
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
@@ -246,10 +247,10 @@ def test_a_row_says_how_fast_it_forgets(browser, front):
         page.locator(".cover-picture").focus()
         page.keyboard.press("ArrowDown")
         fast = text_of(page, ".cover-read")
-        assert re.match(r"Row 1: half of a word's weight is gone after [\d.]+ tokens. It holds most of “of”", fast)
+        assert re.match(r"Row 1: half of a word's weight is gone within one token. It holds most of “of”", fast)
         box = page.locator(".cover svg").bounding_box()
         page.mouse.move(box["x"] + 20, box["y"] + box["height"] - 2)
-        assert text_of(page, ".cover-read").startswith(f"Row {cover.CHANNELS}: ")
+        assert re.match(rf"Row {cover.CHANNELS}: .* is gone after \d+ tokens", text_of(page, ".cover-read"))
 
 
 @pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 360)])
@@ -281,3 +282,25 @@ def test_paper_has_the_picture_and_no_buttons(browser, front):
             assert not page.locator(gone).is_visible(), gone
         fill = page.locator(".chapter-cards .one").first.evaluate("part => getComputedStyle(part).fill")
         assert fill == "rgb(0, 114, 178)", "light colors"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Why RWKV
+
+
+def test_why_rwkv_types_no_measured_number_and_counts_its_claims():
+    """What was measured is computed when the page is made; sizes of the model stand in its code."""
+    source = (ROOT / "book/why-rwkv.md").read_text(encoding="utf-8").split("---\n", 2)[2]
+    cells = re.findall(r"```\{code-cell\} ipython3\n(?::tags: \[([\w-]+)\]\n)?(.*?)```", source, re.DOTALL)
+    prose = re.sub(r"```.*?```|\$\$.*?\$\$", "", source, flags=re.DOTALL)
+    typed = {number for number in numbers(prose) if seems_measured(number)}
+    assert typed - numbers("".join(code for _, code in cells)) == set()
+    claiming = [tag for tag, code in cells if re.search(r"^(claim|theorem)\(", code, re.MULTILINE)]
+    assert len(claiming) >= 5 and set(claiming) == {"claim"}
+    assert [tag for tag, code in cells if code.strip() == "tally()"] == ["remove-input"] == [cells[-1][0]]
+
+
+def test_what_why_rwkv_cites_is_in_the_bibliography():
+    cited = re.findall(r"\{cite:\w\}`(\w+)`", (ROOT / "book/why-rwkv.md").read_text(encoding="utf-8"))
+    listed = re.findall(r"^@\w+\{(\w+),", (ROOT / "book/references.bib").read_text(encoding="utf-8"), re.MULTILINE)
+    assert "kaplan2020scaling" in cited and set(cited) <= set(listed) and len(set(listed)) == len(listed)

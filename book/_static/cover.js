@@ -65,8 +65,9 @@ addEventListener("DOMContentLoaded", () => {
     const shares = sharesOf(row);
     const most = shares.indexOf(Math.max(...shares));
     const tokens = half < 10 ? half.toFixed(1) : Math.round(half).toLocaleString("en");
+    const when = half < 1 ? "within one token" : `after ${tokens} tokens`;
     asked.textContent =
-      `Row ${row + 1}: half of a word's weight is gone after ${tokens} tokens. ` +
+      `Row ${row + 1}: half of a word's weight is gone ${when}. ` +
       `It holds most of “${sentence.words[most]}”, ${percent(shares[most])}.`;
   };
 
