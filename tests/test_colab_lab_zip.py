@@ -71,11 +71,7 @@ def elsewhere(tmp_path_factory) -> dict[str, str]:
     asked = subprocess.run([*pip, "ipykernel"], capture_output=True, text=True)
     if asked.returncode:
         pytest.skip(f"pip reaches no registry: {asked.stderr.strip().splitlines()[-1]}")
-    venv.create(folder / "python", with_pip=True)
-    python = folder / "python" / "bin" / "python"
-    borrow_torch(folder / "torch")
-    site_packages = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    Path(site_packages, "torch.pth").write_text(f"{folder / 'torch'}\n")
+    python = new_python(folder)
     run(python, "-m", "pip", "install", "--quiet", "ipykernel")
     spec = {"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": KERNEL}
     kernel = folder / "jupyter" / "kernels" / KERNEL
@@ -84,6 +80,16 @@ def elsewhere(tmp_path_factory) -> dict[str, str]:
     ours = {"PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME", "RWKV_EXPLAINER_MODEL"}
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     return environment | {"JUPYTER_PATH": str(folder / "jupyter")}
+
+
+def new_python(folder: Path) -> Path:
+    """A new environment in `folder`, with PyTorch and nothing else: its `python`."""
+    venv.create(folder / "python", with_pip=True)
+    python = folder / "python" / "bin" / "python"
+    borrow_torch(folder / "torch")
+    site_packages = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    Path(site_packages, "torch.pth").write_text(f"{folder / 'torch'}\n")
+    return python
 
 
 def borrow_torch(folder: Path) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 import tomllib
-import venv
 import zipfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 
 import rwkv_explainer
 from execution_cache import CHOSEN_MODEL
-from test_colab_lab_zip import borrow_torch
+from test_colab_lab_zip import new_python, run
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rwkv_explainer"
@@ -50,16 +49,11 @@ def archives(tmp_path_factory) -> tuple[Path, Path]:
     return source, next(built.glob("*.whl"))
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> None:
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def tracked() -> list[str]:
-    """What git has in this repository or would add, the book and the other tests left out."""
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", PACKAGE.name, "tests", *TOP]
-    done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
-    return sorted({name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()})
+    """The files that git has here, or would add: the package, what it is built with, and the tests."""
+    names = (PACKAGE.name, "tests", *TOP)
+    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *names, cwd=ROOT)
+    return sorted({name for name in listed.split("\0") if name and (ROOT / name).is_file()})
 
 
 @pytest.fixture(scope="session")
@@ -86,22 +80,13 @@ def test_the_archives_are_whole(archives):
 @pytest.mark.colab
 def test_the_wheel_in_an_empty_folder_works(archives, tmp_path):
     """In a new Python with PyTorch and what pip brings along with the wheel: the model answers, and checks judge."""
-    venv.create(tmp_path / "python", with_pip=True)
-    other = tmp_path / "python" / "bin" / "python"
-    borrow_torch(tmp_path / "torch")
-    where = subprocess.run(
-        [other, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
-    )
-    Path(where.stdout.strip(), "torch.pth").write_text(f"{tmp_path / 'torch'}\n")
+    other = new_python(tmp_path)
     run(other, "-m", "pip", "install", "--quiet", archives[1])
     (tmp_path / "empty").mkdir()
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", CHOSEN_MODEL)}
-    done = subprocess.run(
-        [other, "-c", IN_AN_EMPTY_FOLDER], cwd=tmp_path / "empty", env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "city of Paris" in done.stdout
-    assert done.stdout.split()[-3:] == ["True", "True", "False"]
+    said = run(other, "-c", IN_AN_EMPTY_FOLDER, cwd=tmp_path / "empty", env=environment)
+    assert "city of Paris" in said
+    assert said.split()[-3:] == ["True", "True", "False"]
 
 
 IN_AN_EMPTY_FOLDER = """
