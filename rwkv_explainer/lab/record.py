@@ -238,9 +238,8 @@ class Recorder:
         if not beginnings:
             return math.nan
         size = sum(len(self.tokenizer.decode(ids.tolist()).encode()) for ids in beginnings)
-        rows = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor([END_OF_TEXT_ID, *ids]) for ids in beginnings]
-        )  # (time + 1, documents)
+        starting = [torch.tensor([END_OF_TEXT_ID, *ids]) for ids in beginnings]
+        rows = torch.nn.utils.rnn.pad_sequence(starting)  # (time + 1, documents)
         x = read_blocks(model, rows[:-1], self.precision)  # (time, documents, channels)
         there = torch.nn.utils.rnn.pad_sequence([torch.ones(len(ids), dtype=torch.bool) for ids in beginnings])
         x = model.unembedding.normalize_unemb(x[there])  # (tokens, channels)
