@@ -101,9 +101,10 @@ def bits_per_byte(model: RWKVLM, tokenizer: Tokenizer, documents: Sequence[str])
 def baseline_bits(tokenizer: Tokenizer, train: Sequence[str], test: Sequence[str]) -> dict[str, float]:
     """Bits per byte of predictors that count: the same documents, the same tokens."""
     vocabulary = tokenizer.get_vocab_size()
-    learned = np.concatenate([np.array([0, 0, *encoding.ids]) for encoding in tokenizer.encode_batch(list(train))])
+    start = [END_OF_TEXT_ID] * 2  # a trigram's context of the first token
+    learned = np.concatenate([np.array(start + encoding.ids) for encoding in tokenizer.encode_batch(list(train))])
     trigrams = KneserNey(learned, vocabulary)
-    asked = [np.array([0, 0, *encoding.ids]) for encoding in tokenizer.encode_batch(list(test))]
+    asked = [np.array(start + encoding.ids) for encoding in tokenizer.encode_batch(list(test))]
     size = sum(len(document.encode()) for document in test) * math.log(2)
     packed = len(lzma.compress("\n\n".join(test).encode(), preset=9))
     return {

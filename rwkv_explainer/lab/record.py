@@ -24,6 +24,7 @@ from rwkv_explainer.lab.decay import half_lives
 from rwkv_explainer.lab.tracing import ROLES, causal_trace, mean_by_role
 from rwkv_explainer.lab.training_step import CrossEntropy, read_blocks
 from rwkv_explainer.model import RWKVLM, StableWKVMemory
+from rwkv_explainer.tokens import END_OF_TEXT_ID
 
 __all__ = ["Record", "Recorder", "is_moment", "is_traced", "load_record", "write_whole"]
 
@@ -237,7 +238,8 @@ class Recorder:
         if not beginnings:
             return math.nan
         size = sum(len(self.tokenizer.decode(ids.tolist()).encode()) for ids in beginnings)
-        rows = torch.nn.utils.rnn.pad_sequence([torch.tensor([0, *ids]) for ids in beginnings])  # (time + 1, documents)
+        starting = [torch.tensor([END_OF_TEXT_ID, *ids]) for ids in beginnings]
+        rows = torch.nn.utils.rnn.pad_sequence(starting)  # (time + 1, documents)
         x = read_blocks(model, rows[:-1], self.precision)  # (time, documents, channels)
         there = torch.nn.utils.rnn.pad_sequence([torch.ones(len(ids), dtype=torch.bool) for ids in beginnings])
         x = model.unembedding.normalize_unemb(x[there])  # (tokens, channels)

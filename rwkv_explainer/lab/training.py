@@ -40,7 +40,7 @@ from rwkv_explainer.lab.record import Recorder, is_moment, is_traced, write_whol
 from rwkv_explainer.lab.training_step import compiled_parts, loss_of
 from rwkv_explainer.model import RWKVLM, StableWKVMemory
 from rwkv_explainer.piece import RWKVConfig
-from rwkv_explainer.tokens import END_OF_TEXT
+from rwkv_explainer.tokens import END_OF_TEXT, END_OF_TEXT_ID
 
 __all__ = [
     "ATLAS_ALONE",
@@ -192,7 +192,7 @@ class Corpus:
         for document in documents:
             lines = [line + "\n" for line in document.split("\n")]
             for encoding in tokenizer.encode_batch(lines) + [None]:
-                part = np.array(encoding.ids if encoding else [0], np.uint16)
+                part = np.array(encoding.ids if encoding else [END_OF_TEXT_ID], np.uint16)
                 if encoding:
                     paragraphs.append(at)
                 ids.append(part)
@@ -269,7 +269,7 @@ def atlas_row(tokenizer: Tokenizer, rng: np.random.Generator, n: int, spoken: tu
     """Short texts of one to three atlas sentences, with end-of-text tokens between them."""
     ids: list[int] = []
     while len(ids) < n:
-        ids += tokenizer.encode(sample_text(rng, int(rng.integers(1, 4)), spoken)).ids + [0]
+        ids += tokenizer.encode(sample_text(rng, int(rng.integers(1, 4)), spoken)).ids + [END_OF_TEXT_ID]
     return np.array(ids[:n], np.int64)
 
 
