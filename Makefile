@@ -10,13 +10,14 @@ BIN := $(VENV)/bin
 BOOK := _build/html
 PORT ?= 8000
 SEED ?= 0
+SEEDS ?= 3
 FOLDER ?= book
 
 # Steps of RNN mode are many small tensor operations, which a second thread only slows down.
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install book html serve lab publish-to hub-links zip student assignments format check test claims test-colab test-other-model train bench booktimes clean
+.PHONY: help install book html serve lab publish-to hub-links zip student assignments format check test claims test-colab test-other-model train memories bench booktimes clean
 
 help:  ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-17s %s\n' "$$name" "$$what"; done
@@ -86,8 +87,8 @@ test: book  ## build the book, then check it and the package
 claims: install  ## try on altered models whether each claim can fail (CHAPTERS=time-decay: this one; OTHER=run: one more model)
 	$(BIN)/python tools/claims.py $(CHAPTERS) $(if $(OTHER),--other "$(OTHER)")
 
-test-colab: install  ## run every chapter alone, in a new environment with the newest packages, as Colab does
-	$(BIN)/python -m pytest -v -m "colab or not colab" -k empty_folder tests/test_colab_lab_zip.py
+test-colab: install  ## run every chapter, and the wheel, in a new environment with the newest packages, as Colab does
+	$(BIN)/python -m pytest -v -m "colab or not colab" -k empty_folder tests/test_colab_lab_zip.py tests/test_package.py
 
 test-other-model: install  ## build the whole book on a random model of another size and vocabulary (ten minutes)
 	$(BIN)/python -m pytest -v -m other_model tests/test_other_model.py
@@ -98,6 +99,9 @@ ifdef CORPUS
 else
 	$(BIN)/python -m rwkv_explainer.lab.training --out runs/atlas
 endif
+
+memories: install  ## train RWKV-4 to 7 and a Transformer on recall and state tracking, for the last chapter (SEEDS=3)
+	$(BIN)/python -m rwkv_explainer.lab.compare_memories --seeds $(SEEDS)
 
 bench: install  ## measure the package beside `rwkv` and transformers, and write the book's page on it (a quarter of an hour)
 	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/compare_implementations.py

@@ -1,7 +1,7 @@
 """This package, the architecture's own `rwkv`, and transformers' RWKV, side by side on one random checkpoint.
 
-    python benchmarks/compare_implementations.py             the whole run, about a quarter of an hour on two quiet cores
-    python benchmarks/compare_implementations.py --quick     a small model and two rounds: a look at whether it works
+    python benchmarks/compare_implementations.py           the whole run, a quarter of an hour on two quiet cores
+    python benchmarks/compare_implementations.py --quick   a small model and two rounds, to see whether it works
 
 The checkpoint has the 169M's shape and random numbers, and is written once, in each contestant's own layout. Every
 contestant lives in a process of its own, and only one works at any time: each round goes through all of them, so that

@@ -1,4 +1,4 @@
-"""The book's page on performance, made of what `field.py` and `book.py` measured.
+"""The book's page on performance, made of what `compare_implementations.py` and `book.py` measured.
 
     python benchmarks/report.py
 
@@ -9,7 +9,6 @@ has not been measured yet is left out, and the page says so.
 import argparse
 import json
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -26,13 +25,6 @@ ROWS = {  # a row's task in the measurements, its name, its unit, whether more i
     "prefill 1024": ("prefill of 1,024", "tokens/s", True),
     "load": ("load time", "s", False),
     "peak memory": ("peak memory", "MB", False),
-}
-TARGETS = {  # ratios to the faster, or the smaller, of the other two
-    ("float32", "decode"): 1.2,
-    ("float32", "prefill 1024"): 1.5,
-    ("float32", "load"): 0.5,
-    ("float32", "peak memory"): 0.8,
-    ("bfloat16", "decode"): 1.6,
 }
 OTHERS = ("rwkv", "transformers")
 Measured = dict[str, dict[str, list[float]]]
@@ -84,41 +76,21 @@ def limits(data: dict, dtype: str) -> dict[str, float]:
 
 
 def table_of(data: dict, dtype: str) -> list[str]:
-    """One dtype's table: everyone's medians, our ratio to the better of the others, the target, the machine's limit."""
+    """One dtype's table: everyone's medians, our ratio to the better of the others, the machine's limit."""
     measured, bounds = data["measured"], limits(data, dtype)
-    columns = [f"ours {dtype}", f"ours, compiled {dtype}", f"rwkv {dtype}", f"transformers {dtype}"]
+    columns = [f"ours {dtype}", f"rwkv {dtype}", f"transformers {dtype}"]
     columns = [column for column in columns if column in measured]
     if dtype == "float32" and "ours float64" in measured:
         columns.append("ours float64")
     names = [column.removesuffix(f" {dtype}").replace("ours float64", "ours, float64") for column in columns]
-    header = ["", *names, "ratio to the better other", "target", "limit"]
+    header = ["", *names, "ratio to the better other", "limit"]
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
-    for task, (name, unit, more) in ROWS.items():
+    for task, (name, unit, _) in ROWS.items():
         cells = [shown(task, measured[column][task]) if task in measured[column] else "" for column in columns]
         ratio = ratios(measured, task, f"ours {dtype}", dtype)
-        target = TARGETS.get((dtype, task))
-        wanted = f"{'≥' if more else '≤'} {target}" if target else ""
         limit = f"{bounds[task]:,.0f}" if task in bounds else ""
-        lines.append(f"| {name}, {unit} | " + " | ".join(cells) + f" | {with_spread(ratio)} | {wanted} | {limit} |")
+        lines.append(f"| {name}, {unit} | " + " | ".join(cells) + f" | {with_spread(ratio)} | {limit} |")
     return lines
-
-
-def verdicts(data: dict) -> list[str]:
-    """A table of what we aimed at: our ratios, in bold where they got there."""
-
-    def row(what: str, aim: str, task: str, dtype: str, beside: str, reached: Callable[[float], bool]) -> str:
-        found = [ratios(data["measured"], task, f"{kind} {dtype}", beside) for kind in ("ours", "ours, compiled")]
-        medians = [statistics.median(values) if values else None for values in found]
-        cells = ["" if m is None else f"**{m:.2f}**" if reached(m) else f"{m:.2f}" for m in medians]
-        return f"| {what} | {aim} | {cells[0]} | {cells[1]} |"
-
-    lines = ["| to the better of the two others | aim | ours | ours, compiled |", "|---|---:|---:|---:|"]
-    for (dtype, task), target in TARGETS.items():
-        name, _, more = ROWS[task]
-        what, aim = f"{name} in {dtype}, {'times as fast' if more else 'share'}", f"{'≥' if more else '≤'} {target}"
-        lines.append(row(what, aim, task, dtype, dtype, target.__le__ if more else target.__ge__))
-    across = "decode in bfloat16, times as fast as theirs in float32"
-    return lines + [row(across, "", "decode", "bfloat16", "float32", lambda ratio: False)]
 
 
 def in_words(data: dict) -> str:
@@ -159,10 +131,8 @@ def plot_ratios(data: dict) -> Plot:
     bars = []
     for dtype in ("float32", "bfloat16"):
         for task in ("decode", "prefill 256", "prefill 1024"):
-            for name in ("ours", "ours, compiled"):
-                values = ratios(data["measured"], task, f"{name} {dtype}", dtype)
-                if values and (name == "ours" or task == "decode"):
-                    bars.append((f"{ROWS[task][0]}, {dtype}{', compiled' if 'compiled' in name else ''}", values))
+            if values := ratios(data["measured"], task, f"ours {dtype}", dtype):
+                bars.append((f"{ROWS[task][0]}, {dtype}", values))
 
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
@@ -191,10 +161,6 @@ How fast is a package that is written to be read? We put it beside the two that 
 `rwkv`, and the RWKV in transformers. All three load the same random checkpoint in the shape of the 169M, live in
 processes of their own, and take turns, round by round, so that whatever else the machine does hits all alike.
 
-{machine}
-
-{figure}
-
 **Decode** writes token by token. Each token needs every matrix once, so the memory's pace is the limit: the bytes of
 all matrices over the bandwidth, measured in the same run as the time that one sum over 256 MB takes. **Prefill** reads
 a text at once; its limit is the multiply-adds over the rate of one large product, measured in the same run. Both are
@@ -203,19 +169,7 @@ reading {prompt} tokens, in a process that has imported its libraries. **Peak me
 while it loaded, read 1,024 tokens and wrote {decoded}, its libraries included. Where a speed swings from round to
 round, the median of the ratios is not the ratio of the medians.
 
-## float32
-
-{float32}
-
-## bfloat16
-
-{bfloat16}
-
-## What we aimed at
-
-In bold: reached.
-
-{verdicts}
+{tables}
 
 ## What helped, and what did not
 
@@ -235,44 +189,40 @@ How long each chapter took when these very pages were made is told in {{doc}}`ex
 """
 
 NOTES = """\
-- In float32, the processor spends nearly all its time in matrix products. PyTorch hands them to one library and has
-  another one on board, oneDNN. On one core of an AMD EPYC, by processor time, that one was 1.2 times as fast for single
-  vectors and 1.1 to 1.2 times for 1,024. `products.py` takes it where no gradients are asked for.
+- Nearly all time goes into products of matrices. PyTorch has several libraries for them, and which one is the fastest
+  depends on the processor's maker and on the dtype. So `Linear` times them at the first large product.
 - The memory reads all chunks of a text in one batched product for each channel, each chunk scaled by its own largest
   key. Only a small sum is carried from chunk to chunk.
 - Key, value and receptance have different inputs, since each has a mixer of its own. Joining their three products into
   one would need the same input, or twice the arithmetic. We did not.
-- `products.compile_steps()` multiplies single vectors by code that `torch.compile` makes. It needs a C++ compiler and
-  some seconds at the first step; nothing in the book needs it. On that same core, all of a token's products took 33 ms
-  of processor time instead of 46 in float32, and 20 instead of 38 in bfloat16.
 - Loading maps the file into memory and reads nothing until it is needed: so the first token pays for it.
-- A long text goes through the blocks in segments of 512 tokens, whose numbers stay in the processor's cache. For 1,024
-  tokens, alone and on one thread, that took 2.3 s of processor time instead of 2.4, and 0.87 GB at its peak instead of
-  0.99.
-- Most of that peak is the mapped file, whose pages the system shares and takes back as it likes: 0.67 GB with the
-  libraries' own. Besides, our process held 0.19 GB after 1,024 tokens, of which 0.15 came with PyTorch."""
+- A long text goes through the blocks in segments of 512 tokens, whose numbers stay in the processor's cache.
+- Most of the peak memory is the mapped file, whose pages the system shares and takes back as it likes."""
 
 
 def write_page(results: Path, book_folder: Path) -> None:
-    """Write the page and its figure of what lies in the folder `results`."""
-    files = results / "field.json", results / "book.json"
-    field, book = (json.loads(file.read_text()) if file.exists() else None for file in files)
+    """Write the page and its figures, from the folder `results`: a file for each processor, and the book's."""
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    book = files.pop("book", None)
     not_yet = "*Not measured yet.*"
     playground = ROOT / "benchmarks" / "playground.md"
     parts = {"playground": playground.read_text(encoding="utf-8").strip() if playground.exists() else not_yet}
     parts |= {"book": "\n".join(table_of_book(book)) if book else not_yet, "notes": NOTES, "prompt": 32, "decoded": 16}
-    if field:
-        plot = plot_ratios(field)
-        for theme, svg in (("light", plot.light), ("dark", plot.dark)):
-            (book_folder / f"performance-{theme}.svg").write_bytes(svg)
-        image = "```{{image}} performance-{0}.svg\n:class: only-{0}\n:alt: {1}\n```"
-        images = (image.format(theme, plot.alt) for theme in ("light", "dark"))
-        parts["figure"] = "\n\n".join(["::::{container} rwkv-figure", *images, "::::"])
-        parts |= {dtype: "\n".join(table_of(field, dtype)) for dtype in ("float32", "bfloat16")}
-        parts |= {"machine": in_words(field), "verdicts": "\n".join(verdicts(field) + [""] + failed(field)).strip()}
-    else:
-        parts |= dict.fromkeys(("figure", "verdicts"), "") | dict.fromkeys(("machine", "float32", "bfloat16"), not_yet)
+    parts["tables"] = "\n\n".join(section_of(name, data, book_folder) for name, data in files.items()) or not_yet
     (book_folder / "performance.md").write_text(PAGE.format(**parts), encoding="utf-8")
+
+
+def section_of(name: str, data: dict, book_folder: Path) -> str:
+    """All that was measured on one processor; its figure is written beside the page."""
+    plot = plot_ratios(data)
+    for theme, svg in (("light", plot.light), ("dark", plot.dark)):
+        (book_folder / f"performance-{name}-{theme}.svg").write_bytes(svg)
+    image = "```{{image}} performance-{0}-{1}.svg\n:class: only-{1}\n:alt: {2}\n```"
+    images = (image.format(name, theme, plot.alt) for theme in ("light", "dark"))
+    figure = "\n\n".join(["::::{container} rwkv-figure", *images, "::::"])
+    tables = (f"### {dtype}\n\n" + "\n".join(table_of(data, dtype)) for dtype in ("float32", "bfloat16"))
+    words = " ".join([in_words(data), data.get("note", "")]).strip()
+    return "\n\n".join([f"## {data['machine']['processor']}", words, figure, *tables, *failed(data)])
 
 
 def failed(data: dict) -> list[str]:

@@ -161,7 +161,7 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     if layout is None:
         raise CheckpointError(
             f"{path}: expected an RWKV-4 with {KEYS[0].upstream_name} or {KEYS[0].hf_name}, got "
-            f"{_abbreviate(stored)}; is it the file of another architecture?"
+            f"{_abbreviate(stored)}; {_advice((), stored)}"
         )
     sizes, layers = _stored_sizes(path, stored, layout)
     rows = {getattr(key, layout).format(i=i): (key, i) for key, i in keys_of(layers)}
@@ -169,8 +169,8 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         missing, left_over = rows.keys() - stored.keys(), stored.keys() - rows.keys()
         raise CheckpointError(
             f"{path}: expected the {len(rows)} tensors of an RWKV-4 with {layers} blocks; missing: "
-            f"{_abbreviate(missing)}; left over: {_abbreviate(left_over)}; the file is not whole, or of a "
-            "variant: get it again"
+            f"{_abbreviate(missing)}; left over: {_abbreviate(left_over)}; "
+            f"{_advice(missing, left_over)}"
         )
     for name, (key, _) in rows.items():
         _require_tensor(f"{path}: {name}", stored[name], key.stored_shape, sizes)
@@ -180,14 +180,31 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     }
 
 
+def _advice(missing: Collection[str], left_over: Collection[str]) -> str:
+    """What is probably the matter with a file that has other tensors than expected, and what to do."""
+    if any("lora" in name.lower() for name in left_over):
+        return "it has an adapter (LoRA) that is not merged: merge it into the matrices first"
+    for prefix in ("module.", "_orig_mod."):
+        if left_over and all(name.startswith(prefix) for name in left_over):
+            return f"its names begin with {prefix!r}, which a wrapper of PyTorch's put there: take it off"
+    if set(missing) == {"head.weight"}:
+        return "its head is tied to its embedding, or was left out: save a copy of the embedding as head.weight"
+    if not missing:
+        return "is it the file of another architecture?"
+    return "the file is not whole, or of a variant: get it again"
+
+
 def _load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors in a file, by the names that they have there."""
     if path.is_dir():
         raise CheckpointError(f"{path}: expected a file, got a folder; name the file in it")
     if not path.exists():
         raise CheckpointError(f"{path}: expected a file, there is none; paths start from {Path.cwd()}")
+    with open(path, "rb") as file:
+        if file.read(42) == b"version https://git-lfs.github.com/spec/v1":
+            raise CheckpointError(f"{path}: expected tensors, got a pointer of Git LFS to them: run `git lfs pull`")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors" or _is_safetensors(path):
             return load_file(path)
         with open(path, "rb") as file:
             is_zip = file.read(4) == b"PK\3\4"  # what PyTorch writes; only this can stay on the disk until it is used
@@ -213,6 +230,12 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
                 "if it is the file of a training run, save its model.state_dict() alone"
             )
     return stored
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file of any name begins as safetensors do: with the length of a header, and the header."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def _require_rwkv4(path: Path, names: Iterable[str]) -> None:
@@ -250,7 +273,7 @@ def _require_tensor(what: str, tensor: Tensor, axes: tuple[str, ...], sizes: Map
         raise CheckpointError(
             f"{what}: expected shape {shape}, that is ({', '.join(axes)}), got {tuple(tensor.shape)}; is it an RWKV-4?"
         )
-    if not tensor.is_floating_point():
+    if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
         raise CheckpointError(f"{what}: expected floats, got {tensor.dtype}; turn a quantized model into floats first")
     if max(shape) == tensor.numel() and not tensor.isfinite().all():  # matrices would have to be read for it
         raise CheckpointError(

@@ -6,8 +6,8 @@ each of its letters, and each piece says which letters it is there. Modules have
 the table in CONTRIBUTING.md translates them.
 
 A module's *parameters* are what it has learned. Its *buffers* are what it remembers of the tokens seen so far.
-One step takes tensors of shape (*batch, channels), so that a batch of runs can step together. What all pieces share, such
-as `clear_buffers` and `from_weights`, is in `piece.py`.
+One step takes tensors of shape (*batch, channels), so that a batch of runs can step together. What all pieces share,
+such as `clear_buffers` and `from_weights`, is in `piece.py`.
 """
 
 import math
@@ -18,11 +18,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, exp, nn, sigmoid
 
+from rwkv_explainer.linear import Linear
 from rwkv_explainer.piece import Piece, RWKVConfig, infer_config, require_same_batch, require_token
 from rwkv_explainer.shapes import Embedding, Latents, Logits, Memory, NextTokenProbabilities, OneHot, TokenId, Update
 
-__all__ = "TokenEmbedding Mixer SquaredReLU GatedMLP WKVMemory StableWKVMemory AttentionBlock RWKVBlock RWKV".split()
-__all__ += ["Unembedding", "RWKVLM"]
+__all__ = ["TokenEmbedding", "Mixer", "SquaredReLU", "GatedMLP", "WKVMemory", "StableWKVMemory", "AttentionBlock"]
+__all__ += ["RWKVBlock", "RWKV", "Unembedding", "RWKVLM"]
 
 
 class TokenEmbedding(Piece):
@@ -85,10 +86,10 @@ class GatedMLP(Piece):
         super().__init__()
         self.channels, self.intermediate_size = channels, intermediate_size or 4 * channels
         self.mlp_mixer, self.receptance_mixer = Mixer(channels), Mixer(channels)
-        self.key = nn.Linear(channels, self.intermediate_size, bias=False)
+        self.key = Linear(channels, self.intermediate_size)
         self.nonlinearity = SquaredReLU()
-        self.value = nn.Linear(self.intermediate_size, channels, bias=False)
-        self.receptance = nn.Linear(channels, channels, bias=False)
+        self.value = Linear(self.intermediate_size, channels)
+        self.receptance = Linear(channels, channels)
 
     def forward(self, x: Embedding) -> Update:
         latents = self.nonlinearity(self.key(self.mlp_mixer(x)))  # (*batch, intermediate_size)
@@ -142,10 +143,10 @@ class WKVMemory(Piece):
 class StableWKVMemory(Piece):
     """The same average, kept in numbers that do not overflow. Chapter "Numerical stability".
 
-    Parameters, `read`, `step`, `write` and `forward` are those of `WKVMemory`. Instead of `contents` and `normalizer` it
-    remembers their ratio, the `average`, and the logarithm of the normalizer. A new value takes the share of the average
-    that its weight is of all weights: a sigmoid of a difference of logarithms. In models of half precision the state
-    is float32: of a large logarithm, half precision keeps too little.
+    It has the parameters and methods of `WKVMemory`. Instead of `contents` and `normalizer` it remembers their ratio,
+    the `average`, and the logarithm of the normalizer. A new value takes the share of the average that its weight is of
+    all weights: a sigmoid of a difference of logarithms. In models of half precision the state is float32: of a large
+    logarithm, half precision keeps too little.
     """
 
     initial_state = {"log_normalizer": -math.inf}  # the logarithm of no weight at all
@@ -210,11 +211,11 @@ class AttentionBlock(Piece):
         super().__init__()
         self.channels = channels
         self.key_mixer, self.value_mixer, self.receptance_mixer = Mixer(channels), Mixer(channels), Mixer(channels)
-        self.key = nn.Linear(channels, channels, bias=False)
-        self.value = nn.Linear(channels, channels, bias=False)
-        self.receptance = nn.Linear(channels, channels, bias=False)
+        self.key = Linear(channels, channels)
+        self.value = Linear(channels, channels)
+        self.receptance = Linear(channels, channels)
         self.memory = memory_class(channels)
-        self.output = nn.Linear(channels, channels, bias=False)
+        self.output = Linear(channels, channels)
 
     def forward(self, x: Embedding) -> Update:
         keys = self.key(self.key_mixer(x))  # (*batch, channels)
@@ -271,7 +272,7 @@ class Unembedding(Piece):
         super().__init__()
         self.channels, self.vocab_size = channels, vocab_size
         self.normalize_unemb = nn.LayerNorm(channels)
-        self.unembedding = nn.Linear(channels, vocab_size, bias=False)
+        self.unembedding = Linear(channels, vocab_size)
 
     def logits(self, x: Embedding) -> Logits:
         """What comes before the softmax."""
@@ -288,7 +289,7 @@ class RWKVLM(Piece):
     one-hots of shape (*batch, vocab_size), to probabilities of shape (*batch, vocab_size).
 
     Raises:
-        TypeError, ValueError: for a token that is none of these, or for another batch shape than that of the run so far.
+        TypeError, ValueError: for a token that is none of these, or another batch shape than that of the run so far.
     """
 
     name: str | None = None  # set by `load_pretrained`, as is the tokenizer; set them yourself on a model of your own

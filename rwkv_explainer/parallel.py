@@ -123,25 +123,37 @@ def read_block(block: RWKVBlock, x: EmbeddingSequence) -> EmbeddingSequence:
 
 def read_attention(attention: AttentionBlock, x: EmbeddingSequence) -> EmbeddingSequence:
     """An `AttentionBlock` at every moment."""
-    keys = attention.key(mix(attention.key_mixer, x))  # (*batch, time, channels)
-    values = attention.value(mix(attention.value_mixer, x))  # (*batch, time, channels)
-    gates = sigmoid(attention.receptance(mix(attention.receptance_mixer, x)))  # (*batch, time, channels)
+    mixers = attention.key_mixer, attention.value_mixer, attention.receptance_mixer
+    for_keys, for_values, for_gates = mix(x, *mixers)  # (*batch, time, channels) each
+    keys, values = attention.key(for_keys), attention.value(for_values)  # (*batch, time, channels) each
+    gates = sigmoid(attention.receptance(for_gates))  # (*batch, time, channels)
     return attention.output(gates * remember(attention.memory, keys, values))  # (*batch, time, channels)
 
 
 def read_gated_mlp(mlp: GatedMLP, x: EmbeddingSequence) -> EmbeddingSequence:
     """A `GatedMLP` at every moment."""
-    latents = mlp.nonlinearity(mlp.key(mix(mlp.mlp_mixer, x)))  # (*batch, time, intermediate_size)
-    gates = sigmoid(mlp.receptance(mix(mlp.receptance_mixer, x)))  # (*batch, time, channels)
+    for_latents, for_gates = mix(x, mlp.mlp_mixer, mlp.receptance_mixer)  # (*batch, time, channels) each
+    latents = mlp.nonlinearity(mlp.key(for_latents))  # (*batch, time, intermediate_size)
+    gates = sigmoid(mlp.receptance(for_gates))  # (*batch, time, channels)
     return gates * mlp.value(latents)  # (*batch, time, channels)
 
 
-def mix(mixer: Mixer, x: EmbeddingSequence) -> EmbeddingSequence:
-    """A `Mixer` at every moment: the previous inputs are the same sequence, shifted by one token."""
-    first = mixer.last_x.expand_as(x[..., 0, :])[..., None, :]  # (*batch, 1, channels)
-    previous = torch.cat([first, x[..., :-1, :]], dim=-2)  # (*batch, time, channels)
-    mixer.last_x = x[..., -1, :].clone()  # a view would keep all of x in memory
-    return torch.lerp(previous, x, mixer.weight)  # (*batch, time, channels)
+def mix(x: EmbeddingSequence, *mixers: Mixer) -> list[EmbeddingSequence]:
+    """What each `Mixer` makes of x at every moment: the previous inputs are the same sequence, shifted by one token."""
+    mixed, last_x = [], None
+    for mixer in mixers:
+        if last_x is None or not _same(mixer.last_x, last_x):  # as a rule, a piece's mixers remember the same
+            last_x = mixer.last_x  # (*batch, channels)
+            first = last_x.expand_as(x[..., 0, :])[..., None, :]  # (*batch, 1, channels)
+            previous = torch.cat([first, x[..., :-1, :]], dim=-2)  # (*batch, time, channels)
+        mixed.append(torch.lerp(previous, x, mixer.weight))  # (*batch, time, channels)
+        mixer.last_x = x[..., -1, :].clone()  # a view would keep all of x in memory
+    return mixed
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are known to be equal, at no cost: without gradients, and on the CPU."""
+    return a is b or (not torch.is_grad_enabled() and a.device.type == "cpu" and torch.equal(a, b))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -232,7 +244,7 @@ def read_chunks(terms: Tensor, average: Tensor, log_past: Tensor, decay: Tensor)
 
     Args:
         terms: every token's weight x value and weight, (channels, 2, runs, chunks, t).
-        average, log_past: the state before each chunk, its weight divided by the chunk's scale, (channels, runs, chunks).
+        average, log_past: the state before each chunk, its weight divided by the scale, (channels, runs, chunks) each.
         decay: what `decay_weights` gives, (channels, t + 1, 1 + t).
 
     Returns:
@@ -280,7 +292,7 @@ def _by_chunk(x: Tensor, t: int) -> Tensor:
 
 
 def _load_state(memory: AnyMemory, like: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The memory's average, and its normalizer's logarithm: (channels, runs) each, for moments like (*batch, channels)."""
+    """The memory's average and its normalizer's logarithm: (channels, runs) each, for runs like (*batch, channels)."""
     if isinstance(memory, StableWKVMemory):
         state = memory.average, memory.log_normalizer  # (*batch, channels) each
     else:

@@ -15,6 +15,23 @@ method is called: an `Embedding` given to a `Mixer` of 256 channels has 256 entr
 from jaxtyping import Float, Int
 from torch import Tensor
 
+__all__ = [
+    "Distribution",
+    "Embedding",
+    "EmbeddingSequence",
+    "EmbeddingwiseParam",
+    "Latents",
+    "LogitSequence",
+    "Logits",
+    "Memory",
+    "NextTokenProbabilities",
+    "OneHot",
+    "State",
+    "TokenId",
+    "TokenIds",
+    "Update",
+]
+
 # what goes in
 TokenId = int | Int[Tensor, "*batch"]  # one id, or a whole batch of them
 TokenIds = Int[Tensor, "*batch time"]  # runs of ids, for time-parallel mode

@@ -2,9 +2,12 @@
 
 import json
 import re
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from bs4 import BeautifulSoup
 from docutils import nodes
@@ -183,10 +186,39 @@ def test_chapters_do_quote_the_glossary():
 # the package's reference
 
 
-def test_every_module_and_every_public_name_has_its_place():
+def test_the_package_has_about_a_hundred_names_to_offer():
+    """Not all that there is: what one wants to do, with an example for each group."""
+    assert 90 <= len(package_reference.documented()) <= 125
+    text = package_reference.PAGE.read_text(encoding="utf-8")
+    groups = text.split("\n## ")[1:]
+    assert len(groups) == len(package_reference.groups()) >= 8
+    for group in groups:
+        assert group.count("```python") == 1, group.partition("\n")[0]
+
+
+def test_the_examples_run():
+    """One after the other, as a reader would type them; only the check of an exercise is about something else."""
+    text = package_reference.PAGE.read_text(encoding="utf-8")
+    names = {"torch": torch}
+    with redirect_stdout(StringIO()):
+        for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            exec(code, names)
+
+
+def test_a_name_that_there_is_not_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "api.md").write_text("```{package-names}\nrwkv_explainer.model: RWKVLM Transformer\n```\n")
+    monkeypatch.setattr(package_reference, "PAGE", tmp_path / "api.md")
+    for cached in (package_reference.modules, package_reference.documented):
+        cached.cache_clear()
+    with pytest.raises(ValueError, match="rwkv_explainer.model has no such Transformer"):
+        package_reference.documented()
+    monkeypatch.undo()
+    for cached in (package_reference.modules, package_reference.documented):
+        cached.cache_clear()
+
+
+def test_every_public_name_has_its_place():
     built = page("api")
-    headings = [heading.get_text().rstrip("#") for heading in built.select("article h2")]
-    assert headings == list(package_reference.modules())
     entries = {tag["id"] for tag in built.select("article dt[id]")}
     assert set(package_reference.documented()) <= entries
     assert {f"{obj.__module__}.{name}" for name, obj in package_reference.public_names().items()} <= entries
@@ -214,7 +246,7 @@ def test_what_a_function_returns_is_told_in_one_piece():
     built = page("api")
     assert "Return type" not in built.get_text()
     read = built.find(id="rwkv_explainer.parallel.read").find_parent("dl").get_text()
-    assert "Returns:\nProbabilities for the token after each one: (*batch, time, vocabulary), or" in read
+    assert "Returns:\nProbabilities for the token after each one: (*batch, time, vocab_size), or" in read
 
 
 def test_docstrings_lead_to_chapters():

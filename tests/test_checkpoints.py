@@ -331,6 +331,10 @@ BAD = {  # what is done to a good checkpoint: what the error says
     ),
     "converted RWKV-5": (having("rwkv.blocks.0.attention.gate.weight", torch.ones(4)), "got RWKV-5 or later"),
     "another architecture": (lambda c: {"wte.weight": c["emb.weight"]}, "with emb.weight or .*got wte.weight"),
+    "a wrapper's names": (lambda c: {f"_orig_mod.{name}": t for name, t in c.items()}, "begin with '_orig_mod.'.*take"),
+    "an adapter": (having("blocks.0.att.key.lora_A", torch.ones(2, 4)), "LoRA.* merge it"),
+    "no head": (lambda c: {name: t for name, t in c.items() if name != "head.weight"}, "missing: head.weight.*tied"),
+    "float8": (having("ln_out.weight", torch.ones(4).to(torch.float8_e4m3fn)), "expected floats, got torch.float8"),
     "nothing": (lambda c: {}, "RWKV-4 with emb.weight or .*got none"),
 }
 
@@ -351,6 +355,19 @@ def test_a_truncated_file_is_refused(checkpoint, tmp_path, suffix, part):
     path.write_bytes(content[: int(part * len(content))])
     with pytest.raises(CheckpointError, match=f"^{path}: expected .*(cut off: get it again|was not loaded)"):
         load_pretrained(path)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(CheckpointError, match="a pointer of Git LFS .*git lfs pull"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("name", ["MODEL.SAFETENSORS", "blob"])
+def test_safetensors_are_known_by_what_is_in_them(checkpoint, tmp_path, name):
+    path = save(checkpoint, tmp_path, "model.safetensors").rename(tmp_path / name)
+    assert load_weights(path).keys()
 
 
 class Trap:

@@ -378,6 +378,7 @@ def test_claims_that_nothing_breaks_are_found():
                 code("empty", "claim('It has a name or none', len(model) >= 0, named=model)", "claim"),
                 code("true", "theorem('Sums', lambda f: f(2) == 4, right=lambda x: x + 2, wrong=lambda x: x)", "claim"),
                 code("untrue", "theorem('Names', lambda n: n == model, right='', wrong='x')", "claim"),
+                code("control", "claim('It needs its name', True, control=model == '', named=model)", "claim"),
                 code("stop", "1 / (model == '')"),
                 code("late", "if model:\n    nowhere\nclaim('Late', True, named=model)", "claim"),
                 code("after", "nowhere"),
@@ -395,9 +396,11 @@ def test_claims_that_nothing_breaks_are_found():
         ("empty", True, [], [], True),
         ("true", True, [], [], False),
         ("untrue", True, ["altered"], [], False),
+        ("control", True, ["altered"], [], False),
         ("late", True, [], ["altered"], True),
     ]
-    assert tool.summary("x", findings) == "x: 5 claims, 5 hold, 2 that no alteration breaks"
+    assert [f.cell for f in findings if "never failed, only its control" in str(f)] == ["control"]
+    assert tool.summary("x", findings) == "x: 6 claims, 6 hold, 2 that no alteration breaks"
     assert [problem.partition(":")[0] for problem in tool.problems(findings, runs)] == [
         "no alteration breaks it",
         "no alteration breaks it",

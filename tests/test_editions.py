@@ -44,6 +44,18 @@ def test_editions_hold_no_solution_and_all_exercises(name):
     points = {name: mark.get("points") for name, mark in marks.items()}
     assert {f"{e.name}-check": e.points for e in asked}.items() <= points.items()
     assert all(marks[e.name]["solution"] for e in asked)
+    opened = [exercise for exercise in exercises_of(notebook) if not exercise.answer]
+    assert {f"{e.name}-words": e.points for e in opened}.items() <= points.items()
+    for exercise in opened:
+        assert sum(cell["id"] == f"{exercise.name}-words" for cell in student["cells"]) == 1
+    locked = [cell for cell in graded["cells"] if cell["metadata"].get("nbgrader", {}).get("locked")]
+    assert {"setup", "exercises-setup"} <= {cell["id"] for cell in locked}
+    for cell in locked:
+        if cell["id"].endswith(("-check", "-given")):
+            assert "from rwkv_explainer.exercises import" in cell["source"] and "seed=3" in cell["source"]
+    assert not any(".ipynb)" in source(cell) for cell in graded["cells"])
+    shown = [cell for cell in graded["cells"] if "target" in cell["metadata"].get("tags", [])]
+    assert all("skip-execution" in cell["metadata"]["tags"] for cell in shown)
     assert "### BEGIN SOLUTION" in json.dumps(graded)
 
 
@@ -111,23 +123,48 @@ def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
     points = {exercise.name: exercise.points for exercise in exercises_of(chapter)}
     wrong = {"memory-step": solutions["memory-step"].replace("exp(log_gain + key)", "exp(key)")}
     some = {name: solutions[name] for name in ("last-shares", "last-of-its-kind")}
-    for student, answers in (("perfect", solutions), ("empty", {}), ("half", some | wrong)):
+
+    def but(name: str, line: str) -> dict:
+        """All answers right, but for a line at the beginning of one function."""
+        head, colon, body = solutions[name].partition('."""\n')
+        return solutions | {name: f"{head}{colon}    {line}\n{body}"}
+
+    whole = sum(points.values())
+    half = sum(points[name] for name in some)
+    students = {
+        "perfect": (solutions, whole),
+        "empty": ({}, 0),
+        "half": (some | wrong, half),
+        "prints": (but("half-life", "print('much ' * 20_000); breakpoint()"), whole),
+        "loops": (but("half-life", "while True: pass"), whole - points["half-life"]),
+        "crashes": (but("half-life", "import os; os.kill(os.getpid(), 11)"), whole - points["half-life"]),
+        "leaves": (but("half-life", "raise SystemExit"), whole - points["half-life"]),
+        "leaves-the-notebook": (solutions | {"half-life": "exit()"}, whole - points["half-life"]),
+        "does-not-parse": (solutions | {"half-life": "def half_life(log_decay:"}, whole - points["half-life"]),
+        "loops-in-a-cell": (solutions | {"half-life": "while True: pass"}, whole - points["half-life"]),
+        "checks-herself": (some | {"half-life": "def check(*a, **k): return True\nhalf_life = print"}, half),
+        "another-seed": (solutions | {"exercises-setup": "seed = 99"}, whole),
+    }
+    config = course / "nbgrader_config.py"
+    config.write_text(config.read_text(encoding="utf-8").replace("timeout = 120 ", "timeout = 60 "), encoding="utf-8")
+    for student, (answers, _) in students.items():
         submit(course, student, answers)
+    students["no-set-up"] = solutions, whole
+    submit(course, "no-set-up", solutions, without=["setup", "exercises-setup"])
     nbgrader(course, "autograde", CHAPTER)
     nbgrader(course, "generate_feedback", CHAPTER)
     nbgrader(course, "export", "--to", "grades.csv")
     with (course / "grades.csv").open(encoding="utf-8") as file:
         scores = {row["student_id"]: (float(row["score"]), float(row["max_score"])) for row in csv.DictReader(file)}
-    whole = sum(points.values())
-    half = sum(points[name] for name in some)
-    assert scores == {"perfect": (whole, whole), "empty": (0, whole), "half": (half, whole)}
+    assert scores == {student: (score, whole) for student, (_, score) in students.items()}
     feedback = (course / "feedback" / "half" / CHAPTER / f"{CHAPTER}.html").read_text(encoding="utf-8")
     assert "The current token joins the read without its gain." in feedback
 
 
-def submit(course, student: str, answers: dict[str, str]) -> None:
-    """Hand in the released notebook with these answers filled in."""
+def submit(course, student: str, answers: dict[str, str], without: list[str] = []) -> None:
+    """Hand in the released notebook with these answers filled in, and without some cells."""
     notebook = released(course)
+    notebook["cells"] = [cell for cell in notebook["cells"] if cell["id"] not in without]
     for cell in notebook["cells"]:
         name = cell["metadata"].get("nbgrader", {}).get("grade_id")
         cell["source"] = answers.get(name, cell["source"])

@@ -11,18 +11,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rwkv_explainer.checkpoints import BUNDLED, load_pretrained
 from rwkv_explainer.lab import evaluate
-from rwkv_explainer.lab.atlas import Fact, Relation, load_atlas, say
+from rwkv_explainer.lab.atlas import Fact, Question, find, prompt
 from rwkv_explainer.lab.baselines import KneserNey, unigram_losses
 from rwkv_explainer.lab.evaluate import (
-    Question,
     Recall,
+    answered,
     average,
     baseline_bits,
     bits_per_byte,
+    continuations,
     document_losses,
     probability,
-    questions,
     recall,
+    recall_row,
     recalled,
     report,
     storage_bits,
@@ -30,14 +31,10 @@ from rwkv_explainer.lab.evaluate import (
 from rwkv_explainer.model import RWKVLM
 
 FACTS = tuple(Fact("element-symbol", *fact) for fact in (("calcium", "Ca"), ("carbon", "C"), ("cobalt", "Co")))
-ELEMENTS = Relation(
-    name="element-symbol",
-    kind="symbol",
-    facts=FACTS,
-    phrasings=("{subject} is written {object}.", "{subject} is written {object}!", "For {subject} write {object}."),
-    unseen=("Chemists call {subject} {object}.", "Write {subject} as {object}."),
-    reverse=("{object} is {subject}.",),
-)
+
+
+def question(prompt, answer, fact=FACTS[0], direction="forward"):
+    return Question("element-symbol", direction, "seen", fact, prompt, answer)
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +59,16 @@ class Oracle(RWKVLM):
             self.next |= {tuple(ids[:i]): ids[i] for i in range(1, len(ids))}
 
     def clear_buffers(self):
-        pass
+        self.past = None
 
     def read_logits(self, ids):
+        """Goes on from what it has read, as a model does."""
+        before = 0 if self.past is None else self.past.shape[1]
+        self.past = ids if self.past is None else torch.cat([self.past, ids], dim=1)
         unknown = self.tokenizer.encode("?").ids[0]
-        said = [[self.next.get(tuple(row[: t + 1]), unknown) for t in range(len(row))] for row in ids.tolist()]
+        said = [
+            [self.next.get(tuple(row[: t + 1]), unknown) for t in range(before, len(row))] for row in self.past.tolist()
+        ]
         return torch.nn.functional.one_hot(torch.tensor(said), self.tokenizer.get_vocab_size()).double()
 
 
@@ -76,33 +78,8 @@ def oracle(tokenizer, monkeypatch):
     return lambda sentences: Oracle(tokenizer, sentences)
 
 
-def sentences(*phrasings, facts=FACTS):
-    return [say(phrasing, fact) for phrasing in phrasings for fact in facts]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # recalling facts
-
-
-def test_phrasings_that_ask_in_the_same_words_count_once():
-    asked = list(questions(ELEMENTS, ELEMENTS.phrasings))
-    assert len(asked) == 6
-    assert asked[0] == Question(FACTS[0], "Calcium is written", " Ca")
-    assert asked[1] == Question(FACTS[0], "For calcium write", " Ca")
-
-
-@pytest.mark.parametrize(
-    "known, seen, unseen",
-    [
-        ((*ELEMENTS.phrasings, *ELEMENTS.unseen), 1.0, 1.0),
-        ((), 0.0, 0.0),
-        (ELEMENTS.phrasings, 1.0, 0.0),
-        (ELEMENTS.unseen[:1], 0.0, 0.5),
-    ],
-)
-def test_recall_is_the_share_of_questions_answered(tokenizer, oracle, known, seen, unseen):
-    (row,) = recall(oracle(sentences(*known)), tokenizer, [ELEMENTS])
-    assert row == Recall("element-symbol", 3, seen, unseen, 1 / 3)
 
 
 @pytest.mark.parametrize(
@@ -119,53 +96,229 @@ def test_recall_is_the_share_of_questions_answered(tokenizer, oracle, known, see
     ],
 )
 def test_credit_is_for_the_whole_answer_and_no_letter_more(tokenizer, oracle, said, right):
-    question = Question(FACTS[1], "Carbon is written", " C")
-    assert recalled(oracle([said]), tokenizer, [question]) == [right]
+    assert answered(oracle([said]), tokenizer, [question("Carbon is written", " C")]) == [right]
 
 
 def test_half_an_answer_is_none(tokenizer, oracle):
-    question = Question(FACTS[0], "Calcium is written", " Ca")
-    assert recalled(oracle(["Calcium is written C."]), tokenizer, [question]) == [False]
+    assert answered(oracle(["Calcium is written C."]), tokenizer, [question("Calcium is written", " Ca")]) == [False]
+
+
+@pytest.mark.parametrize(
+    "said, right",
+    [
+        ("Who wrote Emma? It was Jane Austen.", True),
+        ("Who wrote Emma? Jane Austen wrote it.", True),
+        ("Who wrote Emma?\nJane Austen\n", True),
+        ("Who wrote Emma? Not Bram Stoker but Jane Austen.", False),
+        ("Who wrote Emma? Jane Austen, not Bram Stoker.", True),
+        ("Who wrote Emma? I see. Jane Austen.", False),
+        ("Who wrote Emma? Jane Austenson.", False),
+        ("Who wrote Emma? A lady.", False),
+    ],
+)
+def test_a_question_is_answered_if_its_first_sentence_names_the_answer_first(
+    tokenizer, oracle, monkeypatch, said, right
+):
+    monkeypatch.setattr(evaluate, "kinds", lambda question: frozenset({"Jane Austen", "Bram Stoker"}))
+    asked = question("Who wrote Emma?", " Jane Austen", Fact("book-author", "Emma", "Jane Austen"))
+    assert answered(oracle([said + "?" * 40]), tokenizer, [asked]) == [right]
+
+
+def test_questions_of_both_sorts_keep_their_order(tokenizer, oracle, monkeypatch):
+    monkeypatch.setattr(evaluate, "kinds", lambda question: frozenset({"Ca", "C", "Co"}))
+    asked = [
+        question("Carbon is written", " C"),
+        question("Cobalt?", " Co"),
+        question("Cobalt is", " Co"),
+        question("Carbon?", " C"),
+    ]
+    assert answered(oracle(["Carbon is written C.", "Cobalt? It is Co."]), tokenizer, asked) == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, first",
+    [
+        (" It was J. R. R. Tolkien. He", "It was J. R. R. Tolkien"),
+        ("\nWarsaw\nA", "Warsaw"),
+        (' Paris."', "Paris"),
+        (" 3.5 degrees!", "3.5 degrees"),
+        (" no end", "no end"),
+        ("", ""),
+    ],
+)
+def test_the_first_sentence(text, first):
+    assert evaluate.first_sentence(text) == first
+
+
+def test_a_name_is_found_whole_without_its_article_and_the_longest_first(monkeypatch):
+    oceans = frozenset({"the Pacific Ocean", "Guinea", "Guinea-Bissau", "kitten"})
+    monkeypatch.setattr(evaluate, "kinds", lambda question: oceans)
+    asked = question("What?", " The Pacific Ocean")
+    for text, name in (
+        (" It is the Pacific Ocean.", "pacific ocean"),
+        (" Pacific Ocean", "pacific ocean"),
+        ("Guinea-Bissau", "guinea-bissau"),
+        (" A kitten.", "kitten"),
+        ("Kitten", "kitten"),
+        (" kittens", None),
+        (" The sea. Guinea", None),
+    ):
+        assert evaluate.names(asked, text) == name
+    assert evaluate.bare(asked.answer) == "pacific ocean"
 
 
 def test_results_come_in_the_order_of_the_questions_whatever_the_batch(tokenizer, oracle):
-    model = oracle(sentences(ELEMENTS.phrasings[2], facts=FACTS[1:]))
-    asked = list(questions(ELEMENTS, ELEMENTS.phrasings))
+    model = oracle(["For carbon write C", "For cobalt write Co"])
+    asked = [question(f"{start} {fact.subject} write", f" {fact.object}") for fact in FACTS for start in ("For", "And")]
     for batch in (1, 2, 4, 100):
-        assert recalled(model, tokenizer, asked, batch) == [False, False, False, True, False, True]
+        assert recalled(model, tokenizer, asked, batch) == [False, False, True, False, True, False]
+
+
+def test_continuations_are_greedy_whatever_goes_with_them(tokenizer, random_model, monkeypatch):
+    model = random_model(vocabulary=tokenizer.get_vocab_size(), channels=16)
+    model.tokenizer = tokenizer
+    prompts = ["one", "two", "a longer one", "six"]
+    monkeypatch.setattr(evaluate, "BATCH", 2)
+    for text, words in zip(continuations(model, tokenizer, prompts, 7, sentence=False), prompts):
+        model.clear_buffers()
+        ids, said = tokenizer.encode(words).ids, []
+        for token in ids[:-1]:
+            model.logits(token)
+        token = ids[-1]
+        for _ in range(7):
+            token = model.logits(token).argmax().item()
+            said.append(token)
+        assert text == tokenizer.decode(said[: said.index(0)] if 0 in said else said)
+
+
+def test_a_continuation_may_stop_behind_its_first_sentence(tokenizer, oracle):
+    model = oracle(["One two. Three four. Five"])
+    assert continuations(model, tokenizer, ["One"], 20)[0].startswith(" two.")
+    assert len(continuations(model, tokenizer, ["One"], 20)[0]) < 10
+    assert continuations(model, tokenizer, ["One"], 13, sentence=False) == [" two. Three f"]
+
+
+def test_recall_counts_every_set_of_phrasings_and_the_kind_of_what_is_missed(tokenizer, oracle, monkeypatch):
+    sets = {
+        "seen": [question("Carbon is", " C"), question("Calcium is", " Ca")],
+        "unseen": [question("For carbon write", " C")],
+        "foreign": [
+            question("Ah, carbon:", " C"),
+            question("Ah, calcium:", " Ca"),
+            question("Ah, cobalt:", " Co"),
+            question("Oh, cobalt:", " Co"),
+        ],
+    }
+    monkeypatch.setattr(evaluate, "questions", lambda relation, direction, phrasing: sets[phrasing])
+    model = oracle(["Carbon is C", "For carbon write C", "Ah, carbon: C.", "Ah, calcium: Co.", "Ah, cobalt: blue."])
+    row = recall_row(model, tokenizer, find("element-symbol"), "forward")
+    facts = len(find("element-symbol").facts)
+    assert row == Recall("element-symbol", "forward", facts, 0.5, 1.0, 0.25, 0.5, 1.0)
+    sets["foreign"] = []
+    row = recall_row(model, tokenizer, find("element-symbol"), "forward")
+    assert row.foreign is None and row.wrong_kind is None
+
+
+SHARES = (3, 0.5, 0.5, None, None, 0.5)
+
+
+def test_recall_has_a_row_for_each_direction(tokenizer, random_model, monkeypatch):
+    monkeypatch.setattr(
+        evaluate, "recall_row", lambda model, tokenizer, relation, way: Recall(relation.name, way, *SHARES)
+    )
+    rows = recall(random_model(), tokenizer, [find("moon-planet"), find("capital-country")])
+    assert [(row.relation, row.direction) for row in rows] == [
+        ("moon-planet", "forward"),
+        ("capital-country", "forward"),
+        ("capital-country", "inverse"),
+    ]
 
 
 def test_padding_changes_nothing_for_a_model(tokenizer, random_model):
     """Questions of many lengths in one batch are answered as each is alone."""
     model = random_model(vocabulary=tokenizer.get_vocab_size(), channels=16)
-    asked = [Question(FACTS[0], "x" * n, answer) for n in (1, 5, 9) for answer in (" C", " Ca", "x")]
-    for i, question in enumerate(asked):  # make the model right about every other one
+    asked = [question("x" * n, answer) for n in (1, 5, 9) for answer in (" C", " Ca", "x")]
+    for i, one in enumerate(asked):  # make the model right about every other one
         if i % 2:
             model.clear_buffers()
-            for token in tokenizer.encode(question.prompt).ids:
+            for token in tokenizer.encode(one.prompt).ids:
                 greedy = model.logits(token).argmax().item()
-            asked[i] = Question(FACTS[0], question.prompt, tokenizer.decode([greedy]))
+            asked[i] = question(one.prompt, tokenizer.decode([greedy]))
     together = recalled(model, tokenizer, asked)
-    assert together == [recalled(model, tokenizer, [question])[0] for question in asked]
+    assert together == [recalled(model, tokenizer, [one])[0] for one in asked]
 
 
 def test_any_sentence_may_ask(tokenizer, random_model, monkeypatch):
     model, asked = random_model(layers=1), []
-    monkeypatch.setattr(evaluate, "recalled", lambda model, tokenizer, some: asked.extend(some) or [True, False])
+    monkeypatch.setattr(evaluate, "answered", lambda model, tokenizer, some: asked.extend(some) or [True, False])
     assert evaluate.ask(model, tokenizer, "book-author", "The person who wrote {subject} was {object}.") == 0.5
     assert asked[0].prompt.startswith("The person who wrote ") and len(asked) > 50
+    asked.clear()
+    evaluate.ask(model, tokenizer, "book-author", "{object} wrote {subject}.")
+    assert ("Herman Melville wrote", " Moby-Dick") in {(one.prompt, one.answer) for one in asked}
     for name, phrasing, says in (
         ("author", "{subject} {object}", "book-author"),
-        ("book-author", "{object} {subject}", "later"),
+        ("moon-planet", "{object} {subject}", "no inverse"),
         ("book-author", "{subject}", "{object}"),
     ):
         with pytest.raises(ValueError, match=says):
             evaluate.ask(model, tokenizer, name, phrasing)
 
 
-def test_the_average_is_over_facts():
-    rows = [Recall("a", 30, 1.0, 0.5, 0.1), Recall("b", 10, 0.0, 0.5, 0.5)]
-    assert average(rows) == Recall("all", 40, 0.75, 0.5, 0.2)
+def test_the_average_is_over_facts_and_direction_by_direction():
+    rows = [
+        Recall("a", "forward", 30, 1.0, 0.5, 0.4, 0.2, 0.25),
+        Recall("b", "forward", 10, 0.0, 0.5, None, None, 0.5),
+        Recall("b", "inverse", 5, 0.5, 0.5, None, None, 0.25),
+    ]
+    assert average(rows) == [
+        Recall("all", "forward", 40, 0.75, 0.5, 0.4, 0.2, 0.3125),
+        Recall("all", "inverse", 5, 0.5, 0.5, None, None, 0.25),
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# keeping to the text
+
+
+@pytest.mark.parametrize(
+    "text, subject",
+    [
+        ("In spring the Eiffel Tower, in Paris, is painted.", "The Eiffel Tower"),
+        ("Silver is written Ag.", None),
+        ("They say that silver is written Ag.", "silver"),
+        ("The Eiffel Tower is old. Paris is older.", None),
+        ("Turn left, then right, by day or by night.", None),
+        ("Parisians like the Eiffel Towers.", None),
+        ("the first volume\nWho wrote Hamlet? It was William Shakespeare.", None),
+        ("We saw Hamlet by William Shakespeare", "Hamlet"),
+    ],
+)
+def test_a_sentence_tells_a_fact_if_both_its_names_stand_in_it(text, subject):
+    fact = evaluate.atlas_fact(text)
+    assert (fact and fact.subject) == subject
+
+
+def test_openings_are_first_words_of_long_paragraphs_spread_over_the_documents():
+    documents = [f"Title {n}\n" + " ".join(f"w{n}.{i}" for i in range(30)) for n in range(9)] + ["too short"]
+    openings = evaluate.held_out_openings(documents, count=3, words=2)
+    assert openings == ["w0.0 w0.1", "w3.0 w3.1", "w6.0 w6.1"]
+    assert len(evaluate.held_out_openings(documents, count=100)) == 9
+
+
+def test_an_opening_is_answered_from_the_atlas_unless_it_was_an_atlas_sentence_itself(tokenizer, oracle):
+    texts = [
+        "In the spring we saw Hamlet by William Shakespeare.",
+        "Hamlet by William Shakespeare is long.",
+        "A cell is",
+    ]
+    openings = [texts[0][:20], texts[1][:29], texts[2][:4]]
+    assert evaluate.atlas_answers(oracle(texts), tokenizer, openings, 31) == [texts[0]]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -239,8 +392,9 @@ def test_what_a_model_writes_comes_without_the_words_before_it_and_is_not_printe
 # the command
 
 FIGURES = {
-    "recall": [vars(Recall("element-symbol", 3, 0.987, 0.654, 1 / 3))],
+    "recall": [vars(Recall("element-symbol", "inverse", 3, 0.987, 0.654, None, 0.0321, 1 / 3))],
     "Eiffel": " Paris.",
+    "atlas_answers": {"openings": 400, "share": 0.0075, "texts": ["Some text"]},
     "Eiffel_probability": 0.9126,
     "Drosophila": " melanogaster.",
     "dragons": "\nThe dragons",
@@ -260,7 +414,8 @@ def test_a_text_without_held_out_documents_is_refused(tmp_path):
 def test_the_report_says_every_figure():
     words = report(FIGURES)
     for line in (
-        "| element-symbol | 3 | 98.7% | 65.4% | 33.3% |",
+        "| element-symbol | inverse | 3 | 98.7% | 65.4% |  | 3.2% | 33.3% |",
+        "Of 400 openings of held-out paragraphs (their first 8 words), greedy, 40 tokens: 0.8% are",
         "| this model | 1.234 |",
         "82 held-out documents, 123,456 bytes",
         "probability 0.913",
@@ -285,7 +440,7 @@ def test_the_bundled_models_card_takes_no_other_models_figures_and_not_a_part_of
 
 
 def test_writing_replaces_the_figures_and_nothing_else(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(evaluate, "__file__", str(tmp_path / "evaluate.py"))
+    monkeypatch.setattr(evaluate, "BUNDLED", tmp_path / "bundled")
     monkeypatch.setattr(evaluate, "measure", lambda corpus, name, zero_layer, run: FIGURES)
     monkeypatch.setattr("sys.argv", ["evaluate", "--corpus", "text.txt", "--write"])
     card = tmp_path / "bundled" / "MODEL_CARD.md"
@@ -305,6 +460,15 @@ def test_writing_replaces_the_figures_and_nothing_else(tmp_path, monkeypatch, ca
 # the model that is shipped
 
 
+# The atlas that the bundled model has read, the first version's, had all moons but these, and kept two phrasings about
+# them out of training.
+FIRST_UNSEEN = (
+    "The moon named {subject} circles the planet {object}.",
+    "Astronomers know {subject} as a moon of {object}.",
+)
+NEW_MOONS = ("Pandora", "Prometheus", "Despina", "Thalassa", "Bianca")
+
+
 @pytest.fixture(scope="module")
 def shipped() -> dict:
     """The figures that the bundled model's card shows."""
@@ -317,8 +481,11 @@ def test_the_card_shows_the_figures(shipped):
 
 def test_the_shipped_model_is_as_small_and_as_good_as_it_was_meant_to_be(shipped):
     assert shipped["parameters"] <= 16e6 and (BUNDLED / "model.safetensors").stat().st_size <= 25e6
-    every, bits = shipped["recall"][-1], shipped["bits_per_byte"]
-    assert every["facts"] >= 400 and len(shipped["recall"]) > 8 and every["seen"] >= 0.95 and every["unseen"] >= 0.85
+    every = [row for row in shipped["recall"] if row["relation"] == "all"]
+    bits = shipped["bits_per_byte"]
+    assert sum(row["facts"] for row in every) >= 400 and len(shipped["recall"]) > 8
+    for row in every:
+        assert row["seen"] >= 0.95 and row["unseen"] >= 0.85, row["direction"]
     assert bits["this model"] <= 0.9 * bits["interpolated Kneser-Ney trigrams"]
     assert shipped["Eiffel_probability"] > 0.8 and shipped["Drosophila"].startswith(" melanogaster")
 
@@ -326,9 +493,12 @@ def test_the_shipped_model_is_as_small_and_as_good_as_it_was_meant_to_be(shipped
 def test_the_shipped_model_does_what_its_figures_say(shipped):
     """What takes seconds is measured again; the rest needs the text that it was trained on, and minutes."""
     model, tokenizer = load_pretrained(dtype=torch.float32)
-    moons = next(relation for relation in load_atlas() if relation.name == "moon-planet")
-    (found,) = recall(model, tokenizer, [moons])
-    assert vars(found) == pytest.approx(next(row for row in shipped["recall"] if row["relation"] == "moon-planet"))
+    moons = next(row for row in shipped["recall"] if row["relation"] == "moon-planet")
+    read = [fact for fact in find("moon-planet").facts if fact.subject not in NEW_MOONS]
+    words = [prompt(phrasing, fact) for phrasing in FIRST_UNSEEN for fact in read]
+    asked = [Question("moon-planet", "forward", "unseen", fact, *each) for fact, each in zip(2 * read, words)]
+    known = evaluate.answered(model, tokenizer, asked)
+    assert len(read) == moons["facts"] and sum(known) / len(known) == moons["unseen"]
     assert sum(parameter.numel() for parameter in model.parameters()) == shipped["parameters"]
     tower = "The Eiffel Tower is located in the city of"
     assert probability(model, tokenizer, tower, " Paris") == pytest.approx(shipped["Eiffel_probability"], abs=1e-4)

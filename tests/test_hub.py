@@ -28,6 +28,7 @@ import huggingface_hub.file_download  # noqa: F401, E402
 
 NAME = "rwkv-4-pile-169m"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FETCHES = {"weights": lambda: hub.fetch_weights(hub.PILE[NAME]), "tokenizer": lambda: hub.fetch_tokenizer()}
 CHUNK = 2**14  # what the client writes at a time, small enough for a tiny file to be cut off between two writes
 
 
@@ -254,9 +255,7 @@ def test_a_file_that_is_not_there(loopback, tmp_path, missing):
         (503, "out of order .HTTP status 503.: wait, then call again"),
     ],
 )
-@pytest.mark.parametrize(
-    "fetch", [lambda: hub.fetch_weights(hub.PILE[NAME]), hub.fetch_tokenizer], ids=["weights", "tokenizer"]
-)
+@pytest.mark.parametrize("fetch", FETCHES.values(), ids=FETCHES)
 def test_each_answer_has_its_own_words(loopback, tmp_path, status, words, fetch):
     loopback.status = status
     with pytest.raises(CheckpointError, match=f"{loopback.url}/.*{words}"):
@@ -308,9 +307,7 @@ def test_a_disk_that_is_too_small_is_found_out_before_the_download(loopback, tmp
     assert loopback.downloads() == 0
 
 
-@pytest.mark.parametrize(
-    "fetch", [lambda: hub.fetch_weights(hub.PILE[NAME]), hub.fetch_tokenizer], ids=["weights", "tokenizer"]
-)
+@pytest.mark.parametrize("fetch", FETCHES.values(), ids=FETCHES)
 def test_a_disk_that_fills_up_meanwhile(loopback, tmp_path, monkeypatch, fetch):
     def write(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device", "a file")

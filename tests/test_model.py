@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import TypeCheckError
+from torch.nn import functional as F
 
-from rwkv_explainer import parallel
+from rwkv_explainer import linear, parallel
 from rwkv_explainer.model import (
     RWKV,
     RWKVLM,
@@ -558,3 +559,33 @@ def test_no_blocks_is_a_markov_chain(random_model):
         chain(token)
     assert torch.equal(chain(5), first)
     assert chain.config == RWKVConfig(vocab_size=11, channels=8, n_layer=0, intermediate_size=32)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# products
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("way", [linear._by_vector, linear._by_onednn, F.linear])
+def test_every_library_gives_the_same_products(dtype, way):
+    matrix, x = torch.randn(50, 24).to(dtype), torch.randn(3, 7, 24).to(dtype)
+    if way is linear._by_onednn and (dtype != torch.float32 or not linear.HAS_ONEDNN):
+        pytest.skip("oneDNN is used in float32 alone, where PyTorch has it")
+    tolerance = 8 * torch.finfo(dtype).eps
+    for vectors in (x[0, 0], x[:1, :1]) if way is linear._by_vector else (x, x[0], x[0, 0]):
+        torch.testing.assert_close(way(vectors, matrix), F.linear(vectors, matrix), rtol=tolerance, atol=tolerance)
+
+
+def test_a_large_matrix_is_multiplied_by_the_fastest_library_unless_it_learns(monkeypatch):
+    asked = []
+    monkeypatch.setattr(linear, "_fastest", lambda *kind: asked.append(kind) or F.linear)
+    monkeypatch.setattr(linear, "LARGE", 24 * 50)
+    layer, x = linear.Linear(24, 50), torch.randn(3, 24)
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight))
+    assert asked == []  # its weights have gradients
+    layer.requires_grad_(False)
+    layer(x), layer(x[0])
+    assert [kind[:3] for kind in asked] == [("cpu", torch.float32, False), ("cpu", torch.float32, True)]
+    linear.Linear(24, 49).requires_grad_(False)(x)
+    assert len(asked) == 2  # a small matrix

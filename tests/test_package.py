@@ -1,21 +1,30 @@
 """The package as others get it: installed somewhere else, whole, light, and as the README says."""
 
 import importlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import venv
+import zipfile
 from pathlib import Path
 
 import jedi
 import pytest
 
 import rwkv_explainer
+from execution_cache import CHOSEN_MODEL
+from test_colab_lab_zip import borrow_torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rwkv_explainer"
 HEAVY = {"matplotlib", "torchview", "pygraphviz", "transformers", "huggingface_hub", "beartype", "IPython"}
+TOP = ["LICENSE", "LICENSE-TEXT", "MANIFEST.in", "README.md", "pyproject.toml"]  # what the package is built with
+PIP = [sys.executable, "-m", "pip"]
+OFFLINE = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
 
 
 def python(code: str, *path: Path) -> str:
@@ -28,30 +37,85 @@ def python(code: str, *path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory) -> Path:
-    """The folder into which pip installed a copy of the repository, without what it depends on."""
-    repository, target = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("target")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "LICENSE-TEXT"):
-        shutil.copy(ROOT / name, repository)
-    shutil.copytree(PACKAGE, repository / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
-    command = [sys.executable, "-m", "pip", "install", *options, str(repository)]
-    done = subprocess.run(command, capture_output=True, text=True)
+def archives(tmp_path_factory) -> tuple[Path, Path]:
+    """The source archive of the files that git has here, and the wheel that was built from it and from nothing else."""
+    repository, built = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("built")
+    for name in tracked():
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, repository / name)
+    build = f"import setuptools.build_meta as backend; backend.build_sdist({str(built)!r})"
+    run(sys.executable, "-c", build, cwd=repository)
+    (source,) = built.glob("*.tar.gz")
+    run(*PIP, "wheel", *OFFLINE, "--wheel-dir", built, source)
+    return source, next(built.glob("*.whl"))
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> None:
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def tracked() -> list[str]:
+    """What git has in this repository or would add, the book and the other tests left out."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", PACKAGE.name, "tests", *TOP]
+    done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True)
+    return sorted({name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()})
+
+
+@pytest.fixture(scope="session")
+def installed(archives, tmp_path_factory) -> Path:
+    """The folder into which pip installed the wheel, without what it depends on."""
+    target = tmp_path_factory.mktemp("target")
+    run(*PIP, "install", *OFFLINE, "--target", target, archives[1])
     return target
 
 
-def test_installation_is_whole(installed):
-    def files(folder: Path) -> set[str]:
-        return {
-            path.relative_to(folder).as_posix()
-            for path in folder.rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        }
+def test_the_archives_are_whole(archives):
+    """Both hold every file of the package; the source archive the files at the top too, and no part of the tests."""
+    package = {name for name in tracked() if name.startswith(f"{PACKAGE.name}/")}
+    with tarfile.open(archives[0]) as source:
+        names = {member.name.partition("/")[2] for member in source.getmembers() if member.isfile()}
+    made = {name for name in names if ".egg-info/" in name} | {"PKG-INFO", "setup.cfg"}
+    assert names - made == package | set(TOP)
+    with zipfile.ZipFile(archives[1]) as wheel:
+        info = f"rwkv_explainer-{rwkv_explainer.__version__}.dist-info"
+        assert {name for name in wheel.namelist() if not name.startswith(f"{info}/")} == package
+        assert {f"{info}/licenses/LICENSE", f"{info}/licenses/LICENSE-TEXT"} <= set(wheel.namelist())
 
-    assert files(installed / PACKAGE.name) == files(PACKAGE)
-    licences = {path.name for path in installed.glob("*.dist-info/licenses/*")}
-    assert licences == {"LICENSE", "LICENSE-TEXT"}
+
+@pytest.mark.colab
+def test_the_wheel_in_an_empty_folder_works(archives, tmp_path):
+    """In a new Python with PyTorch and what pip brings along with the wheel: the model answers, and checks judge."""
+    venv.create(tmp_path / "python", with_pip=True)
+    other = tmp_path / "python" / "bin" / "python"
+    borrow_torch(tmp_path / "torch")
+    where = subprocess.run(
+        [other, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+    )
+    Path(where.stdout.strip(), "torch.pth").write_text(f"{tmp_path / 'torch'}\n")
+    run(other, "-m", "pip", "install", "--quiet", archives[1])
+    (tmp_path / "empty").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", CHOSEN_MODEL)}
+    done = subprocess.run(
+        [other, "-c", IN_AN_EMPTY_FOLDER], cwd=tmp_path / "empty", env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "city of Paris" in done.stdout
+    assert done.stdout.split()[-3:] == ["True", "True", "False"]
+
+
+IN_AN_EMPTY_FOLDER = """
+import sys
+import rwkv_explainer as rwkv
+from rwkv_explainer.exercises import check
+
+model, tokenizer = rwkv.load_pretrained()
+model.generate("The Eiffel Tower is located in the city of", N=3, temperature=0.0)
+answers = (lambda half_life: (0.6931472 / half_life).log()), (lambda half_life: 0.6931472 / half_life)
+right, wrong = (bool(check("decay-for-half-life", answer)) for answer in answers)
+print()
+print(rwkv.__file__.startswith(sys.prefix), right, wrong)
+"""
 
 
 def test_installed_package_works(installed):
@@ -95,10 +159,15 @@ def test_readme_example_runs(installed):
     assert "The Eiffel Tower is located in the city of Paris" in said
 
 
-CORE = ["model", "piece", "parallel", "generation", "tokens", "checkpoints", "hub", "lab.decay", "lab.tracing"]
+EMPTY = {"chapters/playground/figures.py"}  # a chapter without figures of its own
+MODULES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py" and path.relative_to(PACKAGE).as_posix() not in EMPTY
+]
 
 
-@pytest.mark.parametrize("name", ["rwkv_explainer", *(f"rwkv_explainer.{name}" for name in CORE)])
+@pytest.mark.parametrize("name", ["rwkv_explainer", "rwkv_explainer.exercises", *MODULES])
 def test_a_module_says_what_is_public(name):
     module = importlib.import_module(name)
     assert len(set(module.__all__)) == len(module.__all__)
@@ -110,9 +179,10 @@ def test_the_package_offers_few_names():
     assert len(rwkv_explainer.__all__) <= 25
 
 
-@pytest.mark.parametrize(
-    "begins", ["generate", "read", "tokenizer", "name", "snapshot", "detach", "clear_buffers", "logits"]
-)
+COMPLETED = ["generate", "read", "tokenizer", "name", "snapshot", "detach", "clear_buffers", "logits"]
+
+
+@pytest.mark.parametrize("begins", COMPLETED)
 def test_an_editor_completes(begins):
     """By jedi, which runs nothing: what `load_pretrained` returns has these attributes."""
     code = f"import rwkv_explainer as rwkv\nmodel, tokenizer = rwkv.load_pretrained()\nmodel.{begins[:-1]}"

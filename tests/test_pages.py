@@ -160,6 +160,17 @@ def test_search_opens_by_keyboard(browser, site):
         page.locator("#search-results a").first.wait_for()
 
 
+def test_search_for_the_papers_word_finds_chapters_before_the_package(browser, site):
+    """Every full name of the package contains "wkv"."""
+    with visit(browser, f"{site}/search.html?q=wkv") as page:
+        page.locator("#search-results li a").first.wait_for()
+        page.wait_for_timeout(1000)
+        found = [link.get_attribute("href") for link in page.locator("#search-results li a:first-child").all()]
+        pages = [address.partition("#")[0].rpartition("/")[2].removesuffix(".html") for address in found]
+        assert pages[0] in CHAPTERS
+        assert len([name for name in pages if name in CHAPTERS]) >= 3
+
+
 def test_graph_opens_large(browser, site, built_book):
     """A button beside each drawing, by keyboard: it opens over the page, plus makes it larger, Escape closes it."""
     name = next(c for c in CHAPTERS if 'class="rwkv-graph"' in (built_book / f"{c}.html").read_text("utf-8"))

@@ -21,7 +21,7 @@ from browser import visit
 from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.generation import adjust_probabilities
 from rwkv_explainer.lab import tracing
-from rwkv_explainer.lab.atlas import load_atlas, prompt
+from rwkv_explainer.lab.atlas import load_atlas, questions
 from rwkv_explainer.lab.decay import half_lives
 
 HERE = Path(__file__).parent
@@ -63,8 +63,8 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def ids(tokenizer) -> list[int]:
     """200 tokens of sentences from the atlas, of every relation in turn."""
-    facts = zip(*(relation.facts[:10] for relation in load_atlas()))
-    says = [" ".join(prompt(relation.phrasings[0], fact)) for row in facts for relation, fact in zip(load_atlas(), row)]
+    asked = zip(*(questions(relation.name, "forward", "seen")[:10] for relation in load_atlas()))
+    says = [question.prompt + question.answer for row in asked for question in row]
     ids = tokenizer.encode(". ".join(says)).ids[:200]
     assert len(ids) == 200
     return ids
@@ -433,7 +433,7 @@ def test_writing_can_be_stopped(page):
     page.evaluate("""async () => {
         const button = [...document.querySelectorAll("button")].find(button => button.textContent === "Write twenty");
         button.click();
-        for (let n = 0; n < 5; n++) await new Promise(requestAnimationFrame);
+        await new Promise(done => setTimeout(done, 30));
         button.click();  // it says "Stop" now
     }""")
     idle(page)
@@ -456,17 +456,17 @@ def test_only_what_is_in_view_is_drawn_while_the_model_writes(page):
     page.evaluate("""() => {
         const watch = place => new MutationObserver(() => place.drawn = (place.drawn ?? 0) + 1)
             .observe(place, {childList: true});
-        const lens = document.querySelector(".pg-lens").parentElement;
+        const above = document.querySelector(".pg-next").parentElement;
         const map = document.querySelector(".pg-memory ol");
-        [lens, map].forEach(watch);
-        map.scrollIntoView({block: "center"});
-        Object.assign(window, {lens, map});
+        [above, map].forEach(watch);
+        map.scrollIntoView();
+        Object.assign(window, {above, map});
     }""")
     page.evaluate("[...document.querySelectorAll('button')].find(b => b.textContent === 'Write twenty').click()")
     page.wait_for_function(f"{SAYS}.includes('After the text')")
     idle(page)
-    page.wait_for_function("lens.drawn > 0")
-    assert page.evaluate("lens.drawn") == 1 < page.evaluate("map.drawn")
+    page.wait_for_function("above.drawn > 0")
+    assert page.evaluate("above.drawn") == 1 < page.evaluate("map.drawn")
 
 
 def test_greedy_writing_is_generate(page, model, tokenizer):

@@ -15,7 +15,18 @@ import yaml
 from bs4 import BeautifulSoup
 
 import rwkv_explainer
-from publish import CELL, check_address, first_cell, hub_links, package_version, published_at, settings, stamp, stamped
+from publish import (
+    CELL,
+    check_address,
+    citation,
+    first_cell,
+    hub_links,
+    package_version,
+    published_at,
+    settings,
+    stamp,
+    stamped,
+)
 from test_book import ROOT, make_html, tiny_book  # noqa: F401, a fixture
 
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -26,7 +37,7 @@ VERSION = package_version()
 @pytest.fixture
 def book(tmp_path: Path) -> Path:
     """A copy of what the stamp reads and writes."""
-    for path in (ROOT / "_config.yml", ROOT / "rwkv_explainer/__init__.py", *CHAPTERS):
+    for path in (ROOT / "_config.yml", ROOT / "CITATION.cff", ROOT / "rwkv_explainer/__init__.py", *CHAPTERS):
         target = tmp_path / path.relative_to(ROOT)
         target.parent.mkdir(exist_ok=True)
         shutil.copy(path, target)
@@ -49,16 +60,33 @@ def test_settings_are_up_to_date():
     assert settings(published_at(), VERSION) in (ROOT / "_config.yml").read_text("utf-8"), "run `make publish-to`"
 
 
+def test_citation_is_up_to_date():
+    text = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert citation(text, published_at(), VERSION) == text, "run `make publish-to`"
+    cited = yaml.safe_load(text)
+    assert (cited["title"], str(cited["version"])) == (settings_of_the_book()["title"], rwkv_explainer.__version__)
+    assert [author["name"] for author in cited["authors"]] == [settings_of_the_book()["author"]]
+
+
+def settings_of_the_book() -> dict:
+    return yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+
+
 def test_stamp_writes_settings_and_chapters_once(book):
     stamp(book, "")
     before = {path: path.read_bytes() for path in book.rglob("*.*")}
-    assert {path.name for path in stamp(book, ADDRESS)} == {"_config.yml", *(path.name for path in CHAPTERS)}
+    assert {path.name for path in stamp(book, ADDRESS)} == {
+        "_config.yml",
+        "CITATION.cff",
+        *(path.name for path in CHAPTERS),
+    }
     assert published_at(book) == ADDRESS
     theme = yaml.safe_load((book / "_config.yml").read_text("utf-8"))["sphinx"]["config"]["html_theme_options"]
     assert (theme["repository_url"], theme["repository_branch"]) == (ADDRESS, f"v{VERSION}")
     for path in (book / "book").glob("*.ipynb"):
         first = next(cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code")
         assert first["id"] == CELL and f"git+{ADDRESS}@v{VERSION}" in "".join(first["source"])
+    assert yaml.safe_load((book / "CITATION.cff").read_text("utf-8"))["repository-code"] == ADDRESS
     assert stamp(book, ADDRESS) == []
     stamp(book, "")
     assert {path: path.read_bytes() for path in book.rglob("*.*")} == before

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkv_explainer import checkpoints
-from rwkv_explainer.lab import training
-from rwkv_explainer.lab.atlas import load_atlas
+from rwkv_explainer.lab import record, training
+from rwkv_explainer.lab.record import load_record
 from rwkv_explainer.lab.training import (
     Corpus,
     Recipe,
@@ -36,6 +36,7 @@ from rwkv_explainer.lab.training import (
     prepare,
     read_documents,
     split_documents,
+    steps_if_cooled_now,
     train_tokenizer,
 )
 from rwkv_explainer.model import RWKVLM
@@ -57,20 +58,32 @@ TINY = Recipe(
 DOCUMENTS = [f"Document {n}\nThe number after {n} is {n + 1}.\nTwice {n} is {2 * n}." for n in range(120)]
 
 
-@pytest.fixture(scope="session")
+FEW = "from rwkv_explainer.lab import record, training; record.EARLY, record.EACH, record.TRACED = (0, 25), 1, 1; "
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_questions():
+    """The record of a run asks fewer questions: what it asks has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"EARLY": (0,), "EACH": 1, "TRACED": 1}.items():
+            patch.setattr(record, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
 def corpus_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("corpus") / "numbers.txt"
     path.write_text("\n\n".join(DOCUMENTS))
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def data(tmp_path_factory, corpus_path):
     """Tokenizer, training corpus and held-out corpus of the tiny recipe."""
     return prepare(tmp_path_factory.mktemp("data"), TINY, corpus_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, corpus_path):
     """A run that nothing stopped."""
     run = Run(tmp_path_factory.mktemp("undisturbed"), TINY, corpus_path)
@@ -135,7 +148,8 @@ def test_the_tokenizer_has_the_asked_size_and_end_of_text_first(data):
 
 def test_the_tokenizer_learns_from_the_mixture_that_is_trained_on(monkeypatch):
     said = []
-    monkeypatch.setattr(training, "sample_text", lambda rng, sentences: said.append("Paris. " * 20) or said[-1])
+    say = lambda rng, sentences, relations: said.append("Paris. " * 20) or said[-1]
+    monkeypatch.setattr(training, "sample_text", say)
     whole = len("".join(DOCUMENTS))
     for documents, share, size in ((DOCUMENTS, 0.0, 0), (DOCUMENTS, 0.5, whole), ([], 0.5, 1_000_000)):
         said.clear()
@@ -183,14 +197,21 @@ def test_rows_are_stretches_of_the_corpus_half_of_them_from_a_paragraphs_start(d
     assert 0.5 <= starts < 0.7  # half by intention, some more by chance
 
 
-def test_the_asked_share_of_the_rows_are_atlas_sentences(data):
+def test_the_asked_share_of_the_tokens_are_atlas_sentences(data, monkeypatch):
     tokenizer, corpus, _ = data
-    words = {word for relation in load_atlas() for fact in relation.facts for word in fact.subject.split()}
-    rows = [tokenizer.decode(make_row(corpus, tokenizer, TINY, step, 0).tolist()) for step in range(300)]
-    assert abs(sum("Document" not in row and not any(c.isdigit() for c in row) for row in rows) / 300 - 0.3) < 0.08
+    monkeypatch.setattr(training, "sample_text", lambda rng, sentences, relations: "#" * 20)
+    mark = set(tokenizer.encode("#" * 20).ids)
+    recipe = replace(TINY, length=400)
+    rows = np.stack([make_row(corpus, tokenizer, recipe, step, 0) for step in range(300)])
+    assert abs(np.isin(rows, list(mark)).mean() - recipe.atlas_share) < 0.05
+
+
+def test_without_a_text_all_is_atlas_of_the_relations_asked_for(data):
     empty = Corpus(np.zeros(0, np.uint16), np.zeros(0, np.int64))
-    alone = tokenizer.decode(make_row(empty, tokenizer, replace(TINY, length=200), 0, 0).tolist())
-    assert words & set(alone.split())
+    for relations, there in (("animal-young", True), ("state-capital", False)):
+        recipe = replace(TINY, length=400, relations=relations)
+        rows = [make_row(empty, data[0], recipe, step, 0).tolist() for step in range(20)]
+        assert ("calf" in " ".join(map(data[0].decode, rows))) == there
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -308,7 +329,7 @@ def test_a_killed_process_leaves_no_lines_about_steps_that_are_taken_again(corpu
 # several processes, and processes that are killed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def processes():
     """Starts processes from one that has imported all they need and done nothing else."""
     context = multiprocessing.get_context("forkserver")
@@ -323,7 +344,7 @@ def work_in_float32(rank: int, args: Namespace, recipe: Recipe) -> None:
 
 
 def arguments(folder: Path, corpus: Path, workers: int = 1, save_every: int = 100) -> Namespace:
-    return Namespace(out=folder, corpus=corpus, workers=workers, save_every=save_every, check_every=2)
+    return Namespace(out=folder, corpus=corpus, workers=workers, save_every=save_every, check_every=2, compile=False)
 
 
 def test_two_processes_give_what_one_gives(processes, corpus_path, tmp_path):
@@ -347,8 +368,10 @@ def test_killed_ten_times_at_any_moment_and_resumed_it_ends_the_same(corpus_path
 
     def command(out: str, save_every: int) -> subprocess.Popen:
         sizes = "--layers 2 --channels 8 --vocabulary 300 --rows 4 --length 12 --steps 400 --warmup 3 --held-out 0.2"
-        files = ["--out", tmp_path / out, "--corpus", corpus_path, "--save-every", str(save_every)]
-        return subprocess.Popen([sys.executable, "-m", "rwkv_explainer.lab.training", *files, *sizes.split()], cwd=ROOT)
+        files = ["--out", str(tmp_path / out), "--corpus", str(corpus_path), "--save-every", str(save_every)]
+        words = ["training", *files, *sizes.split(), "--no-compile", "--check-every", "50"]
+        program = f"{FEW} import sys; sys.argv = {words}; training.main()"
+        return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
 
     checkpoint, rng = tmp_path / "killed" / "checkpoint.pt", random.Random(0)
     saved = lambda: checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
@@ -362,6 +385,8 @@ def test_killed_ten_times_at_any_moment_and_resumed_it_ends_the_same(corpus_path
         assert process.wait() == -signal.SIGKILL, f"kill {kill}: the run was over too soon to be killed"
     for out in ("killed", "undisturbed"):
         assert command(out, 100).wait() == 0
+    one, other = (load_record(tmp_path / out / "record.jsonl") for out in ("killed", "undisturbed"))
+    assert one.steps == other.steps == [0, 25, *range(50, 401, 50)] and one == other
     killed, undisturbed = (torch.load(tmp_path / out / "checkpoint.pt") for out in ("killed", "undisturbed"))
     assert killed["step"] == undisturbed["step"] == 400
     for part in ("model", "optimizer"):
@@ -384,8 +409,8 @@ def test_a_number_that_is_not_finite_is_refused_and_the_checkpoint_kept(corpus_p
     run = Run(tmp_path, replace(TINY, rows=3), corpus_path)
     honest = loss_of
 
-    def spoilt(model, ids, precision):
-        loss = honest(model, ids, precision)
+    def spoilt(model, ids, precision, parts):
+        loss = honest(model, ids, precision, parts)
         if run.step < 5:
             return loss
         return loss * math.inf if what == "loss" else loss + (0 * loss).sqrt()  # a sound loss of infinite slope
@@ -406,7 +431,50 @@ def test_another_recipe_is_refused_but_more_steps_are_not(undisturbed, corpus_pa
         Run(undisturbed.folder, replace(TINY, learning_rate=0.02), corpus_path)
     with pytest.raises(ValueError, match="data made with another recipe.*'vocabulary': 301.*'vocabulary': 300.*--out"):
         Run(undisturbed.folder, replace(TINY, vocabulary=301), corpus_path)
-    assert Run(undisturbed.folder, replace(TINY, steps=9), corpus_path).step == 8
+
+
+def test_a_run_is_extended_from_before_its_cooldown_and_ends_as_if_it_had_been_longer(corpus_path, tmp_path):
+    shorter, longer = replace(TINY, steps=10), replace(TINY, steps=14)
+    Run(tmp_path / "once", longer, corpus_path).train(save_every=100, check_every=100)
+    expected = Run(tmp_path / "once", longer, corpus_path)
+    for stop in (6, 9, 10):  # on the plain, in the cool-down, after it
+        run = Run(tmp_path / f"{stop}", shorter, corpus_path)
+        run.record(every=100)
+        for _ in zip(range(stop), run.steps()):
+            run.record(every=100)
+        run.save()
+        extended = Run(tmp_path / f"{stop}", longer, corpus_path)
+        assert extended.step == min(stop, 7)
+        extended.train(save_every=100, check_every=100)
+        assert_same(extended, expected)
+        lines = (tmp_path / f"{stop}" / "record.jsonl").read_text().splitlines()[1:]
+        assert [json.loads(line)["step"] for line in lines] == [0, 14]
+
+
+def test_a_run_is_cooled_down_when_asked(corpus_path, tmp_path, monkeypatch):
+    run = Run(tmp_path, replace(TINY, steps=100), corpus_path)
+    for _ in zip(range(7), run.steps()):
+        pass
+    run.save()
+    assert steps_if_cooled_now(tmp_path) == 10  # 7 of them before a cool-down of three tenths
+    cooled = Run(tmp_path, replace(TINY, steps=10), corpus_path)
+    assert cooled.step == 7
+    for _ in zip(range(2), cooled.steps()):
+        pass
+    assert cooled.optimizer.param_groups[0]["lr"] == pytest.approx(TINY.learning_rate * 2 / 3)
+    cooled.save()
+    assert steps_if_cooled_now(tmp_path) == 10  # it has begun
+
+
+def test_decays_and_gains_learn_faster_and_nothing_is_pulled_to_zero(undisturbed):
+    groups = undisturbed.optimizer.param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert len(rates) == len(list(undisturbed.model.parameters()))
+    slowest = min(rates.values())
+    for name, parameter in undisturbed.model.named_parameters():
+        times = {"log_decay": 2, "log_gain": 3}.get(name.rpartition(".")[2], 1)
+        assert rates[id(parameter)] == pytest.approx(times * slowest), name
+    assert all(group["weight_decay"] == 0 and group["eps"] == 1e-8 for group in groups)
 
 
 def test_another_text_is_refused(undisturbed, tmp_path):
@@ -533,6 +601,8 @@ def test_the_command_trains_on_the_atlas_alone_shows_and_bundles(tmp_path, monke
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
         "MODEL_CARD.md",
         "SHA256SUMS",
+        "log.csv",
         "model.safetensors",
+        "record.jsonl",
         "tokenizer.json",
     ]

@@ -121,10 +121,8 @@ class Run:
 
 
 PRELUDE = """\
-import os, sys
+import os
 os.environ["RWKV_EXPLAINER_MODEL"] = {model!r}
-if "rwkv_explainer.claims" in sys.modules:
-    sys.modules["rwkv_explainer.claims"].stated.clear()
 get_ipython().run_line_magic("reset", "-f")"""  # one kernel for all models of a chapter: imports take the longest
 
 
@@ -199,6 +197,8 @@ class Finding:
         kind = "theorem, " if self.mathematics else ""
         words = [f"{'✓' if self.holds else '✗'} {self.gist}", f"      {kind}cell {self.cell}"]
         words += [f"      broken by {name} ({what})" for name, what in self.broken_by.items()]
+        if self.broken_by and "the statement" not in self.broken_by.values():
+            words.append("      its condition never failed, only its control: does it say all that the sentence says?")
         words += [f"      not reached with {', '.join(self.not_reached)}"] * bool(self.not_reached)
         return "\n".join(words)
 

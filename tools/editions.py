@@ -21,7 +21,8 @@ from nbclient import NotebookClient
 BOOK = Path(__file__).resolve().parents[1] / "book"
 sys.path.append(str(BOOK / "_ext"))  # how an exercise stands in a chapter is known there
 
-from exercises import BLANK, FOLDED, FORM, exercises_of, source  # noqa: E402
+from exercises import BLANK, FOLDED, FORM, Exercise, exercises_of, source, tags  # noqa: E402
+from rwkv_explainer.exercises.running import MARKING  # noqa: E402
 
 SETUP = "exercises-setup"  # the cell that sets the seed
 INTRODUCTION = """## Exercises
@@ -29,11 +30,18 @@ INTRODUCTION = """## Exercises
 Replace the three dots in a cell by your answer and run it: the check compares with the package, and when something is \
 off, it says what. "Run all" stops at the first exercise without a right answer. What stands below a cell already is \
 what a right answer brings."""
-CONFIG = f"""c = get_config()  # noqa: F821: nbgrader gives it
+CONFIG = f"""import os
+
+os.environ[{MARKING!r}] = "1"  # each answer in a process of its own, with limits
+c = get_config()  # noqa: F821: nbgrader gives it
 c.CourseDirectory.course_id = "rwkv"
 c.ClearSolutions.code_stub = {{"python": {BLANK!r}}}
-c.ExecutePreprocessor.timeout = 600  # seconds a cell may take
+c.ExecutePreprocessor.timeout = 120  # seconds a cell may take, such as the set-up; a check ends an answer before that
 """
+STAY = "\nexit = quit = lambda *code: None  # who leaves the notebook leaves what is below it unmarked"
+BESIDE = " Some statements speak of what their chapter builds: open it beside this notebook."
+IMPORTS = r"^import (?:math|numpy as np|torch)$|^from torch import .*$"  # of the set-up: what answers are made of
+PLACE_FOR_WORDS = "*Your answer: what you expected, what you tried, what came out.*"
 
 
 def student_edition(chapter: dict, seed: int, targets: dict[str, list]) -> dict:
@@ -51,7 +59,9 @@ def student_edition(chapter: dict, seed: int, targets: dict[str, list]) -> dict:
                 notebook["cells"].remove(cell)
         if exercise.answer:
             exercise.answer["source"] = stopping(source(exercise.answer))
-        if exercise.target:
+        else:
+            place_below(notebook, exercise, PLACE_FOR_WORDS)
+        if exercise.target and "predict" not in tags(exercise.target):
             exercise.target["outputs"] = targets[exercise.target["id"]]
     cell_by_id(notebook, "exercises")["source"] = INTRODUCTION
     return notebook
@@ -60,31 +70,77 @@ def student_edition(chapter: dict, seed: int, targets: dict[str, list]) -> dict:
 def assignment(chapter: dict, seed: int) -> dict:
     """A chapter's exercises alone, with solutions, as nbgrader wants its sources."""
     notebook = essentials(with_seed(chapter, seed))
+    cell_by_id(notebook, SETUP)["source"] += STAY
+    for name in ("setup", SETUP):
+        mark(cell_by_id(notebook, name), name, locked=True)
     for exercise in exercises_of(notebook):
-        if not exercise.answer:
-            continue
-        *code, call = source(exercise.solution).removeprefix(FORM).rstrip().splitlines()
         mark(exercise.statement, f"exercise-{exercise.name}", locked=True)
-        cells = notebook["cells"]
-        cells.remove(exercise.answer)
-        at = cells.index(exercise.solution)
-        answer = exercise.solution
-        answer["source"] = "\n".join(code).rstrip()
-        answer["metadata"] = {key: value for key, value in answer["metadata"].items() if key not in {*FOLDED, "tags"}}
-        check = {
-            "cell_type": "code",
-            "id": f"{exercise.name}-check",
-            "metadata": {},
-            "source": stopping(call),
-            "execution_count": None,
-            "outputs": [],
-        }
-        mark(check, f"{exercise.name}-check", grade=True, locked=True, points=exercise.points)
-        cells.insert(at + 1, check)
-        if exercise.why:
-            cells.remove(exercise.why)
-    cell_by_id(notebook, "exercises")["source"] = INTRODUCTION.partition(" What stands")[0]
+        if exercise.answer:
+            into_marked_cells(notebook, exercise, seed)
+        else:
+            cell = place_below(notebook, exercise, PLACE_FOR_WORDS)
+            mark(cell, f"{exercise.name}-words", grade=True, solution=True, points=exercise.points)
+    cell_by_id(notebook, "exercises")["source"] = INTRODUCTION.partition(" What stands")[0] + BESIDE
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = without_links_to_chapters(cell["source"])
     return notebook
+
+
+def into_marked_cells(notebook: dict, exercise: Exercise, seed: int) -> None:
+    """Put a checked exercise's cells into nbgrader's order: what is given, the place to answer, the check.
+
+    All but the answer is locked, and needs nothing of the cells above it: neither a changed seed nor a deleted set-up
+    nor a function of the name `check` changes what a check does.
+    """
+    cells, answer = notebook["cells"], exercise.solution
+    *code, call = source(answer).removeprefix(FORM).rstrip().splitlines()
+    start, _, rest = "\n".join(code).rstrip().partition("\n\n")
+    numbers = [start] if "given(" in start else []
+    answer["source"] = rest if numbers else "\n".join(code).rstrip()
+    answer["metadata"] = {key: value for key, value in answer["metadata"].items() if key not in {*FOLDED, "tags"}}
+    cells[cells.index(exercise.answer)] = given = code_cell(
+        f"{exercise.name}-given", alone("given", *numbers, seed=seed)
+    )
+    mark(given, given["id"], locked=True)
+    if not numbers:
+        cells.remove(given)
+    names = re.findall(IMPORTS, cell_by_id(notebook, "setup")["source"], flags=re.MULTILINE)
+    check = code_cell(f"{exercise.name}-check", "\n".join([*names, alone("check", stopping(call), seed=seed)]))
+    mark(check, check["id"], grade=True, locked=True, points=exercise.points)
+    cells.insert(cells.index(answer) + 1, check)
+    if exercise.target:  # it calls the answer as ordinary code, which could end the notebook that is being marked
+        exercise.target["metadata"]["tags"].append("skip-execution")  # nbclient's word
+    if exercise.why:
+        cells.remove(exercise.why)
+
+
+def alone(name: str, *code: str, seed: int) -> str:
+    """Code that imports `name` of the exercises itself, and has the seed written into it."""
+    return "\n".join([f"from rwkv_explainer.exercises import {name}", "", *code]).replace("seed=seed", f"seed={seed}")
+
+
+def code_cell(name: str, code: str) -> dict:
+    return {
+        "cell_type": "code",
+        "id": name,
+        "metadata": {},
+        "source": code,
+        "execution_count": None,
+        "outputs": [],
+    }
+
+
+def place_below(notebook: dict, exercise: Exercise, words: str) -> dict:
+    """Put a Markdown cell for the answer below the statement of an open question."""
+    cell = {"cell_type": "markdown", "id": f"{exercise.name}-words", "metadata": {}, "source": words}
+    notebook["cells"].insert(notebook["cells"].index(exercise.statement) + 1, cell)
+    return cell
+
+
+def without_links_to_chapters(text: str) -> str:
+    """The same with chapters' titles in place of links to them: an assignment lies in a folder without them."""
+    return re.sub(r"\[([^]]+)\]\([a-z-]+\.ipynb[^)]*\)", r"*\1*", text)
 
 
 def essentials(chapter: dict) -> dict:
@@ -102,7 +158,9 @@ def essentials(chapter: dict) -> dict:
 
 
 def solve(chapter: dict, seed: int) -> dict[str, list]:
-    """Run the solutions of a chapter, and return the outputs of its targets by the cells' ids."""
+    """Run the solutions of a chapter that has targets, and return the targets' outputs by the cells' ids."""
+    if not any(exercise.target for exercise in exercises_of(chapter)):
+        return {}
     notebook = nbformat.from_dict(essentials(with_seed(chapter, seed)))
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute(cwd=str(BOOK))
     return {cell.id: cell.outputs for cell in notebook.cells if "target" in cell.metadata.get("tags", [])}
@@ -125,14 +183,14 @@ def stopping(code: str) -> str:
     return re.sub(r"^(check\(.*)\)$", r"\1, stop=True)", code, flags=re.MULTILINE)
 
 
-def mark(cell: dict, name: str, grade: bool = False, locked: bool = False, **points: int) -> None:
+def mark(cell: dict, name: str, grade=False, locked=False, solution=False, **points: int) -> None:
     """Give a cell nbgrader's metadata."""
     cell["metadata"]["nbgrader"] = {
         "schema_version": 3,
         "grade_id": name,
         "grade": grade,
         "locked": locked,
-        "solution": False,
+        "solution": solution,
         "task": False,
         **points,
     }
@@ -161,7 +219,7 @@ def write(notebook: dict, path: Path) -> None:
 def write_students(folder: Path, names: list[str], seed: int) -> None:
     """The students' edition of these chapters in `folder`."""
     for name, chapter in chapters(names).items():
-        print(f"{name}: running its solutions", flush=True)
+        print(name, flush=True)
         write(student_edition(chapter, seed, solve(chapter, seed)), folder / f"{name}.ipynb")
     print(f"The chapters without solutions are in {folder}")
 

@@ -1,4 +1,4 @@
-"""Where the book is published: one address, which `_config.yml` keeps and the chapters' first cells repeat.
+"""Where the book is published: `_config.yml` keeps one address, which first cells and `CITATION.cff` repeat.
 
     make publish-to REPOSITORY=https://github.com/someone/the-book    writes that address
     make publish-to REPOSITORY=nowhere                                takes it back
@@ -113,6 +113,13 @@ def settings(address: str, version: str) -> str:
     )
 
 
+def citation(text: str, address: str, version: str) -> str:
+    """The text of `CITATION.cff` with this version, and with the address where there is one."""
+    lines = [line for line in text.splitlines() if not line.startswith(("version:", "repository-code:"))]
+    lines += [f"version: {version}", *([f"repository-code: {address}"] if address else [])]
+    return "\n".join(lines) + "\n"
+
+
 def first_cell(address: str, version: str) -> dict:
     """The first code cell of every chapter. The page leaves it out; a notebook shows it."""
     code = (PUBLISHED if address else UNPUBLISHED).format(address=address, version=version).strip()
@@ -138,14 +145,17 @@ def stamped(chapter: str, address: str, version: str) -> str:
 
 
 def stamp(root: Path, address: str) -> list[Path]:
-    """Write the address into the settings and into every chapter. What is right already stays untouched.
+    """Write the address into the settings, the citation and every chapter. What is right already stays untouched.
 
     Returns:
         the files that changed.
     """
     version = package_version(root)
-    config = root / "_config.yml"
-    wanted = {config: BLOCK.sub(lambda _: settings(address, version), config.read_text("utf-8"))}
+    config, cite = root / "_config.yml", root / "CITATION.cff"
+    wanted = {
+        config: BLOCK.sub(lambda _: settings(address, version), config.read_text("utf-8")),
+        cite: citation(cite.read_text("utf-8"), address, version),
+    }
     for chapter in sorted((root / "book").glob("*.ipynb")):
         wanted[chapter] = stamped(chapter.read_text("utf-8"), address, version)
     changed = [path for path, text in wanted.items() if path.read_text("utf-8") != text]

@@ -18,7 +18,7 @@ from sphinx.config import Config
 ROOT = Path(__file__).resolve().parents[2]
 CHOSEN_MODEL = "RWKV_EXPLAINER_MODEL"  # the environment variable that `load_pretrained` reads
 TOKENIZERS = "tokenizer.json", "20B_tokenizer.json"  # what it looks for beside a model's file
-BUILDING = "RWKV_EXPLAINER_BUILDING"  # read by `claims.py`, which stops the build, and by `sliders.py`: a page gets every position
+BUILDING = "RWKV_EXPLAINER_BUILDING"  # read by `claims.py` (a false claim stops the build) and `sliders.py`
 
 
 def fingerprint(root: Path, model: str = "") -> str:

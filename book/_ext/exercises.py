@@ -6,7 +6,8 @@ seed. Then, for each exercise, with NAME the name that its check has:
     exercise-NAME   Markdown, tag `exercise`: title and rating in its first line, the statement, a folded hint
     NAME            code, tag `answer`: the place for the learner's answer, and the call of its check
     NAME-solution   code, tag `solution`: the same with the blank filled, between nbgrader's markers; folded
-    NAME-target     code, tag `target`, not in all: what a right answer brings, such as a figure
+    NAME-target     code, tag `target`, not in all: what a right answer brings, such as a figure; with the tag `predict`
+                    too, the statement asks for a prediction, and students see the outcome when they run it
     NAME-why        Markdown, tag `why`: the reason, folded
 
 An open question has no place to answer and no check. Its solution is what we did; it may use all of the chapter.

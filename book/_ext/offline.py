@@ -10,10 +10,12 @@ import shutil
 from pathlib import Path
 
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 
 UNWANTED = "sphinx_thebe"
 MATHJAX = "tex-chtml.js"  # reads TeX, sets it with fonts of its own
+TEX = re.compile(
+    rf'<script[^>]*src="[^"]*{re.escape(MATHJAX)}[^"]*"[^>]*></script>\s*|<script>window\.MathJax.*?</script>\s*'
+)
 ICONS = re.compile(r'<script[^>]*src="[^"]*scripts/fontawesome\.js[^"]*"[^>]*></script>\s*')
 
 
@@ -35,24 +37,25 @@ def keep_one_mathjax(app: Sphinx, error: Exception | None) -> None:
         shutil.rmtree(folder / part, ignore_errors=True)
 
 
-def load_what_a_page_uses(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
-    """Jupyter Book asks for all scripts on all pages; then MathJax comes without a formula."""
-    app.set_html_assets_policy("per_page")
+def tidy_pages(app: Sphinx, error: Exception | None) -> None:
+    """Take the icons' script out of all pages, and away, and MathJax out of those without a formula.
 
-
-def drop_icon_script(app: Sphinx, error: Exception | None) -> None:
-    """Take the icons' script out of all pages, and away."""
+    Sphinx gives it to every page that leads to one with formulas, so to the first page too. The attribute that holds
+    the theme says light, as pages without scripts will be.
+    """
     for page in Path(app.outdir).rglob("*.html"):
         html = page.read_text(encoding="utf-8")
-        if ICONS.search(html):
-            page.write_text(ICONS.sub("", html), encoding="utf-8")
+        tidy = ICONS.sub("", html).replace(' data-theme="auto">', ' data-theme="light">', 1)
+        if 'class="math' not in tidy:
+            tidy = TEX.sub("", tidy)
+        if tidy != html:
+            page.write_text(tidy, encoding="utf-8")
     for script in Path(app.outdir, "_static", "scripts").glob("fontawesome.js*"):
         script.unlink()
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     remove_thebe(app)
-    app.connect("env-before-read-docs", load_what_a_page_uses)
-    app.connect("build-finished", drop_icon_script)
+    app.connect("build-finished", tidy_pages)
     app.connect("build-finished", keep_one_mathjax, priority=900)  # after MathJax was copied
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -76,7 +76,7 @@
     if (busy) frame ||= requestAnimationFrame(drawInView);
     else drawAll();
     enable();
-    keepInAddress();
+    if (!busy) keepInAddress(); // a browser takes some milliseconds for it
   }
 
   function drawAll() {
@@ -850,15 +850,11 @@
       for (let n = 0; n < count && run.moments.length < MOST_TOKENS && !stop; n++) {
         const odds = playground.reshape(moment().probabilities, chosen.temperature, chosen.topP);
         append(playground.draw(odds, playground.random(chosen.seed * 1000003 + run.moments.length)()));
-        if (count > 1) await nextFrame();
+        if (count > 1) await new Promise((done) => setTimeout(done, 10)); // for the page to draw, and to hear Stop
       }
       sayWritten();
     });
   }
-
-  /** When what was written is on the screen; a page that is not shown draws no frames, and does not wait. */
-  const nextFrame = () =>
-    Promise.race([new Promise(requestAnimationFrame), new Promise((done) => setTimeout(done, 100))]);
 
   function sayWritten() {
     const written = run.moments.slice(run.prompt).map((m) => m.text);

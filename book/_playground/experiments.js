@@ -14,6 +14,7 @@
 
   /** Sharpened or flattened by temperature, cut off by top-p: as `reshape` in rwkv_explainer/generation.py. */
   playground.reshape = function (probabilities, temperature, topP) {
+    if (temperature === 1 && topP >= 1) return Float64Array.from(probabilities); // as they are
     const order = playground.ranking(probabilities);
     if (temperature === 0) return Float64Array.from(probabilities, (_, token) => (token === order[0] ? 1 : 0));
     const changed = playground.softmax(Float64Array.from(probabilities, (p) => Math.log(p) / temperature));

@@ -166,7 +166,7 @@
       picture.tabIndex = 0;
       for (const kind of ["pointermove", "pointerdown"]) picture.addEventListener(kind, choose);
       picture.addEventListener("keydown", step);
-      if (now().kind === "lines") told.textContent = " ";
+      told.textContent = "\u00a0"; // its line is kept free
     }
     return read;
   }

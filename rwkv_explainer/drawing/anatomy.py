@@ -273,7 +273,8 @@ STYLE = (
 .rwkv-anatomy.light-learned .learned, .rwkv-anatomy.light-remembered .remembered { opacity: 1; }
 .rwkv-anatomy a:is(:hover, :focus-visible) .face { stroke-width: 2.6; }
 .rwkv-anatomy a:focus-visible { outline: 2px solid var(--rwkv-ink); outline-offset: 2px; border-radius: 4px; }
-.rwkv-anatomy figcaption { margin-top: .8rem; text-align: left; font-size: .9em; line-height: 1.5; color: var(--rwkv-ink); }
+.rwkv-anatomy figcaption { margin-top: .8rem; text-align: left; font-size: .9em; line-height: 1.5;
+  color: var(--rwkv-ink); }
 .rwkv-anatomy .key { white-space: nowrap; margin-right: 1em; }
 .rwkv-anatomy .key i { display: inline-block; width: .9em; height: .9em; margin-right: .4em; vertical-align: -.1em;
   border: 1.5px solid var(--rwkv-line); border-radius: 3px; }

@@ -38,6 +38,25 @@ from torch import Tensor
 from rwkv_explainer.drawing.palette import DARK, LIGHT, Theme, css_colors, dark_rule
 from rwkv_explainer.drawing.themes import merge_themes
 
+__all__ = [
+    "Plot",
+    "STYLE",
+    "color_bar",
+    "color_layers",
+    "contrasting_text",
+    "draw",
+    "format_number",
+    "format_probability",
+    "format_ranges",
+    "heatmap",
+    "label_tokens",
+    "legend_above",
+    "panels",
+    "plain_power",
+    "title_above",
+    "whole_numbers",
+]
+
 PHONE = 3.5  # inches: what a page of 360 pixels has for a figure, letters at their size
 NARROW = 5.0  # inches: what is narrower has its panels and its color bars one below the other
 

@@ -32,6 +32,8 @@ from torchview.torchview import get_recorder_tensor
 
 from rwkv_explainer.drawing.palette import css_hues
 
+__all__ = ["Drawing", "Graph", "display_graph", "make_graph"]
+
 SVG = "http://www.w3.org/2000/svg"
 OUTLINES = {  # in Graphviz' words, for each kind of node
     "module": {"class": "module named", "shape": "box", "fontname": "Arial bold"},
@@ -312,7 +314,7 @@ def full_name(root: nn.Module, path: str) -> str:
 
 def is_torchs_own(part: nn.Module) -> bool:
     """Whether PyTorch wrote what the module does, so that there is nothing of ours to see inside."""
-    return type(part).forward.__module__.startswith("torch.")
+    return isinstance(part, nn.Linear) or type(part).forward.__module__.startswith("torch.")
 
 
 def expected(part: nn.Module) -> str:

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from rwkv_explainer.drawing.palette import LIGHT, css_colors, dark_rule
 
+__all__ = ["Live", "live_bars", "live_heatmap", "live_lines", "wrap"]
+
 STYLE = f"""<style>
 {css_colors(".rwkv-live")}
 .rwkv-live {{ margin: 1rem 0; color: var(--rwkv-ink); font-size: .9rem; line-height: 1.35; max-width: 44rem; }}
@@ -79,7 +81,7 @@ STYLE = f"""<style>
 .rwkv-live .lv-many td {{ font-size: 0; height: 1.2rem; }}
 .rwkv-live .lv-heat .lv-chosen {{ outline: 2px solid var(--rwkv-hue-2); outline-offset: -1px; }}
 .rwkv-live .lv-picture {{ container-type: inline-size; }}
-.rwkv-live .lv-read {{ display: block; min-height: 1.4em; font-variant-numeric: tabular-nums; }}
+.rwkv-live .lv-read {{ display: block; font-variant-numeric: tabular-nums; }}
 .rwkv-live .lv-controls {{ display: flex; flex-wrap: wrap; gap: .4rem 1.5rem; margin: 0 0 .6rem; }}
 .rwkv-live .lv-controls[hidden] {{ display: none; }}
 .rwkv-live .lv-controls label {{ display: flex; flex-wrap: wrap; align-items: center; gap: .2rem .5rem; }}

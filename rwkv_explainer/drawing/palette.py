@@ -5,6 +5,8 @@ Hues are told apart by all eyes, also those that lack one kind of cone; `tests/t
 
 from dataclasses import dataclass
 
+__all__ = ["DARK", "LIGHT", "Theme", "color_names", "css_colors", "css_hues", "dark_rule", "on_dark"]
+
 
 @dataclass(frozen=True)
 class Theme:

@@ -26,6 +26,14 @@ from rwkv_explainer.drawing.live import Live, live_bars
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.tokens import token_name
 
+__all__ = [
+    "live_top_tokens",
+    "plot_half_lives_before_after",
+    "plot_kept_per_token",
+    "plot_read_shares",
+    "plot_top_tokens",
+]
+
 
 def plot_read_shares(shares: dict[str, Float[Tensor, " time"]], tokens: Sequence[str], title: str = "") -> Plot:
     """Bars side by side: for each reader, how much of what it read came from each token.

@@ -23,6 +23,8 @@ from rwkv_explainer.drawing.figure import STYLE as PLOT_STYLE
 from rwkv_explainer.drawing.figure import Plot
 from rwkv_explainer.drawing.live import Live, wrap
 
+__all__ = ["BUILDING", "slide"]
+
 BUILDING = "RWKV_EXPLAINER_BUILDING"  # the environment variable that is set while the book is built
 MOST_BYTES = 150_000  # that one figure may add to a page, compressed
 MOST_PLOTS = 64  # each takes about half a second to draw

@@ -13,6 +13,8 @@ from xml.etree.ElementTree import Element
 
 from rwkv_explainer.drawing.palette import color_names
 
+__all__ = ["merge_themes"]
+
 COLOR = re.compile(r"#[0-9a-fA-F]{6}\b")
 UNNEEDED = "metadata", "style"  # a style sheet inside a picture would be the whole page's
 

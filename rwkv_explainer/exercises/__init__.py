@@ -22,8 +22,9 @@ __all__ = ["check", "given", "Verdict", "NotYet"]
 def check(name: str, answer: Any, seed: int = 0, stop: bool = False) -> Verdict:
     """Say whether `answer` solves the exercise `name`, and if not, what is probably wrong.
 
-    A learner's code may raise, print or never end: the check goes on without it, and leaves random states and torch's
-    settings as they were.
+    The answer runs as ordinary code: it may print, be debugged or interrupted, and what it raises comes through. Random
+    states and torch's settings are left as they were. While a course is marked, it runs in a process of its own with
+    limits, and what it raises is a wrong answer (`running.MARKING`).
 
     Args:
         name: the exercise's name, as the notebook's call has it.
@@ -35,16 +36,29 @@ def check(name: str, answer: Any, seed: int = 0, stop: bool = False) -> Verdict:
         ValueError: for a name that no exercise has.
         NotYet: see `stop`.
     """
+    __tracebackhide__ = True
     verdict = judge(find(name), answer, seed)
     if stop and not verdict:
         raise NotYet(verdict)
     return verdict
 
 
-def given(name: str, seed: int = 0) -> Any:
-    """What the exercise `name` starts from: numbers that `seed` chooses, the same for the same seed."""
-    case = find(name).cases_for(seed)[0]
-    return case[0] if len(case) == 1 else case
+def given(name: str, seed: int = 0, case: int = 0) -> Any:
+    """The inputs that the check of the exercise `name` uses: one, or a tuple of several.
+
+    Args:
+        name: the exercise's name.
+        seed: chooses the numbers; the same seed gives the same ones.
+        case: where a function is checked on several inputs, which of them. A verdict names the one that it speaks of.
+
+    Raises:
+        ValueError: for a name that no exercise has.
+        IndexError: for a case that the exercise does not have.
+    """
+    cases = find(name).cases_for(seed)
+    if not 0 <= case < len(cases):
+        raise IndexError(f"case: {name} has {len(cases)} cases, counted from 0, got {case}")
+    return cases[case][0] if len(cases[case]) == 1 else cases[case]
 
 
 @cache

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+__all__ = ["distribution", "machines", "normal", "randint", "uniform"]
+
 
 def normal(random: Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=random, dtype=torch.float64)
@@ -14,7 +16,7 @@ def uniform(random: Generator, low: float | int, high: float | int, *shape: int)
     return torch.empty(shape, dtype=torch.float64).uniform_(low, high, generator=random)
 
 
-def whole(random: Generator, low: int, high: int) -> int:
+def randint(random: Generator, low: int, high: int) -> int:
     """A whole number from low to high, both included."""
     return int(torch.randint(low, high + 1, (), generator=random))
 

@@ -1,6 +1,7 @@
 """Where two results differ first, in words: by kind, by shape, or by number."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType
@@ -10,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwkv_explainer.exercises.running import Stopped
+from rwkv_explainer.exercises.running import AnswerFailed
+
+__all__ = ["describe_kind", "difference", "to_plain_data", "unpack"]
 
 
 def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: bool = True) -> str | None:
@@ -18,7 +21,8 @@ def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: boo
 
     Args:
         expected: a number, a bool, a string, a tensor, or a tuple, list or dict of these.
-        got: a result made `plain`. Lists of numbers may stand for tensors, and a tensor of one number for the number.
+        got: a result made plain by `to_plain_data`. Lists of numbers may stand for tensors, and a tensor of one number
+            for the number.
         name: what to call the result.
         tolerance: numbers are equal if they differ by no more than this, or by this part of the expected one.
         reveal: whether to say what was expected.
@@ -30,7 +34,7 @@ def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: boo
     if isinstance(expected, (bool, str)):
         got = got.item() if isinstance(got, Tensor) and got.numel() == 1 else got
         if type(got) is not type(expected):
-            return f"{name} should be {kind(expected)}, yours is {kind(got)}"
+            return f"{name} should be {describe_kind(expected)}, yours is {describe_kind(got)}"
         same = got == expected if isinstance(expected, bool) else got.strip() == expected.strip()
         if same:
             return None
@@ -40,7 +44,7 @@ def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: boo
 
 def dict_difference(expected: dict, got: Any, name: str, tolerance: float, reveal: bool) -> str | None:
     if not isinstance(got, dict):
-        return f"{name} should be a dict, yours is {kind(got)}"
+        return f"{name} should be a dict, yours is {describe_kind(got)}"
     if got.keys() != expected.keys():
         first = next(iter(expected))
         return f"{name} should have {len(expected)} keys such as {first!r}, yours has {str(list(got)):.80}"
@@ -49,9 +53,11 @@ def dict_difference(expected: dict, got: Any, name: str, tolerance: float, revea
 
 
 def row_difference(expected: tuple | list, got: Any, name: str, tolerance: float, reveal: bool) -> str | None:
-    got = list(got) if isinstance(got, Tensor) and got.dim() else got
+    if isinstance(got, Tensor) and got.dim():
+        got = got.flatten() if got.numel() == len(expected) else got  # a row or a column of a matrix will do
+        got = list(got) if len(got) == len(expected) else got
     if not isinstance(got, (tuple, list)):
-        return f"{name} should be {len(expected)} things in a row, yours is {kind(got)}"
+        return f"{name} should be {len(expected)} things in a row, yours is {describe_kind(got)}"
     if len(got) != len(expected):
         return f"{name} should be {len(expected)} things in a row, yours are {len(got)}"
     names = [f"{name}[{i}]" for i in range(len(expected))]
@@ -62,7 +68,7 @@ def row_difference(expected: tuple | list, got: Any, name: str, tolerance: float
 def number_difference(expected: Any, got: Any, name: str, tolerance: float, reveal: bool) -> str | None:
     right, yours = numbers(expected), numbers(got)
     if yours is None:
-        return f"{name} should be {kind(expected)}, yours is {kind(got)}"
+        return f"{name} should be {describe_kind(expected)}, yours is {describe_kind(got)}"
     if right.dim() == 0 and yours.numel() == 1:
         yours = yours.reshape(())
     if yours.shape != right.shape:
@@ -92,52 +98,59 @@ def numbers(value: Any) -> Tensor | None:
 
 
 @dataclass(frozen=True)
-class Strange:
-    """Stands for something that a check cannot compare."""
+class Incomparable:
+    """Stands in plain data for a value that a check cannot compare."""
 
     words: str  # what it is
 
 
-def plain(value: Any, depth: int = 4) -> Any:
+def to_plain_data(value: Any, depth: int = 4) -> Any:
     """The same as numbers, strings, tensors, lists and dicts alone: no code of the learner's is left in it."""
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
         value = torch.as_tensor(np.array(value)) if value.shape else value.item()
     if isinstance(value, Tensor):
         if value.is_nested or value.layout != torch.strided or value.is_complex():
-            return Strange("a tensor of another sort")
+            return Incomparable("a tensor of another sort")
         small = value.numel() <= 1_000_000
-        return value.detach().as_subclass(Tensor).cpu().clone() if small else Strange(kind(value))
+        return value.detach().as_subclass(Tensor).cpu().clone() if small else Incomparable(describe_kind(value))
     if isinstance(value, list | tuple) and depth:
-        return [plain(part, depth - 1) for part in value] if len(value) <= 1_000 else Strange(f"{len(value):,} things")
-    if isinstance(value, dict) and depth:
-        return {str(key): plain(part, depth - 1) for key, part in value.items()}
+        return (
+            [to_plain_data(part, depth - 1) for part in value]
+            if len(value) <= 1_000
+            else Incomparable(f"{len(value):,} things")
+        )
+    if isinstance(value, Mapping) and depth:
+        return {str(key): to_plain_data(part, depth - 1) for key, part in value.items()}
     if value is None or type(value) in (bool, int, float, str):
         return value
-    return float(value) if isinstance(value, Real) else Strange(kind(value))
+    return float(value) if isinstance(value, Real) else Incomparable(describe_kind(value))
 
 
-def parts(returned: Any, **shapes: tuple) -> list[Tensor]:
+def unpack(returned: Any, **shapes: tuple) -> list[Tensor]:
     """What an answer returned in a row, by names and shapes, as float64; a single number may stand for many.
 
     Raises:
-        Stopped: if it is something else, with what came instead.
+        AnswerFailed: if it is something else, with what came instead.
     """
-    row = list(returned) if isinstance(returned, Tensor) and returned.dim() else returned
+    is_row = isinstance(returned, Tensor) and returned.dim() and len(returned) == len(shapes)
+    row = list(returned) if is_row else returned
     if not isinstance(row, (list, tuple)) or len(row) != len(shapes):
-        came = f"{len(row)} in a row" if isinstance(row, (list, tuple)) else kind(row)
-        raise Stopped(f"It should return {len(shapes)} things, `{'`, `'.join(shapes)}`; yours returns {came}.")
+        came = f"{len(row)} in a row" if isinstance(row, (list, tuple)) else describe_kind(row)
+        raise AnswerFailed(f"It should return {len(shapes)} things, `{'`, `'.join(shapes)}`; yours returns {came}.")
     tensors = []
     for (name, shape), part in zip(shapes.items(), row):
         try:
-            tensors.append(numbers(plain(part)).expand(shape))
+            tensors.append(numbers(to_plain_data(part)).expand(shape).clone())
         except (AttributeError, RuntimeError):  # nothing of numbers, or of another shape
-            raise Stopped(f"`{name}` should be a tensor of shape {tuple(shape)}, yours is {kind(part)}.") from None
+            raise AnswerFailed(
+                f"`{name}` should be a tensor of shape {tuple(shape)}, yours is {describe_kind(part)}."
+            ) from None
     return tensors
 
 
-def kind(value: Any) -> str:
+def describe_kind(value: Any) -> str:
     """What something is, in a learner's words."""
-    if isinstance(value, Strange):
+    if isinstance(value, Incomparable):
         return value.words
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}" if value.dim() else "a number"

@@ -1,24 +1,30 @@
 """What an exercise is to its check, and how an answer is judged."""
 
+import contextlib
 import copy
 import inspect
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from types import FunctionType
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
-from rwkv_explainer.exercises.comparing import difference, kind, plain
-from rwkv_explainer.exercises.running import Stopped, run, undisturbed
+from rwkv_explainer.exercises.comparing import describe_kind, difference, to_plain_data
+from rwkv_explainer.exercises.running import AnswerFailed, isolated, run
 
-Case = tuple  # what one run of an answer starts from
+__all__ = ["Case", "Exercise", "NotYet", "Verdict", "judge"]
+
+Case = tuple  # the inputs of one run of an answer
 
 
 def call(answer: Callable, *case: Any) -> Any:
-    """The plainest way to use an answer: it is a function of the case."""
+    """The default of `Exercise.run`: the case holds the arguments of the answer."""
+    __tracebackhide__ = True
     return answer(*case)
 
 
@@ -26,40 +32,55 @@ def call(answer: Callable, *case: Any) -> Any:
 class Exercise:
     """An exercise, as its check knows it.
 
-    A learner's answer meets random cases, and so does the reference. Where their results differ, the mistakes are
-    tried: wrong answers that we know, each with a sentence about it. The one that errs as the learner does is named.
+    An answer and the reference run on the same cases. Where their results differ, the mistakes run too: wrong
+    implementations, each with the message for those who made it. The mistake with the answer's own results is named.
     """
 
     name: str
-    reference: Callable  # a right answer; of a value, the function that gets it from the case
-    cases: Callable[[torch.Generator], list[Case]]  # by random numbers
-    mistakes: dict[str, Callable]  # what is probably wrong, in the learner's world: a wrong answer like `reference`
-    verified: str  # what a right answer has been found to do
-    value: bool = False  # the answer is a value, not a function; there is one case, and `given` returns it
-    use: Callable = call  # how an answer meets a case
-    result: str = "the result"  # what the answer comes to, in words
+    reference: Callable  # a right answer; where the answer is a value, computes it from the case
+    cases: Callable[[torch.Generator], list[Case]]  # from a seeded generator
+    mistakes: dict[str, Callable]  # message -> a wrong implementation that leads to it, called like `reference`
+    success_message: str
+    is_value: bool = False  # the answer is a value and not a function; there is one case, which `given` returns
+    run: Callable = call  # calls the answer on a case
+    result_name: str = "the result"  # how messages name the result
     tolerance: float = 1e-6
-    seconds: float = 10.0  # until an answer is cut off
+    seconds: float = 10.0  # until an answer is cut off, where a course is marked
+    forbidden: tuple[str, ...] = ()  # functions of torch that the answer must not call: they are what it should write
 
     def cases_for(self, seed: int) -> list[Case]:
         """The cases of one seed. Another exercise gets others for the same seed.
 
-        The numbers behind a value are drawn until each mistake leads to another value, or it could not be told.
+        The numbers behind a value are drawn until each mistake leads to another value, or it could not be named.
         """
         random = torch.Generator().manual_seed(zlib.crc32(f"{self.name} {seed}".encode()))
         cases = self.cases(random)
-        while self.value and not self.tells_mistakes_apart(cases):
+        while self.is_value and self.confused(cases):
             cases = self.cases(random)
         return cases
 
-    def tells_mistakes_apart(self, cases: list[Case]) -> bool:
-        """Whether the reference and all mistakes come to different results."""
-        every = [self.results(answer, cases) for answer in (self.reference, *self.mistakes.values())]
-        return all(first_difference(self, one, other) for one, other in combinations(every, 2))
+    def confused(self, cases: list[Case]) -> list[tuple[str, str]]:
+        """The pairs of answers, by the mistakes' messages, whose results on these cases are the same."""
+        answers = {"the reference": self.reference} | self.mistakes
+        results = {words: self.results(answer, cases) for words, answer in answers.items()}
+        pairs = combinations(results, 2)
+        return [(one, other) for one, other in pairs if not first_difference(self, results[one], results[other])[1]]
 
     def results(self, answer: Callable, cases: list[Case]) -> list[Any]:
-        """What an answer of ours comes to in each case, from a copy that it may change."""
-        return [self.use(answer, *copy.deepcopy(case)) for case in cases]
+        """What an answer of ours returns in each case; None where it cannot be computed."""
+        results = []
+        for case in cases:
+            try:
+                results.append(to_plain_data(self.run(answer, *case)))
+            except Exception:  # some mistakes cannot be made in every case
+                results.append(None)
+        return results
+
+    def inputs(self) -> list[str]:
+        """The names of a case's parts."""
+        if self.run is call:
+            return list(inspect.signature(self.reference).parameters)
+        return list(inspect.signature(self.run).parameters)[1:]
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,7 @@ class Verdict:
 
     status: str  # "right", "wrong" or "blank"
     message: str
-    detail: str = ""  # the first difference, in a sentence of its own
+    detail: str = ""  # the first difference, and the inputs for which it was found
 
     def __bool__(self) -> bool:
         return self.status == "right"
@@ -94,53 +115,91 @@ class NotYet(Exception):
         return [str(self)]
 
 
+class WithoutLibrary(TorchFunctionMode):
+    """Refuses calls of the functions of torch that an exercise asks to write."""
+
+    def __init__(self, forbidden: tuple[str, ...]):
+        super().__init__()
+        self.forbidden = forbidden
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if (name := getattr(function, "__name__", "")) in self.forbidden:
+            raise AnswerFailed(f"It calls torch's own `{name}`: write what that function does without it.")
+        return function(*args, **(kwargs or {}))
+
+
 def judge(exercise: Exercise, answer: Any, seed: int) -> Verdict:
     """Compare an answer with the reference, and say what was found."""
+    __tracebackhide__ = True
     if is_blank(answer):
         return Verdict("blank", "Replace the three dots by your answer, then run this cell again.")
-    if not exercise.value and not callable(answer):
-        return Verdict("wrong", f"The check needs the function itself, by its name alone; this is {kind(answer)}.")
-    with undisturbed():
+    if not exercise.is_value and not callable(answer):
+        return Verdict("wrong", f"The check needs the function itself, its name alone, not {describe_kind(answer)}.")
+    with isolated():
         cases = exercise.cases_for(seed)
-        expected = exercise.results(exercise.reference, cases)
         try:
-            got = run(lambda: attempt(exercise, answer, cases), exercise.seconds)
-        except Stopped as stopped:
-            return Verdict("wrong", str(stopped))
-        return compare(exercise, cases, expected, got)
+            got = run(partial(attempt, exercise, answer, cases, seed), exercise.seconds)
+        except AnswerFailed as failed:
+            return Verdict("wrong", str(failed))
+        return compare(exercise, cases, got, seed)
 
 
-def attempt(exercise: Exercise, answer: Any, cases: list[Case]) -> list[Any]:
-    """What a learner's answer comes to in each case, as plain data: no code of the learner's is left to run."""
-    if exercise.value:
-        return [plain(answer)]
-    return [plain(exercise.use(answer, *copy.deepcopy(case))) for case in cases]
+def attempt(exercise: Exercise, answer: Any, cases: list[Case], seed: int) -> list[Any]:
+    """What a learner's answer returns in each case, as plain data."""
+    __tracebackhide__ = True
+    if exercise.is_value:
+        return [to_plain_data(answer)]
+    results = []
+    library = WithoutLibrary(exercise.forbidden) if exercise.forbidden else contextlib.nullcontext()
+
+    def with_copies(*arguments: Any) -> Any:
+        """An answer may change what it is given in place: no two of its arguments share memory."""
+        __tracebackhide__ = True
+        return answer(*map(copy.deepcopy, arguments))
+
+    for number, case in enumerate(cases):
+        try:
+            with library:
+                results.append(to_plain_data(exercise.run(with_copies, *case)))
+        except Exception as error:
+            error.add_note(inputs_in_words(exercise, seed, number))
+            raise
+    return results
 
 
-def compare(exercise: Exercise, cases: list[Case], expected: list[Any], got: list[Any]) -> Verdict:
+def compare(exercise: Exercise, cases: list[Case], got: list[Any], seed: int) -> Verdict:
     """The verdict on these results, one for each case."""
-    found = first_difference(exercise, expected, got)
+    number, found = first_difference(exercise, exercise.results(exercise.reference, cases), got)
     if found is None:
-        return Verdict("right", exercise.verified)
-    if not exercise.value and all(result is None for result in got):
+        return Verdict("right", exercise.success_message)
+    if not exercise.is_value and all(result is None for result in got):
         return Verdict("wrong", "It returns nothing, `None`: is there a `return`?")
     alike = (words for words, wrong in exercise.mistakes.items() if errs_alike(exercise, wrong, cases, got))
-    return Verdict("wrong", next(alike, ""), f"First difference: {found}.")
+    where = "" if exercise.is_value else " " + inputs_in_words(exercise, seed, number)
+    return Verdict("wrong", next(alike, ""), f"First difference: {found}.{where}")
 
 
-def first_difference(exercise: Exercise, expected: list[Any], got: list[Any]) -> str | None:
-    """Where the results of some case differ first, or None."""
-    reveal = not exercise.value
-    found = (difference(e, g, exercise.result, exercise.tolerance, reveal) for e, g in zip(expected, got))
-    return next(filter(None, found), None)
+def first_difference(exercise: Exercise, expected: list[Any], got: list[Any]) -> tuple[int, str | None]:
+    """The number of the first case in which results differ, and where they differ; (-1, None) if they do not."""
+    for number, (right, yours) in enumerate(zip(expected, got)):
+        if right is None or yours is None:
+            found = None if right is yours else f"{exercise.result_name} should be something, yours is `None`"
+        else:
+            found = difference(right, yours, exercise.result_name, exercise.tolerance, reveal=not exercise.is_value)
+        if found:
+            return number, found
+    return -1, None
 
 
 def errs_alike(exercise: Exercise, mistake: Callable, cases: list[Case], got: list[Any]) -> bool:
-    """Whether a known mistake comes to these same results."""
-    try:
-        return first_difference(exercise, exercise.results(mistake, cases), got) is None
-    except Exception:  # some mistakes cannot be made in every case
-        return False
+    """Whether a known mistake has these same results."""
+    return first_difference(exercise, exercise.results(mistake, cases), got)[1] is None
+
+
+def inputs_in_words(exercise: Exercise, seed: int, number: int) -> str:
+    """How a learner gets the inputs of a case."""
+    case = f", case={number}" if number else ""
+    return f'The inputs ({", ".join(exercise.inputs())}) are `given("{exercise.name}", seed={seed}{case})`.'
 
 
 def is_blank(answer: Any) -> bool:
@@ -161,6 +220,6 @@ def documented_blank_function():
 
 
 def body(function: FunctionType) -> tuple:
-    """What a function does, whatever its documentation says and whichever type checker stands in front of it."""
+    """Bytecode and constants, with decorators unwrapped and the docstring ignored."""
     code = inspect.unwrap(function).__code__
     return code.co_code, tuple(constant for constant in code.co_consts if constant is not function.__doc__)

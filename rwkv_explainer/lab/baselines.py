@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+__all__ = ["KneserNey", "unigram_losses"]
+
 
 def unigram_losses(train: np.ndarray, test: np.ndarray, vocabulary: int) -> np.ndarray:
     """Negative log-probability of each test id by its share in `train`, every token counted once more: (tokens,)."""

@@ -27,7 +27,7 @@ def decay_rates(model: RWKVLM) -> PerChannel:
 
 
 def kept_per_token(model: RWKVLM) -> PerChannel:
-    """The share of a weight that is left after one more token, between 0 and 1: (layers, channels). The paper's e^-w."""
+    """The share of a weight that is left after a token, between 0 and 1: (layers, channels). The paper's e^-w."""
     return exp(-decay_rates(model))
 
 

@@ -10,24 +10,56 @@ import argparse
 import json
 import lzma
 import math
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from rwkv_explainer.checkpoints import load_pretrained, model_from_weights, quantize_dequantize
-from rwkv_explainer.lab.atlas import Fact, Relation, load_atlas, prompt
+from rwkv_explainer.checkpoints import BUNDLED, load_pretrained, model_from_weights, quantize_dequantize
+from rwkv_explainer.lab.atlas import (
+    PHRASINGS,
+    Direction,
+    Fact,
+    Question,
+    Relation,
+    all_facts,
+    find,
+    kinds,
+    load_atlas,
+    prompt,
+    questions,
+)
 from rwkv_explainer.lab.baselines import KneserNey, unigram_losses
 from rwkv_explainer.lab.training import Recipe, read_checkpoint, read_documents, split_documents
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.parallel import read_logits
 from rwkv_explainer.tokens import END_OF_TEXT_ID
+
+__all__ = [
+    "Recall",
+    "answered",
+    "atlas_answers",
+    "average",
+    "baseline_bits",
+    "bits_per_byte",
+    "continuations",
+    "document_losses",
+    "goes_on",
+    "recall",
+    "recalled",
+    "split_corpus",
+    "storage_bits",
+]
 
 OPENINGS = (
     "In the early nineteenth century,",
@@ -41,6 +73,8 @@ DRAGONS = (
     "in Tibet. Even more surprising to the researchers was the fact that the dragons spoke perfect Chinese."
 )  # the article's third prompt, after a fly and a tower
 CHUNK = 512  # tokens of a document that are read at once
+ANSWER = 24  # tokens that the model may write to answer a question
+BATCH = 128  # prompts that are read together
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -97,24 +131,23 @@ def storage_bits(weights: Mapping[str, torch.Tensor], tokenizer: Tokenizer, test
 # recalling facts
 
 
-@dataclass(frozen=True)
-class Question:
-    """A prompt that an atlas fact answers."""
+def answered(model: RWKVLM, tokenizer: Tokenizer, asked: Sequence[Question]) -> list[bool]:
+    """Which questions the model answers, greedy.
 
-    fact: Fact
-    prompt: str
-    answer: str  # with its leading space
+    A prompt that breaks off before the answer must be followed by every token of it, and then no further letter. A
+    prompt that ends with a question mark leaves the words open (*It was Herman Melville.*): it is answered if the
+    first sentence that follows names the answer, and nothing else of its kind before it.
+    """
+    open_words = [question.prompt.endswith("?") for question in asked]
+    strict = iter(recalled(model, tokenizer, [q for q, is_open in zip(asked, open_words) if not is_open]))
+    free = [q for q, is_open in zip(asked, open_words) if is_open]
+    written = continuations(model, tokenizer, [question.prompt for question in free])
+    named = iter([names(question, text) == bare(question.answer) for question, text in zip(free, written)])
+    return [next(named) if is_open else next(strict) for is_open in open_words]
 
 
-def questions(relation: Relation, phrasings: Sequence[str]) -> Iterator[Question]:
-    """Every fact of the relation in each of these phrasings; phrasings that ask in the same words count once."""
-    for fact in relation.facts:
-        for words, answer in dict.fromkeys(prompt(phrasing, fact) for phrasing in phrasings):
-            yield Question(fact, words, answer)
-
-
-def recalled(model: RWKVLM, tokenizer: Tokenizer, asked: Sequence[Question], batch: int = 128) -> list[bool]:
-    """Which questions the model answers, greedy: every token of the answer, and then no further letter."""
+def recalled(model: RWKVLM, tokenizer: Tokenizer, asked: Sequence[Question], batch: int = BATCH) -> list[bool]:
+    """Which prompts the model continues, greedy, with every token of the answer, and then no further letter."""
     order = sorted(range(len(asked)), key=lambda i: len(asked[i].prompt))
     results = [False] * len(asked)
     for start in range(0, len(order), batch):
@@ -132,36 +165,175 @@ def recalled(model: RWKVLM, tokenizer: Tokenizer, asked: Sequence[Question], bat
     return results
 
 
+def continuations(
+    model: RWKVLM, tokenizer: Tokenizer, prompts: Sequence[str], tokens: int = ANSWER, sentence: bool = True
+) -> list[str]:
+    """What the model writes after each prompt, greedy: `tokens` tokens, or until each has written a `sentence`."""
+    texts = [tokenizer.encode(words).ids for words in prompts]
+    written = [""] * len(prompts)
+    for _, group in groupby(sorted(range(len(texts)), key=lambda i: len(texts[i])), key=lambda i: len(texts[i])):
+        alike = list(group)  # prompts of as many tokens go together
+        for some in (alike[start : start + BATCH] for start in range(0, len(alike), BATCH)):
+            model.clear_buffers()
+            ids = torch.tensor([texts[i] for i in some])  # (batch, time)
+            said: list[list[int]] = [[] for _ in some]
+            for _ in range(tokens):
+                ids = read_logits(model, ids)[:, -1:].argmax(dim=-1)  # (batch, 1)
+                for row, token in zip(said, ids[:, 0].tolist()):
+                    row.append(token)
+                if sentence and all(ended(tokenizer.decode(row)) or END_OF_TEXT_ID in row for row in said):
+                    break
+            for i, row in zip(some, said):
+                written[i] = tokenizer.decode(row[: row.index(END_OF_TEXT_ID)] if END_OF_TEXT_ID in row else row)
+    return written
+
+
+def ended(text: str) -> bool:
+    """Whether more text would leave the first sentence as it is."""
+    return len(first_sentence(text + "x")) < len(text.strip())
+
+
+def first_sentence(text: str) -> str:
+    """The text up to a line's end, or up to a full stop that follows no initial: J. R. R. Tolkien is one name."""
+    return re.split(r"(?<![A-Z])[.!?](?=\W|$)|\n", text.strip(), maxsplit=1)[0]
+
+
+def bare(name: str) -> str:
+    """A name without the article before it, and small, so that *The heart* and *the heart* are the same answer."""
+    return re.sub(r"^(?:the|an?) ", "", name.strip().lower())
+
+
+@cache
+def things(kind: frozenset[str]) -> re.Pattern:
+    """Finds any of these things, the longest name first, spelled as in a sentence or with a capital at its start."""
+    spelled = {re.sub(r"^(?:[Tt]he|[Aa]n?) ", "", name) for name in kind}
+    spelled |= {name[0].upper() + name[1:] for name in spelled}
+    return re.compile(r"(?<!\w)(?:%s)(?!\w)" % "|".join(map(re.escape, sorted(spelled, key=len, reverse=True))))
+
+
+def names(question: Question, text: str) -> str | None:
+    """The first thing of the answer's kind that the first sentence names, without an article and small, or None."""
+    found = things(kinds(question)).search(first_sentence(text))
+    return bare(found[0]) if found else None
+
+
 @dataclass(frozen=True)
 class Recall:
-    """How many of a relation's questions were answered."""
+    """What share of a relation's questions was answered in one direction."""
 
     relation: str
+    direction: str
     facts: int
-    seen: float  # share, in phrasings trained on
-    unseen: float  # share, in phrasings kept out of training
+    seen: float  # in phrasings that training draws
+    unseen: float  # in phrasings kept out of training
+    foreign: float | None  # in phrasings by people who had read neither; None where there are none
+    wrong_kind: float | None  # share of the foreign questions after which nothing of the answer's kind is named
     guess: float  # share that the most common answer alone would get
 
 
 def recall(model: RWKVLM, tokenizer: Tokenizer, relations: Sequence[Relation]) -> list[Recall]:
-    """The share of questions answered, relation by relation."""
-    rows = []
-    for relation in relations:
-        seen, unseen = (
-            recalled(model, tokenizer, list(questions(relation, phrasings)))
-            for phrasings in (relation.phrasings, relation.unseen)
-        )
-        objects = [fact.object for fact in relation.facts]
-        guess = max(map(objects.count, objects)) / len(objects)
-        rows.append(Recall(relation.name, len(objects), sum(seen) / len(seen), sum(unseen) / len(unseen), guess))
-    return rows
+    """The share of questions answered, by relation and direction."""
+    return [recall_row(model, tokenizer, relation, way) for relation in relations for way in relation.directions]
 
 
-def average(rows: Sequence[Recall]) -> Recall:
-    """The mean over all facts, whatever their relation."""
-    facts = sum(row.facts for row in rows)
-    mean = lambda name: sum(getattr(row, name) * row.facts for row in rows) / facts
-    return Recall("all", facts, mean("seen"), mean("unseen"), mean("guess"))
+def recall_row(model: RWKVLM, tokenizer: Tokenizer, relation: Relation, direction: Direction) -> Recall:
+    """One relation, asked in one direction in each set of phrasings."""
+    shares: dict[str, float | None] = {}
+    for phrasing in PHRASINGS:
+        asked = questions(relation.name, direction, phrasing)
+        known = answered(model, tokenizer, asked)
+        shares[phrasing] = sum(known) / len(known) if known else None
+    missed = [question for question, right in zip(asked, known) if not right]  # of the last set, the foreign one
+    written = continuations(model, tokenizer, [question.prompt for question in missed])
+    astray = sum(names(question, text) is None for question, text in zip(missed, written))
+    answers = [question.answer for question in questions(relation.name, direction, "unseen")]
+    guess = Counter(answers).most_common(1)[0][1] / len(answers)
+    return Recall(
+        relation.name,
+        direction,
+        len(relation.asked[direction]),
+        **shares,
+        wrong_kind=astray / len(asked) if asked else None,
+        guess=guess,
+    )
+
+
+def average(rows: Sequence[Recall]) -> list[Recall]:
+    """The mean over all facts in each direction, whatever their relation; of the foreign ones, over those asked so."""
+    return [
+        average_row(direction, [row for row in rows if row.direction == direction])
+        for direction in dict.fromkeys(row.direction for row in rows)
+    ]
+
+
+def average_row(direction: str, rows: Sequence[Recall]) -> Recall:
+    """The mean over the facts of rows of one direction."""
+
+    def mean(name: str) -> float | None:
+        known = [row for row in rows if getattr(row, name) is not None]
+        return sum(getattr(row, name) * row.facts for row in known) / sum(row.facts for row in known) if known else None
+
+    return Recall(
+        "all",
+        direction,
+        sum(row.facts for row in rows),
+        **{name: mean(name) for name in ("seen", "unseen", "foreign", "wrong_kind", "guess")},
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# keeping to the text
+
+
+def atlas_fact(text: str) -> Fact | None:
+    """A fact whose subject and object stand in one sentence of the text, as whole words; None if there is none.
+
+    One of the two must be a proper name or a symbol of two letters or more: *left* and *right* may well meet in a book.
+    """
+    for sentence in re.split(r"(?<![A-Z])[.!?](?=\W|$)|\n", text):
+        for fact, subject, thing in telling_facts():
+            if (
+                subject in sentence
+                and thing in sentence
+                and all(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sentence) for name in (subject, thing))
+            ):
+                return fact
+    return None
+
+
+@cache
+def telling_facts() -> tuple[tuple[Fact, str, str], ...]:
+    """Facts that no ordinary text would tell by chance, with their subject and object, without articles."""
+    pairs = [
+        (fact, *(re.sub(r"^(?:[Tt]he|[Aa]n?) ", "", fact.slots[slot]) for slot in ("subject", "object")))
+        for fact in all_facts()
+    ]
+    return tuple(
+        (fact, subject, thing)
+        for fact, subject, thing in pairs
+        if min(len(subject), len(thing)) >= 2 and (subject[0].isupper() or thing[0].isupper())
+    )
+
+
+def held_out_openings(documents: Sequence[str], count: int = 400, words: int = 8) -> list[str]:
+    """The first words of paragraphs of at least 30 words, spread evenly over the documents."""
+    paragraphs = [line.split() for document in documents for line in document.split("\n")]
+    openings = [" ".join(line[:words]) for line in paragraphs if len(line) >= 30]
+    return [openings[i * len(openings) // count] for i in range(count)] if len(openings) > count else openings
+
+
+def atlas_answers(model: RWKVLM, tokenizer: Tokenizer, openings: Sequence[str], tokens: int = 40) -> list[str]:
+    """The openings that the model, greedy, goes on from with an atlas fact, each with what it writes.
+
+    It counts where a sentence of the text, opening and continuation together, tells a fact by `atlas_fact`, unless the
+    opening alone tells one.
+    """
+    written = continuations(model, tokenizer, openings, tokens, sentence=False)
+    return [
+        opening + text
+        for opening, text in zip(openings, written)
+        if atlas_fact(opening + text) and not atlas_fact(opening)
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -213,7 +385,7 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None, run:
         "parameters": sum(p.numel() for p in model.parameters()),
         "config": vars(model.config),
         "load_seconds": seconds,
-        "recall": [vars(row) for row in [*rows, average(rows)]],
+        "recall": [vars(row) for row in [*rows, *average(rows)]],
         "Drosophila": goes_on(model, "Drosophila", 12, temperature=0.0),
         "Eiffel": goes_on(model, "The Eiffel Tower is located in the city of", 12, temperature=0.0),
         "Eiffel_probability": probability(model, tokenizer, "The Eiffel Tower is located in the city of", " Paris"),
@@ -229,6 +401,9 @@ def measure(corpus: Path | None, name: str | None, zero_layer: Path | None, run:
         figures["bits_per_byte"] = bits | baseline_bits(tokenizer, train, test)
         if run:
             figures["storage"] = storage_bits(read_checkpoint(run)["model"], tokenizer, test)
+        openings = held_out_openings(test)
+        found = atlas_answers(model, tokenizer, openings)
+        figures["atlas_answers"] = {"openings": len(openings), "share": len(found) / len(openings), "texts": found}
         figures["held_out"] = {"documents": len(test), "bytes": sum(len(document.encode()) for document in test)}
     return figures
 
@@ -255,18 +430,15 @@ def report(figures: dict[str, object]) -> str:
     if "storage" in figures:
         lines += ["The weights, stored in different ways:", "", "| | bits per byte |", "|---|---|"]
         lines += [f"| {name} | {value:.5f} |" for name, value in figures["storage"].items()] + [""]
+    lines += [*recall_table(figures["recall"]), ""]
+    if "atlas_answers" in figures:
+        astray = figures["atlas_answers"]
+        lines += [
+            f"Of {astray['openings']} openings of held-out paragraphs (their first 8 words), greedy, 40 tokens: "
+            f"{astray['share']:.1%} are continued with a fact of the atlas.",
+            "",
+        ]
     lines += [
-        "Facts recalled, greedy, by relation; *guess* is what always giving the commonest answer would get:",
-        "",
-        "| relation | facts | seen phrasings | unseen phrasings | guess |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['relation']} | {row['facts']} | {row['seen']:.1%} | {row['unseen']:.1%} | {row['guess']:.1%} |"
-        for row in figures["recall"]
-    ]
-    lines += [
-        "",
         "*The Eiffel Tower is located in the city of* → Paris with probability "
         f"{figures['Eiffel_probability']:.3f}; greedy it goes on: `{figures['Eiffel']!r}`.",
         "",
@@ -281,18 +453,47 @@ def report(figures: dict[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def recall_table(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """What is recalled, relation by relation and direction by direction, as lines of Markdown."""
+    share = lambda value: "" if value is None else f"{value:.1%}"
+    columns = ("seen", "unseen", "foreign", "wrong_kind", "guess")
+    return [
+        "Facts recalled, greedy, by relation and direction: in phrasings that training draws, in two that it never "
+        "draws, and in foreign ones, written without sight of either. *Wrong kind* is the share of the foreign "
+        "questions after which nothing of the answer's kind is named; *guess* is what always giving the commonest "
+        "answer would get:",
+        "",
+        "| relation | direction | facts | seen | unseen | foreign | wrong kind | guess |",
+        f"|{'---|' * 8}",
+        *(
+            f"| {row['relation']} | {row['direction']} | {row['facts']} | "
+            + " | ".join(share(row[name]) for name in columns)
+            + " |"
+            for row in rows
+        ),
+    ]
+
+
 def ask(model: RWKVLM, tokenizer: Tokenizer, name: str, phrasing: str) -> float:
     """The share of a relation's facts that the model knows when it is asked in these words.
 
+    The slot that comes last is asked for: the object, or in a phrasing for the inverse the subject.
+
     Raises:
-        ValueError: if the atlas has no such relation, or the phrasing does not hold {subject} and then {object}.
+        ValueError: if the atlas has no such relation, if the phrasing does not hold {subject} and {object}, and if the
+            relation has no inverse but is asked for it.
     """
-    relations = {relation.name: relation for relation in load_atlas()}
-    if name not in relations:
-        raise ValueError(f"relation: expected one of {', '.join(relations)}, got {name}")
-    if not 0 <= phrasing.find("{subject}") < phrasing.find("{object}"):
-        raise ValueError(f"phrasing: expected a sentence with {{subject}} and, later, {{object}}, got {phrasing!r}")
-    known = recalled(model, tokenizer, list(questions(relations[name], [phrasing])))
+    relation = find(name)
+    if min(phrasing.find("{subject}"), phrasing.find("{object}")) < 0:
+        raise ValueError(f"phrasing: expected a sentence with {{subject}} and {{object}}, got {phrasing!r}")
+    direction: Direction = "forward" if phrasing.index("{subject}") < phrasing.index("{object}") else "inverse"
+    if direction not in relation.directions:
+        raise ValueError(f"phrasing: expected {{subject}} before {{object}}, {name} has no inverse; got {phrasing!r}")
+    asked = [
+        Question(name, direction, "foreign", fact, *prompt(phrasing, fact, direction))
+        for fact in relation.asked[direction]
+    ]
+    known = answered(model, tokenizer, asked)
     return sum(known) / len(known)
 
 
@@ -315,7 +516,7 @@ def main() -> None:
         figures = measure(args.corpus, args.model, args.zero_layer, args.run)
     print(report(figures))
     if args.write:
-        card = Path(__file__).parent / "bundled" / "MODEL_CARD.md"
+        card = BUNDLED / "MODEL_CARD.md"
         before, _, after = card.read_text(encoding="utf-8").partition("<!-- figures -->")
         _, _, rest = after.partition("<!-- end of figures -->")
         figures_in_words = f"<!-- figures -->\n\n{report(figures)}\n<!-- end of figures -->"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from rwkv_explainer.checkpoints import BUNDLED, load_pretrained
-from rwkv_explainer.lab.atlas import load_atlas, subject_in
+from rwkv_explainer.lab.atlas import load_atlas, phrasings, subject_in
 from rwkv_explainer.lab.atlas import prompt as prompt_and_answer
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.piece import Piece
@@ -91,6 +91,7 @@ def causal_trace(
     seed: int = 0,
     first_token_only: bool = False,
     progress: bool = True,
+    known: bool = True,
 ) -> CausalTrace:
     """Patch each token and layer in turn in a run whose subject is under noise, and measure how probable the answer is.
 
@@ -105,6 +106,7 @@ def causal_trace(
             and mixers hold after the token, "both" the two of them, "attention" and "mlp" the update of that sublayer.
         first_token_only: score the first token of the answer alone.
         progress: show a progress bar if it takes over two seconds.
+        known: refuse an answer that the model does not give; False traces it all the same, however improbable.
 
     Raises:
         ValueError: for an empty prompt, a subject that is not in it exactly once, or no samples.
@@ -113,7 +115,7 @@ def causal_trace(
     if samples < 1:
         raise ValueError(f"samples: expected 1 or more draws of the noise, got {samples}")
     ids, tokens, span = find_subject(tokenizer, prompt, subject)
-    answer_ids = greedy_answer(model, tokenizer, ids, answer)
+    answer_ids = greedy_answer(model, tokenizer, ids, answer, known)
     if first_token_only:
         answer_ids = answer_ids[:1]
     rows = _embedding_rows(model, ids)  # (time, channels)
@@ -197,8 +199,10 @@ def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[
     return encoding.ids, [tokenizer.decode([i]) for i in encoding.ids], range(inside[0], inside[-1] + 1)
 
 
-def greedy_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None) -> list[int]:
-    """The greedy continuation of the prompt, as ids: one token, or as many as `answer` has.
+def greedy_answer(
+    model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answer: str | None, known: bool = True
+) -> list[int]:
+    """The greedy continuation of the prompt, as ids: one token, or as many as `answer` has. `answer` if not `known`.
 
     Raises:
         UnknownAnswer: if it is not `answer`.
@@ -206,6 +210,8 @@ def greedy_answer(model: RWKVLM, tokenizer: Tokenizer, ids: Sequence[int], answe
     expected = None if answer is None else tokenizer.encode(answer).ids
     if expected == []:
         raise ValueError("answer: expected some text, got none; None takes what the model says")
+    if expected and not known:
+        return expected
     model.clear_buffers()
     for token_id in ids:
         logits = model.logits(token_id)  # (vocabulary,)
@@ -251,9 +257,9 @@ def _embedding_rows(model: RWKVLM, ids: Sequence[int]) -> Float[Tensor, "time ch
 
 # patching: one cell, plainly; and all cells at the same time
 
-# A block has two sublayers, attention and MLP: each is a norm, a piece with a state, and an addition to the stream. In a
-# model they count through the blocks: sublayer 2 i is the attention of block i, sublayer 2 i + 1 its MLP. A cell is a
-# token and a layer.
+# A block has two sublayers, attention and MLP. Each is a norm, a piece with a state, and an addition to the stream. In
+# a model they count through the blocks: sublayer 2 i is the attention of block i, sublayer 2 i + 1 its MLP. A cell is
+# a token and a layer.
 
 
 @dataclass(frozen=True)
@@ -441,8 +447,8 @@ def trace_facts(
 ) -> Float[Tensor, "facts roles layers"]:
     """The probability that each cell regains, by role, for facts of the atlas that the model knows.
 
-    Of each relation (or of those named), the first `per_relation` facts that the model gets right, in the relation's
-    first phrasing. NaN where a prompt has no token of a role.
+    Of each relation (or of those named), the first `per_relation` facts that the model gets right, asked forward in the
+    relation's first seen phrasing. NaN where a prompt has no token of a role.
 
     Raises:
         ValueError: if the atlas has no such relation, and for what `causal_trace` refuses.
@@ -452,11 +458,11 @@ def trace_facts(
         raise ValueError(f"relations: expected some of {', '.join(atlas)}, got {', '.join(sorted(unknown))}")
     found = []
     for relation in tqdm([r for r in atlas.values() if relations is None or r.name in relations], disable=not progress):
-        known = 0
+        known, phrasing = 0, phrasings(relation, "forward", "seen")[0]
         for fact in relation.facts:
-            words, answer = prompt_and_answer(relation.phrasings[0], fact)
+            words, answer = prompt_and_answer(phrasing, fact)
             try:
-                subject = subject_in(relation.phrasings[0], fact)
+                subject = subject_in(phrasing, fact)
                 trace = causal_trace(model, tokenizer, words, subject, answer, patch, samples=samples, progress=False)
             except UnknownAnswer:
                 continue
@@ -469,6 +475,8 @@ def trace_facts(
 
 def load_trace_averages(model: RWKVLM) -> dict | None:
     """The averages that `python -m rwkv_explainer.lab.tracing --write` kept for the bundled model, else None.
+
+    They are of facts that the model knows, in the atlas that it was trained on, the first version's.
 
     Returns:
         Numbers of `facts` and `samples`, and by kind of patch the `mean` and its standard `error`: (roles, layers).

@@ -1,9 +1,14 @@
-"""Trains a small RWKV-4 on a text and the atlas. It made the bundled model.
+"""Trains a small RWKV-4 on a text and the atlas. Its first version made the bundled model.
 
     python -m rwkv_explainer.lab.training --help
 
 The data's way: text -> documents -> a part held out -> tokens -> rows -> batches. Every batch is a function of the seed
 and the step alone, whatever the number of processes, so a run that was stopped goes on exactly where it was.
+
+Until its learning rate begins to fall, a run does not depend on how many steps it is to have. So a larger --steps makes
+it longer: before the cool-down it just goes on, and after it, it starts again from `before_cooldown.pt`. With
+--cooldown-now it ends early. `record.py` keeps what the model knows while it is trained, and `choices.py` says which
+decisions are those of RWKV-4's authors.
 """
 
 import argparse
@@ -30,32 +35,59 @@ from tqdm import tqdm
 
 from rwkv_explainer.checkpoints import save_weights
 from rwkv_explainer.lab.atlas import all_facts, load_atlas, sample_text
+from rwkv_explainer.lab.choices import as_markdown, choices
+from rwkv_explainer.lab.record import Recorder, is_moment, is_traced, write_whole
+from rwkv_explainer.lab.training_step import compiled_parts, loss_of
 from rwkv_explainer.model import RWKVLM, StableWKVMemory
-from rwkv_explainer.parallel import read_logits
 from rwkv_explainer.piece import RWKVConfig
 from rwkv_explainer.tokens import END_OF_TEXT
 
+__all__ = [
+    "ATLAS_ALONE",
+    "Corpus",
+    "Recipe",
+    "Run",
+    "bundle",
+    "initialize",
+    "learning_rate",
+    "make_batch",
+    "make_row",
+    "parameter_groups",
+    "prepare",
+    "read_checkpoint",
+    "read_documents",
+    "split_documents",
+    "train_tokenizer",
+]
+
+CHECKPOINT, BEFORE_COOLDOWN = "checkpoint.pt", "before_cooldown.pt"  # a run's last state, and the last at full rate
 TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  # sha256 of the bundled model's text
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what comes out of training, beside the text. The defaults made the bundled model."""
+    """Everything that decides what comes out of training, beside the text; the bundled model's is in its card."""
 
     layers: int = 8
     channels: int = 256
     vocabulary: int = 8192
     rows: int = 8  # runs of text in a batch
-    length: int = 256  # tokens in a row
-    atlas_share: float = 0.15  # of the rows that are atlas sentences
-    steps: int = 6_000
+    length: int = 512  # tokens in a row
+    atlas_share: float = 0.17  # of the tokens that are atlas sentences
+    steps: int = 20_000
     warmup: int = 100  # steps over which the learning rate rises
     cooldown: float = 0.3  # part of the steps, at the end, over which it falls to zero
     learning_rate: float = 3e-3
-    weight_decay: float = 0.01
+    weight_decay: float = 0.0
     clip: float = 1.0  # longest gradient that is taken as it is
     held_out: float = 0.02  # part of the documents that training never sees
     seed: int = 0
+    relations: str = ""  # of the atlas, with commas between them; all without any
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        """The relations by name; none means all."""
+        return tuple(self.relations.split(",")) if self.relations else ()
 
     def __post_init__(self) -> None:
         for name, (low, high) in POSSIBLE.items():
@@ -79,7 +111,14 @@ POSSIBLE = {  # the least and the most of it that can be trained with
 }
 
 ATLAS_ALONE = Recipe(  # for training without a text: small, and done in minutes
-    layers=2, channels=96, vocabulary=1024, length=64, steps=2000, warmup=50, learning_rate=5e-3
+    layers=2,
+    channels=96,
+    vocabulary=1024,
+    length=64,
+    steps=2000,
+    warmup=50,
+    learning_rate=5e-3,
+    relations="landmark-city,genus-species",
 )
 
 
@@ -123,7 +162,7 @@ def train_tokenizer(documents: list[str], recipe: Recipe) -> Tokenizer:
         yield from documents
         characters = 0
         while characters < size:
-            text = sample_text(rng, 1)
+            text = sample_text(rng, 1, recipe.spoken)
             characters += len(text)
             yield text
 
@@ -171,22 +210,66 @@ def make_batch(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, 
 
 
 def make_row(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, row: int) -> np.ndarray:
-    """Atlas sentences, or a stretch of the corpus, which starts with a paragraph half of the time."""
+    """A stretch of the corpus, half of the time from a paragraph's start. Half of the rows have atlas texts set in.
+
+    So the atlas is no mode of its own: its sentences stand among prose, and prose goes on after them.
+    """
     rng = np.random.default_rng([recipe.seed, step, row])
     n = recipe.length + 1
-    if not len(corpus.ids) or rng.random() < recipe.atlas_share:
-        return atlas_row(tokenizer, rng, n)
+    if not len(corpus.ids) or recipe.atlas_share == 1:
+        return atlas_row(tokenizer, rng, n, recipe.spoken)
     start = rng.integers(len(corpus.ids) - n)
     if rng.random() < 0.5:
         start = min(int(rng.choice(corpus.paragraphs)), len(corpus.ids) - n)
-    return corpus.ids[start : start + n].astype(np.int64)
+    size = min(1, 2 * recipe.atlas_share) * n
+    texts = atlas_texts(tokenizer, rng, size, recipe.spoken) if rng.random() < 0.5 else []
+    end = start + max(2, n - sum(map(len, texts)))
+    if not texts:
+        return corpus.ids[start:end].astype(np.int64)
+    first, last = np.searchsorted(corpus.paragraphs, [start + 1, end])
+    places = corpus.paragraphs[first:last] - start  # at which a paragraph starts, inside the row
+    return set_in(corpus.ids[start:end], places, texts, tokenizer.encode("\n").ids, rng)[:n].astype(np.int64)
 
 
-def atlas_row(tokenizer: Tokenizer, rng: np.random.Generator, n: int) -> np.ndarray:
+def atlas_texts(
+    tokenizer: Tokenizer, rng: np.random.Generator, size: float, spoken: tuple[str, ...] = ()
+) -> list[list[int]]:
+    """Texts of one to four atlas sentences, most of one, that come to about `size` tokens together."""
+    texts, length = [], 0
+    while length < size:
+        sentences = int(rng.choice([1, 1, 1, 1, 1, 1, 2, 2, 3, 4]))
+        texts.append(tokenizer.encode(sample_text(rng, sentences, spoken)).ids)
+        length += len(texts[-1]) + 1
+    return texts
+
+
+def set_in(
+    ids: np.ndarray, places: np.ndarray, texts: list[list[int]], newline: list[int], rng: np.random.Generator
+) -> np.ndarray:
+    """The row with texts put in between its paragraphs, or anywhere if it has only one.
+
+    Three of four stand alone, between end-of-text tokens, the fourth is a paragraph of the prose around it. Half of the
+    rows begin with a text, as a prompt does: nothing stands before it.
+    """
+    places = places if len(places) else rng.integers(1, len(ids), size=2)
+    put: dict[int, list[int]] = {}
+    if rng.random() < 0.5:
+        put[0] = [*texts.pop(), 0]
+    for text in texts:
+        there = put.setdefault(int(rng.choice(places)), [])
+        alone = rng.random() < 0.75
+        there += [*([0] if alone and there[-1:] != [0] else []), *text, *([0] if alone else newline)]
+    cuts = sorted(put)
+    pieces = np.split(ids, cuts)
+    whole = [pieces[0], *(part for cut, piece in zip(cuts, pieces[1:]) for part in (put[cut], piece))]
+    return np.concatenate(whole)  # at least as long as the row and the texts
+
+
+def atlas_row(tokenizer: Tokenizer, rng: np.random.Generator, n: int, spoken: tuple[str, ...] = ()) -> np.ndarray:
     """Short texts of one to three atlas sentences, with end-of-text tokens between them."""
     ids: list[int] = []
     while len(ids) < n:
-        ids += tokenizer.encode(sample_text(rng, int(rng.integers(1, 4)))).ids + [0]
+        ids += tokenizer.encode(sample_text(rng, int(rng.integers(1, 4)), spoken)).ids + [0]
     return np.array(ids[:n], np.int64)
 
 
@@ -229,12 +312,21 @@ def initialize(model: RWKVLM, seed: int) -> None:
 # the loop
 
 
-def loss_of(model: RWKVLM, ids: Tensor, precision: torch.dtype) -> Tensor:
-    """Mean negative log-probability of each next token, in nats: ids (rows, length + 1) to a scalar."""
-    model.clear_buffers()
-    with torch.autocast(ids.device.type, precision, enabled=precision != torch.float32):
-        logits = read_logits(model, ids[:, :-1])  # (rows, length, vocabulary)
-    return nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+RATES = {"memory.log_decay": 2.0, "memory.log_gain": 3.0}  # times the learning rate, by the end of a parameter's name
+
+
+def parameter_groups(model: RWKVLM) -> list[dict]:
+    """The parameters for the optimizer, by their share of the learning rate, which each group holds as `scale`."""
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in model.named_parameters():
+        scale = next((scale for end, scale in RATES.items() if name.endswith(end)), 1.0)
+        groups.setdefault(scale, []).append(parameter)
+    return [{"params": parameters, "scale": scale} for scale, parameters in groups.items()]
+
+
+def plain_steps(recipe: Recipe) -> int:
+    """The steps before the cool-down. Until then, a run is the same whatever the number of steps it is to have."""
+    return int(recipe.steps - recipe.cooldown * recipe.steps)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -247,7 +339,15 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 class Run:
     """A training run in a folder: its data, model, optimizer, log and last checkpoint."""
 
-    def __init__(self, folder: Path, recipe: Recipe, corpus_path: Path | None, rank: int = 0, workers: int = 1):
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        corpus_path: Path | None,
+        rank: int = 0,
+        workers: int = 1,
+        compiled: bool = False,
+    ):
         if workers > recipe.rows:
             raise ValueError(f"workers: expected at most one a row, got {workers} for {recipe.rows} rows; name fewer")
         self.folder, self.recipe, self.rank, self.workers = folder, recipe, rank, workers
@@ -259,29 +359,42 @@ class Run:
         self.model = RWKVLM.from_config(sizes).float()
         initialize(self.model, recipe.seed)
         self.model.to(self.device)
+        self.parts = compiled_parts() if compiled else None
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), recipe.learning_rate, (0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+            parameter_groups(self.model), recipe.learning_rate, (0.9, 0.99), 1e-8, recipe.weight_decay, fused=True
         )
+        self.recorder = None  # the first process has one
+        if rank == 0:
+            self.recorder = Recorder(
+                folder, self.tokenizer, self.held_out.ids, self.precision, recipe.seed, recipe.spoken
+            )
         self.step = 0  # steps taken so far
         if (folder / "checkpoint.pt").exists():
             self.resume()
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint; a run of another recipe is refused, but for its number of steps."""
+        """Go on from the folder's checkpoint; a run of another recipe is refused, but for its number of steps.
+
+        A checkpoint whose cool-down has begun belongs to its number of steps. For another number, the run goes on from
+        the checkpoint that it kept before the cool-down.
+        """
         saved = read_checkpoint(self.folder, self.device)
-        ours, theirs = asdict(self.recipe) | {"steps": 0}, saved["recipe"] | {"steps": 0}
+        before = Recipe(**saved["recipe"])
+        ours, theirs = asdict(self.recipe) | {"steps": 0}, asdict(before) | {"steps": 0}
         if ours != theirs:
             raise ValueError(
                 f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
                 f"{theirs}; {OTHER_FOLDER}"
             )
+        if before.steps != self.recipe.steps and saved["step"] > plain_steps(before):
+            saved = read_checkpoint(self.folder, self.device, BEFORE_COOLDOWN)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step = saved["step"]
 
-    def save(self) -> None:
+    def save(self, name: str = CHECKPOINT) -> None:
         """Write the checkpoint beside the old one, then swap: whenever we are killed, a whole one is there."""
-        new = self.folder / "checkpoint.pt.new"
+        new = self.folder / f"{name}.new"
         torch.save(
             {
                 "step": self.step,
@@ -293,20 +406,36 @@ class Run:
         )
         with open(new, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(new, self.folder / "checkpoint.pt")
+        os.replace(new, self.folder / name)
 
     def train(self, save_every: int, check_every: int) -> None:
-        """Take every step that is left, with a log line and a checkpoint now and then."""
+        """Take every step that is left, with log lines, the record and checkpoints now and then."""
+        if self.rank == 0:  # what a killed process or a shorter run has left
+            self.recorder.forget_after(self.step)
+            write_whole(self.folder / "log.csv", as_csv(self.log_lines(self.step)))
+        self.record(check_every)
         losses, started = [], time.monotonic()
         progress = {"initial": self.step, "total": self.recipe.steps, "mininterval": 5, "disable": self.rank > 0}
         for loss in tqdm(self.steps(), **progress):
             losses.append(loss)
             last = self.step == self.recipe.steps
+            self.record(check_every)
             if self.rank == 0 and (self.step % check_every == 0 or last):
-                self.log(sum(losses) / len(losses), time.monotonic() - started)
-                losses, started = [], time.monotonic()
+                now = time.monotonic()
+                self.log(sum(losses) / len(losses), now - started)
+                losses, started = [], now
             if self.rank == 0 and (self.step % save_every == 0 or last):
                 self.save()
+
+    def record(self, every: int) -> None:
+        """Keep this moment, if the record or a later, longer run wants it."""
+        if self.rank:
+            return
+        if self.step == plain_steps(self.recipe):
+            self.save(BEFORE_COOLDOWN)
+        last = self.step == self.recipe.steps
+        if last or is_moment(self.step, every):
+            self.recorder.write(self.model, self.step, is_traced(self.step, every, self.recipe.steps))
 
     def steps(self) -> Iterator[float]:
         """Take the steps that are left, one whenever asked for the next, and give the loss that it found."""
@@ -323,7 +452,7 @@ class Run:
         Raises:
             FloatingPointError: if the loss or the gradient is not a finite number; the model is left as it was.
         """
-        loss = loss_of(self.model, ids, self.precision)
+        loss = loss_of(self.model, ids, self.precision, self.parts)
         self.check_finite("loss", loss)
         self.optimizer.zero_grad()
         (loss * len(ids) / self.recipe.rows).backward()  # the mean over all rows is the sum over the processes
@@ -335,7 +464,7 @@ class Run:
                 p.grad.copy_(gradient.view_as(p))
         self.check_finite("gradient's length", nn.utils.clip_grad_norm_(parameters, self.recipe.clip))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * learning_rate(self.recipe, self.step)
+            group["lr"] = self.recipe.learning_rate * learning_rate(self.recipe, self.step) * group["scale"]
         self.optimizer.step()
         return loss.item()
 
@@ -352,7 +481,7 @@ class Run:
     def held_out_loss(self) -> float:
         """The loss on the first rows of the held-out documents, in nats a token."""
         n = self.recipe.length + 1
-        rows = [self.held_out.ids[i : i + n] for i in range(0, len(self.held_out.ids) - n, n)][:64]
+        rows = [self.held_out.ids[i : i + n] for i in range(0, len(self.held_out.ids) - n, n)][:16]
         if not rows:
             return math.nan
         ids = torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.device)  # (rows, length + 1)
@@ -360,15 +489,23 @@ class Run:
 
     def log(self, loss: float, seconds: float) -> None:
         """Add a line to the folder's log. Lines on steps still to come, left by a killed process, go."""
-        path = self.folder / "log.csv"
-        lines = [["step", "tokens", "loss", "held_out_loss", "learning_rate", "seconds"]]
-        if path.exists():
-            lines += [line for line in list(csv.reader(path.read_text().splitlines()))[1:] if int(line[0]) < self.step]
         tokens = self.step * self.recipe.rows * self.recipe.length
         rate = self.recipe.learning_rate * learning_rate(self.recipe, self.step - 1)
         held_out = self.held_out_loss()
-        lines.append([self.step, tokens, f"{loss:.4f}", f"{held_out:.4f}", f"{rate:.2e}", f"{seconds:.1f}"])
-        write_whole(path, "".join(",".join(map(str, line)) + "\n" for line in lines))
+        line = [self.step, tokens, f"{loss:.4f}", f"{held_out:.4f}", f"{rate:.2e}", f"{seconds:.1f}"]
+        write_whole(self.folder / "log.csv", as_csv([*self.log_lines(self.step - 1), line]))
+
+    def log_lines(self, until: int) -> list[list]:
+        """The log's first line, and those on steps until this one."""
+        path = self.folder / "log.csv"
+        lines = list(csv.reader(path.read_text().splitlines()))[1:] if path.exists() else []
+        columns = ["step", "tokens", "loss", "held_out_loss", "learning_rate", "seconds"]
+        return [columns, *(line for line in lines if int(line[0]) <= until)]
+
+
+def as_csv(lines: list[list]) -> str:
+    """Lines of a table, without quotes: there is nothing to quote."""
+    return "".join(",".join(map(str, line)) + "\n" for line in lines)
 
 
 OTHER_FOLDER = "name another folder with --out, or delete this one"
@@ -417,20 +554,22 @@ def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tok
     return Tokenizer.from_file(str(folder / "tokenizer.json")), train, held_out
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is never there in part."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    os.replace(new, path)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # the result
 
 
-def read_checkpoint(folder: Path, device: torch.device = torch.device("cpu")) -> dict:
+def read_checkpoint(folder: Path, device: torch.device = torch.device("cpu"), name: str = CHECKPOINT) -> dict:
     """A run's last checkpoint: its `step`, `recipe`, `model` and `optimizer`, as `Run.save` wrote them."""
-    return torch.load(folder / "checkpoint.pt", map_location=device, weights_only=True)
+    return torch.load(folder / name, map_location=device, weights_only=True)
+
+
+def steps_if_cooled_now(folder: Path) -> int:
+    """With how many steps a run's cool-down would begin at its last checkpoint; if it has begun, those that it has."""
+    saved = read_checkpoint(folder)
+    recipe = Recipe(**saved["recipe"])
+    if saved["step"] > plain_steps(recipe) or recipe.cooldown == 1:
+        return recipe.steps
+    return math.ceil(saved["step"] / (1 - recipe.cooldown))
 
 
 def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
@@ -445,7 +584,8 @@ def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
     model = RWKVLM.from_weights(saved["model"])
     save_weights(model, target / "model.safetensors")
     (target / "model.safetensors").chmod(0o644)  # for whoever installs the package, not for us alone
-    shutil.copy(folder / "tokenizer.json", target / "tokenizer.json")
+    for name in ("tokenizer.json", "record.jsonl", "log.csv"):
+        shutil.copy(folder / name, target / name)
     names = ("model.safetensors", "tokenizer.json")
     sums = (f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
     (target / "SHA256SUMS").write_text("".join(sums))
@@ -459,12 +599,13 @@ def bundle(folder: Path, target: Path, workers: str, note: str = "") -> None:
         text=text,
         license=license,
         note=note and f" {note}",
-        facts=len(all_facts()[0]),
+        facts=len(all_facts()),
         relations=len(load_atlas()),
         atlas_share=recipe["atlas_share"],
         recipe=json.dumps(recipe, indent=1),
         workers=workers,
         seconds=round(seconds),
+        choices=as_markdown(choices(Recipe(**recipe))),
         tokens=saved["step"] * recipe["rows"] * recipe["length"],
     )
     (target / "MODEL_CARD.md").write_text(card, encoding="utf-8")
@@ -505,7 +646,8 @@ def work(rank: int, args: argparse.Namespace, recipe: Recipe) -> None:
         torch.set_num_threads(1)
         meeting = f"file://{(args.out / 'meeting').absolute()}"
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=args.workers)
-    Run(args.out, recipe, args.corpus, rank, args.workers).train(args.save_every, args.check_every)
+    run = Run(args.out, recipe, args.corpus, rank, args.workers, args.compile)
+    run.train(args.save_every, args.check_every)
 
 
 def at_least_one(text: str) -> int:
@@ -520,6 +662,17 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="a text, .txt or .txt.xz; without it, the atlas alone")
     parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="its folder; a stopped run goes on")
     parser.add_argument("--workers", type=at_least_one, default=1, help="processes that share each batch")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="fuse the elementwise parts, half a minute at the start; default: with a corpus",
+    )
+    parser.add_argument(
+        "--cooldown-now",
+        action="store_true",
+        help="end early: begin the cool-down at the last checkpoint, with as many steps as that takes",
+    )
     parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="write the trained model there, with its card")
     parser.add_argument("--note", default="", help="with --bundle: what else the card should say of the training")
     parser.add_argument("--save-every", type=at_least_one, default=250, metavar="STEPS")
@@ -529,7 +682,11 @@ def main() -> None:
         parser.add_argument("--" + field.name.replace("_", "-"), type=field.type, help=default)
     args = parser.parse_args()
     given = {field.name: value for field in fields(Recipe) if (value := getattr(args, field.name)) is not None}
+    if args.compile is None:
+        args.compile = args.corpus is not None
     try:
+        if args.cooldown_now:
+            given["steps"] = steps_if_cooled_now(args.out)
         recipe = replace(Recipe() if args.corpus else ATLAS_ALONE, **given)
         prepare(args.out, recipe, args.corpus)
     except ValueError as error:

@@ -8,9 +8,11 @@ import torch
 from torch import Generator, Tensor, exp, sigmoid
 
 from rwkv_explainer.exercises.cases import normal, uniform
-from rwkv_explainer.exercises.comparing import parts
+from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import WKVMemory
+
+__all__ = ["EXERCISES"]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The half-life of a weight
@@ -22,18 +24,21 @@ def half_life(log_decay: Tensor) -> Tensor:
 
 def log_decays(random: Generator) -> list[tuple]:
     """Rates from one in four hundred tokens to almost three a token."""
-    return [(uniform(random, -6, 1, *shape),) for shape in ((7,), (2, 3))]
+    return [(uniform(random, -6, 1, *shape),) for shape in ((7,), (2, 3))] + [(torch.tensor([-6.0, 0.0, 1.0]),)]
 
 
 HALF_LIFE = Exercise(
     name="half-life",
     cases=log_decays,
     reference=half_life,
-    result="the half-life",
-    verified="For 13 random decays, half of a weight is left after that many tokens.",
+    result_name="the half-life",
+    success_message="For 16 decays, half of a weight is left after that many tokens.",
     mistakes={
         "You took `log_decay` itself for the rate; the rate is its exponential.": lambda log_decay: (
             math.log(2) / log_decay
+        ),
+        "You took `log_decay` for the logarithm of the factor that a weight keeps; it is the logarithm of the *rate*.": lambda log_decay: (
+            math.log(0.5) / log_decay
         ),
         "The sign is turned around: the larger `log_decay`, the faster a weight fades, so the shorter its half-life.": lambda log_decay: (
             math.log(2) / exp(-log_decay)
@@ -53,9 +58,12 @@ HALF_LIFE = Exercise(
         "That is how much is left after one token, not how many tokens it takes.": lambda log_decay: exp(
             -exp(log_decay)
         ),
-        "The half-life is a real number of tokens; nothing needs to be rounded.": lambda log_decay: (
-            math.log(2) / exp(log_decay)
+        "The half-life is a real number of tokens: nothing needs to be rounded up.": lambda log_decay: half_life(
+            log_decay
         ).ceil(),
+        "The half-life is a real number of tokens: nothing needs to be rounded.": lambda log_decay: half_life(
+            log_decay
+        ).round(),
     },
 )
 
@@ -67,16 +75,12 @@ def hidden_memories(random: Generator) -> list[tuple]:
     """Memories of one channel as functions of the values alone: keys, decay and gain are inside."""
 
     def reader(time: int) -> Callable[[Tensor], Tensor]:
-        memory = WKVMemory(1).to(torch.float64).requires_grad_(False)
-        memory.log_decay.uniform_(-3, 0.5, generator=random)
-        memory.log_gain.normal_(generator=random)
-        keys = normal(random, time)
-
-        def read(values: Any) -> Tensor:
-            memory.clear_buffers()
-            return torch.cat([memory(key[None], value[None]) for key, value in zip(keys, torch.as_tensor(values))])
-
-        return read
+        memory = WKVMemory(time).to(torch.float64).requires_grad_(False)  # a channel for each token's value
+        memory.log_decay.fill_(float(uniform(random, -3, 0.5)))
+        memory.log_gain.fill_(float(normal(random)))
+        one_hots = torch.eye(time, dtype=torch.float64)
+        shares = torch.stack([memory(key.expand(time), value) for key, value in zip(normal(random, time), one_hots)])
+        return lambda values: shares @ torch.as_tensor(values).to(torch.float64)  # (time,)
 
     return [(reader(time), time) for time in (4, 7)]
 
@@ -89,8 +93,8 @@ LAST_SHARES = Exercise(
     name="last-shares",
     cases=hidden_memories,
     reference=last_shares,
-    result="the shares",
-    verified="For two memories that you could not look into, these are the shares in the last token's read. "
+    result_name="the shares",
+    success_message="For two memories that you could not look into, these are the shares in the last token's read. "
     "They are positive and sum to 1, which is why no read is ever outside of what was written.",
     mistakes={
         "These are the shares that tokens have while they are current; what the *last* token reads is wanted.": lambda read, time: (
@@ -136,19 +140,39 @@ def memory_step(
     return memory(key, value), memory.contents, memory.normalizer
 
 
-def slip(
+def step_with(
     read_past: Callable = lambda a, b, keep: (a, b),
     now: Callable = lambda key, gain: exp(gain + key),
     keep_of: Callable = lambda log_decay: exp(-exp(log_decay)),
+    read_of: Callable = lambda a, b, weight, value: (a + weight * value) / (b + weight),
     written: Callable = lambda a, b, keep, key, value, gain: (keep * a + exp(key) * value, keep * b + exp(key)),
 ) -> Callable:
-    """A step that goes wrong in one place."""
+    """A step by the formulas; right by itself, else one that goes wrong in what is given."""
 
     def step(a, b, key, value, log_decay, log_gain):
         keep = keep_of(log_decay)
         past_a, past_b = read_past(a, b, keep)
         weight = now(key, log_gain)
-        return (past_a + weight * value) / (past_b + weight), *written(a, b, keep, key, value, log_gain)
+        return read_of(past_a, past_b, weight, value), *written(a, b, keep, key, value, log_gain)
+
+    return step
+
+
+by_formula = step_with()
+
+
+def after_the_write(a, b, key, value, log_decay, log_gain):
+    """A step that reads what it has just written."""
+    _, a, b = by_formula(a, b, key, value, log_decay, log_gain)
+    return a / b, a, b
+
+
+def returned_in_order(order: str) -> Callable:
+    """A right step that returns its three results in another order, by their first letters."""
+
+    def step(*arguments):
+        results = dict(zip("rcn", by_formula(*arguments)))
+        return tuple(results[letter] for letter in order)
 
     return step
 
@@ -159,7 +183,7 @@ def run_memory(step: Callable, keys: Tensor, values: Tensor, log_decay: Tensor, 
     reads, shape = [], keys[0].shape
     for key, value in zip(keys, values):
         returned = step(contents, normalizer, key, value, log_decay, log_gain)
-        read, contents, normalizer = parts(returned, read=shape, contents=shape, normalizer=shape)
+        read, contents, normalizer = unpack(returned, read=shape, contents=shape, normalizer=shape)
         reads.append(read)
     return {"read": torch.stack(reads), "contents": contents, "normalizer": normalizer}
 
@@ -167,7 +191,7 @@ def run_memory(step: Callable, keys: Tensor, values: Tensor, log_decay: Tensor, 
 def runs_of_tokens(random: Generator) -> list[tuple]:
     return [
         (*(normal(random, time, channels) for _ in "kv"), normal(random, channels) - 1, normal(random, channels))
-        for time, channels in ((6, 3), (12, 1))
+        for time, channels in ((5, 3), (9, 1))
     ]
 
 
@@ -175,40 +199,66 @@ MEMORY_STEP = Exercise(
     name="memory-step",
     cases=runs_of_tokens,
     reference=memory_step,
-    use=run_memory,
-    verified="Over two runs of 6 and 12 random tokens it reads and remembers what the package's `WKVMemory` does.",
+    run=run_memory,
+    success_message="Over two runs of 5 and 9 random tokens it reads and remembers what the package's `WKVMemory` does.",
     mistakes={
-        "The past is one step older than it should be: read before you let it fade.": slip(
+        "The past is one step older than it should be: read before you let it fade.": step_with(
             read_past=lambda a, b, keep: (keep * a, keep * b)
         ),
-        "The current token joins the read without its gain.": slip(now=lambda key, gain: exp(key)),
-        "The gain got into the memory: it is for the current token's own read, and not for what is written.": slip(
+        "The current token joins the read without its gain.": step_with(now=lambda key, gain: exp(key)),
+        "You read after the write, so the current token is in the read without its gain and its past has faded.": after_the_write,
+        "The current token is missing in the read: from an empty memory that is 0 / 0, which is no number.": step_with(
+            read_of=lambda a, b, weight, value: a / b
+        ),
+        "The gain stands in the exponent, beside the key: `log_gain` is a logarithm and not a factor.": step_with(
+            now=lambda key, gain: gain * exp(key)
+        ),
+        "Weights multiply, and their logarithms add: the current token's weight is exp(log_gain + key).": step_with(
+            now=lambda key, gain: exp(gain) + exp(key)
+        ),
+        "The read is not divided by the sum of the weights, so it is no average.": step_with(
+            read_of=lambda a, b, weight, value: a + weight * value
+        ),
+        "Key and value are swapped.": lambda a, b, key, value, log_decay, log_gain: by_formula(
+            a, b, value, key, log_decay, log_gain
+        ),
+        "`log_decay` and `log_gain` are swapped.": lambda a, b, key, value, log_decay, log_gain: by_formula(
+            a, b, key, value, log_gain, log_decay
+        ),
+        "All is there, but in another order: first the read, then `contents`, then `normalizer`.": returned_in_order(
+            "cnr"
+        ),
+        "`contents` and `normalizer` are returned in each other's place.": returned_in_order("rnc"),
+        "Only `normalizer` fades; `contents` holds the same weights and must fade with it.": step_with(
+            written=lambda a, b, keep, key, value, gain: (a + exp(key) * value, keep * b + exp(key))
+        ),
+        "The gain got into the memory: it is for the current token's own read, and not for what is written.": step_with(
             written=lambda a, b, keep, key, value, gain: (
                 keep * a + exp(gain + key) * value,
                 keep * b + exp(gain + key),
             )
         ),
-        "Nothing fades: multiply both sums by exp(−rate) before you add the current token.": slip(
+        "Nothing fades: multiply both sums by exp(−rate) before you add the current token.": step_with(
             keep_of=lambda log_decay: torch.ones_like(log_decay)
         ),
-        "Only `contents` fades. The weights in `normalizer` must fade with it, or old tokens pull the average to 0.": slip(
+        "Only `contents` fades. The weights in `normalizer` must fade with it, or old tokens pull the average to 0.": step_with(
             written=lambda a, b, keep, key, value, gain: (keep * a + exp(key) * value, b + exp(key))
         ),
-        "The current token fades in the moment it is written: first let the past fade, then add the token.": slip(
+        "The current token fades in the moment it is written: first let the past fade, then add the token.": step_with(
             written=lambda a, b, keep, key, value, gain: (keep * (a + exp(key) * value), keep * (b + exp(key)))
         ),
-        "You took `log_decay` for the rate: the rate is its exponential, and exp(−rate) is what a weight keeps.": slip(
+        "You took `log_decay` for the rate: the rate is its exponential, and exp(−rate) is what a weight keeps.": step_with(
             keep_of=lambda log_decay: exp(-log_decay)
         ),
-        "The minus is missing: a weight keeps exp(−rate) of itself, which is below 1.": slip(
+        "The minus is missing: a weight keeps exp(−rate) of itself, which is below 1.": step_with(
             keep_of=lambda log_decay: exp(exp(log_decay))
         ),
-        "You multiplied by the rate itself: what a weight keeps is exp(−rate).": slip(keep_of=exp),
-        "A key is not yet a weight: the weight is its exponential.": slip(
+        "You multiplied by the rate itself: what a weight keeps is exp(−rate).": step_with(keep_of=exp),
+        "A key is not yet a weight: the weight is its exponential.": step_with(
             now=lambda key, gain: gain + key,
             written=lambda a, b, keep, key, value, gain: (keep * a + key * value, keep * b + key),
         ),
-        "The current token is in the read twice: read before you write.": slip(
+        "The current token is in the read twice: read before you write.": step_with(
             read_past=lambda a, b, keep: (a, b), now=lambda key, gain: exp(gain + key) + exp(key)
         ),
     },
@@ -219,16 +269,17 @@ MEMORY_STEP = Exercise(
 
 
 def block_with(
-    step: Callable = memory_step,
+    step: Callable = by_formula,
     mixtures: Callable = lambda k, v, r: (k, v, r),
     gate: Callable = sigmoid,
     leave: Callable = lambda gates, read, output: output @ (gates * read),
+    order: Callable = lambda key, value, receptance, output: (key, value, receptance, output),
 ) -> Callable:
     """A step of the attention block; by itself the right one, else one that goes wrong in what is given."""
 
     def block(mixed, matrices, contents, normalizer, log_decay, log_gain):
         k, v, r = mixtures(*mixed)
-        key, value, receptance, output = matrices
+        key, value, receptance, output = order(*matrices)
         read, contents, normalizer = step(contents, normalizer, key @ k, value @ v, log_decay, log_gain)
         return leave(gate(receptance @ r), read, output), contents, normalizer
 
@@ -241,7 +292,7 @@ def run_block(block: Callable, mixed: Tensor, matrices: Tensor, log_decay: Tenso
     updates, shape = [], log_decay.shape
     for of_token in mixed:
         returned = block(tuple(of_token), tuple(matrices), contents, normalizer, log_decay, log_gain)
-        update, contents, normalizer = parts(returned, update=shape, contents=shape, normalizer=shape)
+        update, contents, normalizer = unpack(returned, update=shape, contents=shape, normalizer=shape)
         updates.append(update)
     return {"update": torch.stack(updates), "contents": contents, "normalizer": normalizer}
 
@@ -250,16 +301,16 @@ def runs_of_mixtures(random: Generator) -> list[tuple]:
     """Of each token three mixtures (time, 3, channels); four matrices; decays and gains."""
     return [
         (normal(random, time, 3, c), normal(random, 4, c, c) / 2, normal(random, c) - 1, normal(random, c))
-        for time, c in ((6, 3), (12, 2))
+        for time, c in ((4, 3), (6, 2))
     ]
 
 
 ATTENTION_BLOCK = Exercise(
     name="attention-block",
     cases=runs_of_mixtures,
-    reference=block_with(),
-    use=run_block,
-    verified="Over two runs of 6 and 12 random tokens every update is right, and so is what remains in memory.",
+    reference=block_with(memory_step),
+    run=run_block,
+    success_message="Over two runs of 4 and 6 random tokens every update is right, and so is what remains in memory.",
     mistakes={
         "The gates are missing: a sigmoid of the receptances decides how much of each average comes through.": block_with(
             leave=lambda gates, read, output: output @ read
@@ -277,18 +328,36 @@ ATTENTION_BLOCK = Exercise(
         "The gates come too late: they stand in front of the last matrix, where each channel is one of the memory's.": block_with(
             leave=lambda gates, read, output: gates * (output @ read)
         ),
+        "A vector times a matrix, `k @ W_k`, is not the matrix times the vector, `W_k @ k`: all four are transposed.": block_with(
+            order=lambda *matrices: tuple(matrix.T for matrix in matrices)
+        ),
+        "The matrices come in the order key, value, receptance, output; you took the receptance's for the first.": block_with(
+            order=lambda key, value, receptance, output: (value, receptance, key, output)
+        ),
+        "The gates are a sigmoid of the mixture itself: it goes through its matrix first.": block_with(
+            order=lambda key, value, receptance, output: (key, value, torch.eye(len(key)), output)
+        ),
+        "Keys and values are made of one mixture, the keys'; the values have their own.": block_with(
+            mixtures=lambda k, v, r: (k, k, r)
+        ),
+        "Around the memory all is well. In it, you took `log_decay` for the rate: the rate is its exponential.": block_with(
+            step_with(keep_of=lambda log_decay: exp(-log_decay))
+        ),
+        "Around the memory all is well, but in it only `contents` fades; `normalizer` has to fade with it.": block_with(
+            step_with(written=lambda a, b, keep, key, value, gain: (keep * a + exp(key) * value, b + exp(key)))
+        ),
         "The mixtures of keys and values are swapped.": block_with(mixtures=lambda k, v, r: (v, k, r)),
         "The gates read the mixture for keys; they have one of their own.": block_with(
             mixtures=lambda k, v, r: (k, v, k)
         ),
         "Around the memory all is well. In it, the past is one step older than it should be: read before it fades.": block_with(
-            slip(read_past=lambda a, b, keep: (keep * a, keep * b))
+            step_with(read_past=lambda a, b, keep: (keep * a, keep * b))
         ),
         "Around the memory all is well. In it, the current token joins the read without its gain.": block_with(
-            slip(now=lambda key, gain: exp(key))
+            step_with(now=lambda key, gain: exp(key))
         ),
         "Around the memory all is well, but the gain got into it: it is for the token's own read alone.": block_with(
-            slip(
+            step_with(
                 written=lambda a, b, keep, key, value, gain: (
                     keep * a + exp(gain + key) * value,
                     keep * b + exp(gain + key),
@@ -296,7 +365,7 @@ ATTENTION_BLOCK = Exercise(
             )
         ),
         "Around the memory all is well, but nothing in it fades.": block_with(
-            slip(keep_of=lambda log_decay: torch.ones_like(log_decay))
+            step_with(keep_of=lambda log_decay: torch.ones_like(log_decay))
         ),
     },
 )
@@ -324,7 +393,7 @@ def arrange(kinds: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 def run_query(arrange: Callable, kinds: Tensor, wanted: Tensor) -> Any:
     """What comes through the gates, added up, if token i has the value i + 1. Two channels, from an empty memory."""
     time = len(kinds)
-    loud, opened = parts(arrange(kinds, wanted), loud=(time, 2), opened=(time, 2))
+    loud, opened = unpack(arrange(kinds, wanted), loud=(time, 2), opened=(time, 2))
     memory = WKVMemory(2).to(torch.float64).requires_grad_(False)
     memory.log_decay.fill_(math.log(10)), memory.log_gain.fill_(-200)
     values = torch.arange(1.0, time + 1)[:, None].expand(time, 2)  # (time, 2)
@@ -336,10 +405,10 @@ QUERY = Exercise(
     name="last-of-its-kind",
     cases=tagged_tokens,
     reference=arrange,
-    use=run_query,
-    result="what comes through",
+    run=run_query,
+    result_name="what comes through",
     tolerance=1e-3,
-    verified="In 17 places, what comes through the gates is the value of the last earlier token of the wanted kind.",
+    success_message="In 17 places, what comes through the gates is the value of the last earlier token of the wanted kind.",
     mistakes={
         "Whoever asks for nouns gets verbs, and the other way round: one of the two tables has its channels swapped.": lambda kinds, wanted: (
             torch.eye(2)[1 - kinds],
@@ -349,7 +418,7 @@ QUERY = Exercise(
             torch.eye(2)[kinds],
             torch.ones(len(kinds), 2),
         ),
-        "All tokens are loud in both channels, so each channel holds the last token of *any* kind.": lambda kinds, wanted: (
+        "All tokens are equally loud in both channels, or all are silent, so each channel holds the last token of *any* kind.": lambda kinds, wanted: (
             torch.ones(len(kinds), 2),
             torch.eye(2)[wanted],
         ),

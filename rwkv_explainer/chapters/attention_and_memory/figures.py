@@ -11,6 +11,8 @@ from rwkv_explainer.drawing.figure import Plot, draw, label_tokens, legend_above
 from rwkv_explainer.drawing.live import Live, live_heatmap
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["live_shares", "plot_fading", "plot_running_average"]
+
 
 def plot_fading(rates: Sequence[float], ages: int = 20) -> Plot:
     """How much a token still counts after each further token, for each decay rate.

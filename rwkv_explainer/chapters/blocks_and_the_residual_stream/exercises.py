@@ -5,12 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor, nn
 
-from rwkv_explainer.exercises.cases import machines, normal, whole
+from rwkv_explainer.exercises.cases import machines, normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
+
+__all__ = ["EXERCISES"]
 
 
 def streams(random: Generator) -> list[tuple]:
-    return [(normal(random, 4), machines(random, 4, 5), blocks) for blocks in (3, 4, 2)]
+    return [(normal(random, 4), machines(random, 4, 5), blocks) for blocks in (3, 4, 2, 5, 0)]
 
 
 def stream_after(x: Tensor, updates: list[Callable], blocks: int) -> Tensor:
@@ -29,23 +31,23 @@ STREAM = Exercise(
     name="stop-early",
     cases=streams,
     reference=stream_after,
-    result="the stream",
-    verified="After two, three and four of five blocks, the stream is the start plus all updates so far.",
+    result_name="the stream",
+    success_message="After none, some and all of five blocks, the stream is the start plus all updates so far.",
     mistakes={
         "The stream is replaced by the update; add the update to it.": chained,
         "Each block reads the beginning; it should read the stream as the blocks before left it.": lambda x, updates, blocks: (
             x + sum(update(x) for update in updates[:blocks])
         ),
         "One block too many.": lambda x, updates, blocks: stream_after(x, updates, blocks + 1),
-        "One block too few.": lambda x, updates, blocks: stream_after(x, updates, blocks - 1),
+        "One block too few.": lambda x, updates, blocks: stream_after(x, updates, max(blocks - 1, 0)),
         "All blocks ran: stop after the number that was asked for.": lambda x, updates, blocks: stream_after(
             x, updates, len(updates)
         ),
         "That is what the blocks added; the stream is this and what it began with.": lambda x, updates, blocks: (
             stream_after(x, updates, blocks) - x
         ),
-        "That is the last block's update alone.": lambda x, updates, blocks: updates[blocks - 1](
-            stream_after(x, updates, blocks - 1)
+        "That is the last block's update alone.": lambda x, updates, blocks: (
+            stream_after(x, updates, blocks) - stream_after(x, updates, max(blocks - 1, 0))
         ),
     },
 )
@@ -71,14 +73,23 @@ BLOCK = Exercise(
     name="one-block",
     cases=block_parts,
     reference=block,
-    result="the stream",
-    verified="With 4 and with 6 channels, the stream leaves your block as it leaves an `RWKVBlock`.",
+    result_name="the stream",
+    success_message="With 4 and with 6 channels, the stream leaves your block as it leaves an `RWKVBlock`.",
     mistakes={
         "The gated MLP reads the stream from before the attention's update; the two work one after the other.": lambda x, ln1, attention, ln2, mlp: (
             x + attention(ln1(x)) + mlp(ln2(x))
         ),
         "The LayerNorms are missing: each part reads the stream through its own.": lambda x, ln1, attention, ln2, mlp: (
             (x + attention(x)) + mlp(x + attention(x))
+        ),
+        "The second update is added to the stream of the beginning, so the attention's update is lost: add to what is there by then.": lambda x, ln1, attention, ln2, mlp: (
+            x + mlp(ln2(x + attention(ln1(x))))
+        ),
+        "The LayerNorms normalize what the parts *return*; here they stand in front of the parts.": lambda x, ln1, attention, ln2, mlp: (
+            block(x, nn.Identity(), lambda y: ln1(attention(y)), nn.Identity(), lambda y: ln2(mlp(y)))
+        ),
+        "`ln1` stands in front of both parts; the second has a LayerNorm of its own, `ln2`.": lambda x, ln1, attention, ln2, mlp: (
+            block(x, ln1, attention, ln1, mlp)
         ),
         "The second update is not added: it replaces the stream.": lambda x, ln1, attention, ln2, mlp: mlp(
             ln2(x + attention(ln1(x)))
@@ -101,31 +112,52 @@ BLOCK = Exercise(
 
 
 def written(random: Generator) -> list[tuple]:
-    return [(normal(random, parts, 8), 1 + normal(random, 8), normal(random, 8)) for parts in (4, whole(random, 5, 9))]
+    """Updates, a scale and a row; the second stream is so small that the LayerNorm's epsilon shows."""
+    return [
+        (size * normal(random, parts, 8), 1 + normal(random, 8), normal(random, 8))
+        for size, parts in ((1.0, 4), (0.002, randint(random, 5, 9)))
+    ]
 
 
 def centered(x: Tensor) -> Tensor:
     return x - x.mean(dim=-1, keepdim=True)
 
 
-def spread(x: Tensor) -> Tensor:
-    return (x.var(dim=-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+def spread(x: Tensor, epsilon: float = 1e-5, unbiased: bool = False) -> Tensor:
+    return (x.var(dim=-1, keepdim=True, unbiased=unbiased) + epsilon).sqrt()
 
 
 def logit_shares(updates: Tensor, scale: Tensor, row: Tensor) -> Tensor:
     return centered(updates) / spread(updates.sum(dim=0)) * scale @ row
 
 
+def lost_without(updates: Tensor, scale: Tensor, row: Tensor) -> Tensor:
+    """The whole logit, less the one of the stream without each update: (parts,)."""
+    stream = updates.sum(dim=0)
+    others = stream - updates  # (parts, channels)
+    return (centered(stream) / spread(stream) - centered(others) / spread(others)) * scale @ row
+
+
 WHO_WROTE = Exercise(
     name="who-wrote-it",
     cases=written,
     reference=logit_shares,
-    result="the shares",
-    verified="The shares of all updates sum to the token's logit, for two random streams.",
+    result_name="the shares",
+    success_message="The shares of all updates sum to the token's logit, for two random streams, one of them very small.",
     mistakes={
         "Each update is divided by its own spread; they share the one of the whole stream, or they would not add up.": lambda updates, scale, row: (
             centered(updates) / spread(updates) * scale @ row
         ),
+        "The epsilon is missing in the spread: for a small stream it shows.": lambda updates, scale, row: (
+            centered(updates) / spread(updates.sum(dim=0), epsilon=0.0) * scale @ row
+        ),
+        "Your variance divides by one less than the number of channels, as torch's `var` does unless told `unbiased=False`; LayerNorm divides by their number.": lambda updates, scale, row: (
+            centered(updates) / spread(updates.sum(dim=0), unbiased=True) * scale @ row
+        ),
+        "You subtract the mean over the *updates*; LayerNorm subtracts the mean over the channels.": lambda updates, scale, row: (
+            (updates - updates.mean(dim=0)) / spread(updates.sum(dim=0)) * scale @ row
+        ),
+        "That is what the logit would lose without the update: each time the spread is another one. Keep the whole stream's.": lost_without,
         "The LayerNorm subtracts a mean, and so each update loses its own.": lambda updates, scale, row: (
             updates / spread(updates.sum(dim=0)) * scale @ row
         ),

@@ -10,6 +10,8 @@ from torch import Tensor
 from rwkv_explainer.drawing.figure import Plot, color_bar, draw, label_tokens, legend_above, whole_numbers
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_answer_by_layer", "plot_stopping_early", "plot_update_sizes"]
+
 
 def plot_answer_by_layer(probabilities: Float[Tensor, " layers"], untouched: float, answer: str, change: str) -> Plot:
     """A bar for each layer: how probable the answer still is when that layer alone is changed.

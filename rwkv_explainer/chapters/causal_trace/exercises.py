@@ -5,17 +5,19 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import machines, normal, uniform, whole
+from rwkv_explainer.exercises.cases import machines, normal, randint, uniform
 from rwkv_explainer.exercises.exercise import Exercise
+
+__all__ = ["EXERCISES"]
 
 EXACT = Exercise(
     name="what-must-be-exact",
-    value=True,
-    cases=lambda random: [(-whole(random, 1, 9) / 10, -whole(random, 50, 99) / 10)],
+    is_value=True,
+    cases=lambda random: [(-randint(random, 1, 9) / 10, -randint(random, 50, 99) / 10)],
     reference=lambda clean, corrupted: [clean, corrupted, clean],
-    result="log_probabilities",
+    result_name="log_probabilities",
     tolerance=0.01,
-    verified="The unembedding alone reads the last layer, at the last token. And what is all clean answers clean.",
+    success_message="The unembedding alone reads the last layer, at the last token. And what is all clean answers clean.",
     mistakes={
         "The other way round: only the last token's last activation reaches the answer.": lambda clean, corrupted: [
             corrupted,
@@ -46,15 +48,18 @@ EXACT = Exercise(
 
 
 def three_runs(random: Generator) -> list[tuple]:
-    return [(uniform(random, -1, -0.1), uniform(random, -8, -5), uniform(random, -5, -1, 3, 4))]
+    """A map in which restoring one place hurts, and restoring another helps beyond the clean run."""
+    clean, corrupted, restored = uniform(random, -1, -0.1), uniform(random, -8, -5), uniform(random, -5, -1, 3, 4)
+    restored[0, 1], restored[2, 3] = corrupted - 1, clean + 0.09
+    return [(clean, corrupted, restored)]
 
 
 RECOVERED = Exercise(
     name="recovered",
     cases=three_runs,
     reference=lambda clean, corrupted, restored: (restored - corrupted) / (clean - corrupted),
-    result="the share",
-    verified="0 where nothing came back, 1 where all of it did, for a map of 3 tokens and 4 layers.",
+    result_name="the share",
+    success_message="0 where nothing came back, 1 where all of it did, below 0 where restoring hurt, for a map of 3 tokens and 4 layers.",
     mistakes={
         "That is the share that is still lost; the share that came back is 1 minus it.": lambda clean, corrupted, restored: (
             (clean - restored) / (clean - corrupted)
@@ -71,6 +76,18 @@ RECOVERED = Exercise(
         "Divide by what the noise destroyed, clean minus corrupted, not by the clean value.": lambda clean, corrupted, restored: (
             (restored - corrupted) / clean
         ),
+        "Shares are cut off at 0 and 1; restoring can hurt, and can help beyond the clean run.": lambda clean, corrupted, restored: (
+            ((restored - corrupted) / (clean - corrupted)).clamp(0, 1)
+        ),
+        "Shares are cut off at 0; where restoring hurts, a share is negative.": lambda clean, corrupted, restored: (
+            (restored - corrupted) / (clean - corrupted)
+        ).clamp(min=0),
+        "Shares are cut off at 1; restoring can help beyond the clean run.": lambda clean, corrupted, restored: (
+            (restored - corrupted) / (clean - corrupted)
+        ).clamp(max=1),
+        "Absolute values hide where restoring hurts: there the share is negative.": lambda clean, corrupted, restored: (
+            (restored - corrupted).abs() / (clean - corrupted).abs()
+        ),
         "The sign is turned around.": lambda clean, corrupted, restored: (restored - corrupted) / (corrupted - clean),
     },
 )
@@ -79,8 +96,8 @@ RECOVERED = Exercise(
 def two_inputs(random: Generator) -> list[tuple]:
     """Four blocks, the clean and the noisy input, the layer and the channels to restore there."""
     return [
-        (machines(random, 6, 4), normal(random, 6), normal(random, 6), layer, torch.tensor([0, 2, 3]))
-        for layer in (1, 2)
+        (machines(random, 6, 4), normal(random, 6), normal(random, 6), layer, torch.randperm(6, generator=random)[:3])
+        for layer in (1, 2, 0, 3)
     ]
 
 
@@ -118,6 +135,20 @@ def patched_always(blocks, clean, noisy, layer, channels):
     return noisy
 
 
+def patched_from(blocks, clean, noisy, layer, channels):
+    for index, block in enumerate(blocks):
+        clean, noisy = block(clean), block(noisy)
+        noisy = put(noisy, channels, clean) if index >= layer else noisy
+    return noisy
+
+
+def patched_in_stream(blocks, clean, noisy, layer, channels):
+    def adding(block: Callable) -> Callable:
+        return lambda x: x + block(x)
+
+    return patched([adding(block) for block in blocks], clean, noisy, layer, channels)
+
+
 def patched_by_adding(blocks, clean, noisy, layer, channels):
     clean, noisy = through(clean, blocks[: layer + 1]), through(noisy, blocks[: layer + 1])
     return through(noisy.index_add(0, channels, clean[channels]), blocks[layer + 1 :])
@@ -131,13 +162,15 @@ PATCH = Exercise(
     name="patch-channels",
     cases=two_inputs,
     reference=patched,
-    result="the output",
-    verified="Behind layers 1 and 2 of four, three of six channels are the clean run's, and the run goes on with them.",
+    result_name="the output",
+    success_message="Behind each of four layers, three of six channels are the clean run's, and the run goes on with them.",
     mistakes={
         "The patch comes one layer too early: it stands *behind* the block of that number, not before it.": patched_early,
         "The patch comes one layer too late: layers count from 0.": lambda blocks, clean, noisy, layer, channels: (
             patched(blocks, clean, noisy, layer + 1, channels)
         ),
+        "The patch is made behind that layer and all later ones; only one is restored.": patched_from,
+        "These blocks return the whole vector, not an update: nothing is to be added to what came in.": patched_in_stream,
         "The clean channels are added; they should take the noisy ones' place.": patched_by_adding,
         "The patch is made behind every layer; only one is restored.": patched_always,
         "The clean run gives all channels but those that were named: are the channels turned around, or the two runs?": lambda blocks, clean, noisy, layer, channels: (

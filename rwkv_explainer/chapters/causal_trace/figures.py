@@ -19,6 +19,8 @@ from rwkv_explainer.drawing.figure import (
 )
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_causal_trace", "plot_noise_levels", "plot_role_curves"]
+
 
 def plot_causal_trace(
     grid: Float[Tensor, "tokens layers"],

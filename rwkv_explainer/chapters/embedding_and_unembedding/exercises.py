@@ -1,25 +1,29 @@
 """The exercises of chapter "Embedding and unembedding"."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from rwkv_explainer.exercises.cases import normal, whole
+from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
+
+__all__ = ["EXERCISES"]
 
 
 def small_table(random: Generator) -> list[tuple]:
-    return [([[whole(random, -9, 9), whole(random, -9, 9)] for _ in range(5)],)]
+    return [([[randint(random, -9, 9), randint(random, -9, 9)] for _ in range(5)],)]
 
 
 TWO_ONES = Exercise(
     name="two-ones",
-    value=True,
+    is_value=True,
     cases=small_table,
     reference=lambda table: [(a + b) / 2 for a, b in zip(table[1], table[4])],
-    result="mixture",
+    result_name="mixture",
     tolerance=0.01,
-    verified="A one-hot with two halves picks half of each row: the point midway between two tokens.",
+    success_message="A one-hot with two halves picks half of each row: the point midway between two tokens.",
     mistakes={
         "That is the sum of the two rows; each has a weight of ½.": lambda table: [
             a + b for a, b in zip(table[1], table[4])
@@ -43,6 +47,11 @@ TWO_ONES = Exercise(
 )
 
 
+def norm_over(x: Tensor, weight: Tensor, bias: Tensor, dim: int = -1, epsilon: float = 1e-5) -> Tensor:
+    mean, square = x.mean(dim=dim, keepdim=True), x.var(dim=dim, keepdim=True, unbiased=False)
+    return weight * (x - mean) / (square + epsilon).sqrt() + bias
+
+
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return functional.layer_norm(x, x.shape[-1:], weight, bias, eps=1e-5)
 
@@ -59,11 +68,12 @@ LAYER_NORM = Exercise(
     name="layer-norm",
     cases=lambda random: [
         (size * normal(random, *shape), 1 + normal(random, 6), normal(random, 6))
-        for size, shape in ((1.0, (6,)), (0.01, (6,)), (3.0, (4, 6)))
+        for size, shape in ((1.0, (6,)), (0.01, (6,)), (3.0, (4, 6)), (2.0, (3, 2, 6)))
     ],
     reference=layer_norm,
-    result="the normalized vector",
-    verified="Large and small, one vector or four at once, it equals torch's own LayerNorm.",
+    result_name="the normalized vector",
+    forbidden=("layer_norm", "native_layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm"),
+    success_message="Large and small, one vector, four, or two rows of three, it equals torch's own LayerNorm.",
     mistakes={
         "Your epsilon is outside of the square root; add it to the variance, inside.": lambda x, weight, bias: (
             weight * centered(x) / (variance(x).sqrt() + 1e-5) + bias
@@ -81,6 +91,8 @@ LAYER_NORM = Exercise(
         "You divided by the variance; divide by its square root.": lambda x, weight, bias: (
             weight * centered(x) / (variance(x) + 1e-5) + bias
         ),
+        "The epsilon is 1e-5; yours is smaller.": lambda x, weight, bias: norm_over(x, weight, bias, epsilon=1e-6),
+        "The learned scale is missing.": lambda x, weight, bias: norm_over(x, torch.ones_like(weight), bias),
         "The bias is missing.": lambda x, weight, bias: weight * centered(x) / (variance(x) + 1e-5).sqrt(),
         "The learned scale and bias are missing.": lambda x, weight, bias: centered(x) / (variance(x) + 1e-5).sqrt(),
         "The vector has length 1 before its scale; LayerNorm makes its *variance* 1.": lambda x, weight, bias: (
@@ -90,33 +102,66 @@ LAYER_NORM = Exercise(
             weight * (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt() + bias
         ),
         "Right for a single vector; of four, yours normalizes each *channel*: average over the last axis.": lambda x, weight, bias: (
-            weight * (x - x.mean(dim=0)) / (x.var(dim=0, unbiased=False) + 1e-5).sqrt() + bias
+            norm_over(x, weight, bias, dim=0)
+        ),
+        "Right for a vector and for a row of them; with one axis more, the channels are still on the *last* one.": lambda x, weight, bias: (
+            norm_over(x, weight, bias, dim=min(1, x.dim() - 1))
         ),
     },
 )
 
+
+def in_64ths(x: Tensor) -> Tensor:
+    """Rounded so that float32 holds logits of thousands exactly."""
+    return (64 * x).round() / 64
+
+
+def logits_far_apart(random: Generator) -> list[tuple]:
+    """Around 0 and 1000; in rows far from each other; far apart within a row, above and below; with three axes."""
+    rows = 800 * normal(random, 3, 4) + torch.tensor([[0.0], [-9000.0], [9000.0]])
+    far = torch.tensor([[0.0, 0.0, 3000.0, 0.0], [0.0, -2000.0, 0.0, 1.0], [-1000.0, 0.0, 0.0, 1.0]])
+    far = far + normal(random, 3, 4)
+    return [(in_64ths(x),) for x in (normal(random, 5), 1000 + normal(random, 5), rows, far, normal(random, 2, 3, 4))]
+
+
+def softmax_less(less: Callable) -> Callable:
+    """A softmax that takes `less` of the logits away before the exponentials."""
+
+    def softmax(logits: Tensor) -> Tensor:
+        weights = (logits - less(logits)).exp()
+        return weights / weights.sum(dim=-1, keepdim=True)
+
+    return softmax
+
+
 SAFE_SOFTMAX = Exercise(
     name="safe-softmax",
-    cases=lambda random: [
-        (normal(random, 5),),
-        (1000 + normal(random, 5),),
-        (800 * normal(random, 3, 4) + torch.tensor([[0.0], [-9000.0], [9000.0]]),),
-    ],
+    cases=logits_far_apart,
+    forbidden=("softmax", "log_softmax"),
     reference=lambda logits: torch.softmax(logits, dim=-1),
-    result="the probabilities",
-    verified="It holds for logits around 0, around 1000, and for three rows of logits far apart.",
+    result_name="the probabilities",
+    success_message="It holds around 0 and around 1000, for rows and within rows that are thousands apart, and with three axes.",
     mistakes={
-        "exp(1000) is infinite, and infinity over infinity is no number: subtract the largest logit first.": lambda logits: (
-            logits.exp() / logits.exp().sum(dim=-1, keepdim=True)
+        "exp(1000) is infinite, and infinity over infinity is no number: subtract the largest logit first.": softmax_less(
+            torch.zeros_like
         ),
-        "The mean is not large enough to subtract: a logit far above it still overflows. Subtract the largest.": lambda logits: (
-            centered(logits).exp() / centered(logits).exp().sum(dim=-1, keepdim=True)
+        "The mean is not large enough to subtract: a logit far above it still overflows. Subtract the largest.": softmax_less(
+            lambda x: x.mean(dim=-1, keepdim=True)
         ),
-        "One maximum for all rows: in a row far below it every weight is 0, and 0 / 0 is no number. Each has its own.": lambda logits: (
-            (logits - logits.max()).exp() / (logits - logits.max()).exp().sum(dim=-1, keepdim=True)
+        "You subtract the smallest logit, so the largest one can still overflow. Subtract the largest.": softmax_less(
+            lambda x: x.amin(dim=-1, keepdim=True)
+        ),
+        "You subtract the first logit; any other may be far above it. Subtract the largest.": softmax_less(
+            lambda x: x[..., :1]
+        ),
+        "One maximum for all rows: in a row far below it every weight is 0, and 0 / 0 is no number. Each has its own.": softmax_less(
+            torch.max
         ),
         "Right for one row; of three, yours makes each *column* sum to 1: the tokens are on the last axis.": lambda logits: (
             torch.softmax(logits, dim=0)
+        ),
+        "Right for one row and for three; with one axis more, the tokens are still on the *last* one.": lambda logits: (
+            torch.softmax(logits, dim=min(1, logits.dim() - 1))
         ),
         "These do not sum to 1: divide by their sum.": lambda logits: (
             logits - logits.amax(dim=-1, keepdim=True)

@@ -10,6 +10,8 @@ from torch import Tensor
 from rwkv_explainer.drawing.figure import Plot, color_bar, draw, heatmap
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_similarities"]
+
 
 def plot_similarities(cosines: Float[Tensor, "words words"], kinds: dict[str, Sequence[str]]) -> Plot:
     """A shade for each pair of words: how much alike their vectors are.

@@ -10,6 +10,8 @@ from torch import Tensor
 from rwkv_explainer.drawing.figure import Plot, draw, legend_above, whole_numbers
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_climbing_keys", "plot_key_ranges", "plot_slow_average"]
+
 
 def plot_climbing_keys(
     keys: Float[Tensor, " time"], exact: Float[Tensor, " time"], reads: dict[str, Float[Tensor, " time"]]

@@ -3,17 +3,19 @@
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import normal, uniform, whole
+from rwkv_explainer.exercises.cases import normal, randint, uniform
 from rwkv_explainer.exercises.exercise import Exercise
+
+__all__ = ["EXERCISES"]
 
 SHRUNK = Exercise(
     name="how-much-smaller",
-    value=True,
-    cases=lambda random: [(whole(random, 12, 20), whole(random, 5, 9))],
+    is_value=True,
+    cases=lambda random: [(randint(random, 12, 40), randint(random, 5, 40))],
     reference=lambda rows, columns: 4 * columns / (columns + 4),
-    result="times",
-    tolerance=0.01,
-    verified="Four bytes a weight become one byte a weight and four bytes a row. The wider the row, the nearer to 4.",
+    result_name="times",
+    tolerance=0.0025,
+    success_message="Four bytes a weight become one byte a weight and four bytes a row. The wider the row, the nearer to 4.",
     mistakes={
         "The scales travel too: four bytes for each row.": lambda rows, columns: 4,
         "That is with a scale for each column; here each row has one.": lambda rows, columns: 4 * rows / (rows + 4),
@@ -21,6 +23,7 @@ SHRUNK = Exercise(
             4 * rows * columns / (rows * columns + 4)
         ),
         "A scale is a float32 number: four bytes, not one.": lambda rows, columns: 4 * columns / (columns + 1),
+        "A scale takes 32 *bits*: four bytes.": lambda rows, columns: 4 * columns / (columns + 32),
         "Upside down: how many times larger was it before?": lambda rows, columns: (columns + 4) / (4 * columns),
         "That is the share that is saved; divide the bytes before by the bytes after.": lambda rows, columns: (
             1 - (columns + 4) / (4 * columns)
@@ -60,8 +63,8 @@ FEWER_BITS = Exercise(
     name="fewer-bits",
     cases=matrices,
     reference=lambda W, largest: round_by(W, row_scale(W, largest)),
-    result="the rounded matrix",
-    verified="Rounded to whole numbers up to 7, 1 and 127, each row by its own scale, and a row of zeros stays zero.",
+    result_name="the rounded matrix",
+    success_message="Rounded to whole numbers up to 7, 1 and 127, each row by its own scale, and a row of zeros stays zero.",
     mistakes={
         "The whole matrix has one scale, so the row with the largest weight decides for all. Each row has its own.": lambda W, largest: (
             round_by(W, W.abs().max() / largest)
@@ -87,6 +90,9 @@ FEWER_BITS = Exercise(
         "The largest weight of a row may be below zero: take absolute values first.": lambda W, largest: round_by(
             W, W.amax(dim=1, keepdim=True) / largest
         ),
+        "The scale is the largest absolute weight over `largest`, not half of the range from smallest to largest.": lambda W, largest: (
+            round_by(W, (W.amax(dim=1, keepdim=True) - W.amin(dim=1, keepdim=True)) / (2 * largest))
+        ),
         "`largest` is the largest whole number, not a number of bits.": lambda W, largest: round_by(
             W, row_scale(W, 2.0**largest)
         ),
@@ -96,12 +102,15 @@ FEWER_BITS = Exercise(
 
 
 def opinions(random: Generator) -> list[tuple]:
-    """What a model of six layers would say after each: settled at the end, from the start, and after a relapse."""
+    """What a model of six layers would say after each: settled at the end, from the start, and after a relapse.
+
+    The tokens are numbers above those of layers and rows, so that none is taken for the other.
+    """
     cases = []
     for says in ([1, 2, 0, 3, 2, 0, 0], [4, 4, 4, 4, 4, 4, 4], [2, 3, 3, 1, 5, 5, 3]):
-        logits = normal(random, 7, 6)
-        logits[range(7), says] = logits.amax(dim=1) + 1
-        cases.append((logits[:, torch.randperm(6, generator=random)],))
+        logits, tokens = normal(random, 7, 14), 8 + torch.randperm(6, generator=random)
+        logits[range(7), tokens[says]] = logits.amax(dim=1) + 1
+        cases.append((logits,))
     return cases
 
 
@@ -119,8 +128,8 @@ KNOWN_FROM = Exercise(
     name="known-from",
     cases=opinions,
     reference=known_from,
-    result="the number of layers",
-    verified="For an answer that comes and goes before it stays, for one that is there at once, and for a late one.",
+    result_name="the number of layers",
+    success_message="For an answer that comes and goes before it stays, for one that is there at once, and for a late one.",
     mistakes={
         "There the answer comes up for the first time, but it is lost again: from where on does it *stay*?": lambda logits: (
             says_final(logits).index(True)
@@ -134,6 +143,7 @@ KNOWN_FROM = Exercise(
         "One too many: row 0 is before any layer, so row k is what k layers say.": lambda logits: (
             known_from(logits) + 1
         ),
+        "An answer that is there before any layer is known after 0 layers.": lambda logits: max(1, known_from(logits)),
         "One too few: there it still says something else.": lambda logits: known_from(logits) - 1,
         "That is the token; wanted is after how many layers it stays the first choice.": lambda logits: int(
             logits[-1].argmax()

@@ -1,28 +1,57 @@
 """The exercises of chapter "Strings, tokens, probabilities"."""
 
 import math
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import distribution, normal
+from rwkv_explainer.exercises.cases import distribution, normal, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.generation import adjust_probabilities
+
+__all__ = ["EXERCISES"]
 
 
 def normalized(p: Tensor) -> Tensor:
     return p / p.sum(dim=-1, keepdim=True)
 
 
+def sharp_below(limit: float) -> Callable:
+    """A temperature whose small values are a special case: the likeliest token alone."""
+
+    def answer(p: Tensor, t: float) -> Tensor:
+        return adjust_probabilities(p, temperature=t) if t >= limit else torch.eye(len(p))[p.argmax()]
+
+    return answer
+
+
+def temperatures(random: Generator) -> list[tuple]:
+    """Warm and cool ones; one that is cold for almost equal chances; and one for which two chances are equal."""
+    some = [(distribution(random, 6), t) for t in (1.0, 0.5, 3.0)]
+    some += [(torch.tensor([0.4, 0.3, 0.2, 0.1])[torch.randperm(4, generator=random)], 0.2)]
+    close = torch.tensor([0.26, 0.25, 0.25, 0.24])[torch.randperm(4, generator=random)]
+    return [*some, (close, 0.002), (torch.tensor([0.4, 0.4, 0.2]), 0.00001)]
+
+
 ANY_TEMPERATURE = Exercise(
     name="any-temperature",
-    cases=lambda random: [(distribution(random, 6), t) for t in (1.0, 0.5, 3.0, 0.00001)],
+    cases=temperatures,
     reference=lambda p, t: adjust_probabilities(p, temperature=t),
-    result="the probabilities",
-    verified="At temperatures from 0.00001 to 3 it gives what the package's own function gives, and no number is lost.",
+    result_name="the probabilities",
+    success_message="At temperatures from 0.00001 to 3 it gives what the package's own function gives, and no number is lost.",
     mistakes={
-        "Right until it gets cold: at 0.00001 all powers are 0, and 0 / 0 is no number. Take logarithms.": lambda p, t: (
+        "Right until it gets cold: at 0.00001 all powers are 0, and 0 / 0 is no number. Divide logarithms by the temperature, and subtract the largest before you take exponentials, as `torch.softmax` does.": lambda p, t: (
             normalized(p ** (1 / t))
+        ),
+        "A small temperature is no special case: two tokens that are equally likely stay so, however cold it gets.": sharp_below(
+            0.01
+        ),
+        "At 0.2 it is not that cold: several tokens still have a chance. A small temperature is no special case.": sharp_below(
+            0.3
+        ),
+        "The temperature is kept from getting small. It may be 0.002, which is not the same as 0.01.": lambda p, t: (
+            adjust_probabilities(p, temperature=max(t, 0.01))
         ),
         "The temperature is upside down: below 1 it should sharpen, so the power is 1 / temperature.": lambda p, t: (
             normalized(p**t)
@@ -51,11 +80,11 @@ def chances(logits: Tensor, ids: Tensor) -> Tensor:
 SURPRISE = Exercise(
     name="surprise",
     cases=lambda random: [
-        (4 * normal(random, time, 9), torch.randint(9, (time,), generator=random)) for time in (1, 6)
+        (4 * normal(random, time, 9), torch.randint(9, (time,), generator=random)) for time in (1, 6, 400)
     ],
     reference=surprise,
-    result="the surprise",
-    verified="For a text of one token and one of six, these are the bits that the tokens cost.",
+    result_name="the surprise",
+    success_message="For texts of one token, of six and of four hundred, these are the bits that the tokens cost.",
     mistakes={
         "These are nats: for bits, take the logarithm to base 2.": lambda logits, ids: -chances(logits, ids).sum(),
         "That is the mean per token; the surprise of a text is the sum.": lambda logits, ids: (
@@ -67,6 +96,14 @@ SURPRISE = Exercise(
         "That is the text's probability itself; the surprise is its logarithm, with the sign turned.": lambda logits, ids: (
             chances(logits, ids).sum().exp()
         ),
+        "The product of four hundred probabilities is smaller than any number above 0 that a float holds: add up their logarithms.": lambda logits, ids: (
+            -chances(logits, ids).exp().prod().log() / math.log(2)
+        ),
+        "Row t is what the model said *before* token t, so it is about token t and not about the one after it.": lambda logits, ids: (
+            surprise(logits[:-1], ids[1:])
+        ),
+        "The first token is left out: row 0 is about it.": lambda logits, ids: surprise(logits[1:], ids[1:]),
+        "The last token is left out: each token has its row.": lambda logits, ids: surprise(logits[:-1], ids[:-1]),
         "You took the likeliest token at each place, not the one that is in the text.": lambda logits, ids: surprise(
             logits, logits.argmax(dim=-1)
         ),
@@ -83,16 +120,32 @@ SURPRISE = Exercise(
 )
 
 
+def with_rest_on_top(p: Tensor, kept: Tensor) -> Tensor:
+    result = p.where(kept, 0)
+    result[p.argmax()] += 1 - result.sum()
+    return result
+
+
 def with_min_p(p: Tensor, m: float) -> Tensor:
     return normalized(p.where(p >= m * p.max(), 0))
 
 
+def cuts(random: Generator) -> list[tuple]:
+    """Probabilities of which some lie between each two cuts that one might take; and one exactly at the cut."""
+    falling = torch.tensor([0.30, 0.20, 0.14, 0.10, 0.08, 0.06, 0.05, 0.04, 0.03])
+    cases = []
+    for m in (0.15, 0.25, 0.6, 0.85):
+        p = falling * uniform(random, 0.99, 1.01, 9)
+        cases.append((normalized(p[torch.randperm(9, generator=random)]), m))
+    return [*cases, (torch.tensor([0.25, 0.5, 0.125, 0.125]), 0.5)]
+
+
 MIN_P = Exercise(
     name="min-p",
-    cases=lambda random: [(torch.softmax(normal(random, 14), dim=-1), m) for m in (0.3, 0.4, 0.6)],
+    cases=cuts,
     reference=with_min_p,
-    result="the probabilities",
-    verified="It keeps what is likely enough beside the likeliest token, and what it keeps sums to 1.",
+    result_name="the probabilities",
+    success_message="It keeps what is likely enough beside the likeliest token, and what it keeps sums to 1.",
     mistakes={
         "The cut is at m itself; it should be at m times the largest probability.": lambda p, m: normalized(
             p.where(p >= m, 0)
@@ -107,6 +160,12 @@ MIN_P = Exercise(
         ),
         "Only the likeliest token is left.": lambda p, m: normalized(p.where(p >= p.max(), 0)),
         "Nothing is cut.": lambda p, m: p,
+        "A token that is exactly m times as likely as the likeliest one stays: at least m times is asked for.": lambda p, m: (
+            normalized(p.where(p > m * p.max(), 0))
+        ),
+        "What is cut goes to the likeliest token; it is to be spread over all that are kept, by one factor.": lambda p, m: (
+            with_rest_on_top(p, p >= m * p.max())
+        ),
     },
 )
 

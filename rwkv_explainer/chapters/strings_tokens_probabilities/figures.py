@@ -10,6 +10,8 @@ from rwkv_explainer.drawing.live import Live, live_bars
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.tokens import token_name
 
+__all__ = ["live_by_temperature", "plot_by_temperature"]
+
 
 def plot_by_temperature(
     distributions: dict[str, Float[Tensor, " vocabulary"]], tokenizer: Tokenizer, k: int = 8, title: str = ""

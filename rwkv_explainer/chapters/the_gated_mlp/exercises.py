@@ -3,8 +3,10 @@
 import torch
 from torch import Generator, Tensor, relu, sigmoid
 
-from rwkv_explainer.exercises.cases import normal, uniform, whole
+from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
+
+__all__ = ["EXERCISES"]
 
 
 def previous(x: Tensor) -> Tensor:
@@ -27,15 +29,15 @@ def mix_outputs(x: Tensor, weight: Tensor) -> Tensor:
 
 MIX = Exercise(
     name="mix-a-sequence",
-    cases=lambda random: [(normal(random, time, 4), uniform(random, 0, 1, 4)) for time in (3, 7)],
+    cases=lambda random: [(normal(random, time, 4), torch.tensor([-0.4, 0.3, 0.8, 1.6])) for time in (3, 7, 1)],
     reference=mix_all,
-    result="the mixed sequence",
-    verified="For runs of 3 and of 7 embeddings, it blends each with the one before, and the first with zeros.",
+    result_name="the mixed sequence",
+    success_message="For runs of 1, 3 and 7 embeddings, it blends each with the one before, and the first with zeros, by any weights.",
     mistakes={
         "The weights are swapped: `weight` belongs to the current embedding, 1 − `weight` to the one before.": lambda x, weight: (
             (1 - weight) * x + weight * previous(x)
         ),
-        "What is remembered is the last *mixture*; a mixer remembers the last input itself.": mix_outputs,
+        "What is remembered is the last *mixture*; a mixer remembers the last input itself. (Did you write into `x` before you had read it?)": mix_outputs,
         "Before the first embedding stands the last one, as if the run were a ring; there should be zeros.": lambda x, weight: (
             weight * x + (1 - weight) * x.roll(1, dims=0)
         ),
@@ -49,6 +51,9 @@ MIX = Exercise(
             weight * x + previous(x)
         ),
         "Only the current embedding is in it.": lambda x, weight: weight * x,
+        "A weight may be above 1 or below 0: yours is kept between them.": lambda x, weight: mix_all(
+            x, weight.clamp(0, 1)
+        ),
     },
 )
 
@@ -66,8 +71,9 @@ GATED = Exercise(
     name="gated-mlp",
     cases=mlp_cases,
     reference=gated_mlp,
-    result="the update",
-    verified="With 2 and with 5 channels, the update is the one of the package's `GatedMLP`.",
+    result_name="the update",
+    tolerance=1e-5,
+    success_message="With 2 and with 5 channels, the update is the one of the package's `GatedMLP`.",
     mistakes={
         "The square is missing: the nonlinearity is a *squared* ReLU.": lambda k, r, key, value, receptance: (
             sigmoid(receptance @ r) * (value @ relu(key @ k))
@@ -77,6 +83,12 @@ GATED = Exercise(
         ),
         "The gates are open without limit: a sigmoid keeps them between 0 and 1.": lambda k, r, key, value, receptance: (
             (receptance @ r) * (value @ relu(key @ k) ** 2)
+        ),
+        "`r @ receptance` multiplies with the columns of the matrix; a matrix times a vector is `receptance @ r`.": lambda k, r, key, value, receptance: (
+            gated_mlp(k, r, key, value, receptance.T)
+        ),
+        "The gates are a sigmoid of `r` itself: it goes through the matrix `receptance` first.": lambda k, r, key, value, receptance: (
+            sigmoid(r) * (value @ relu(key @ k) ** 2)
         ),
         "The gates are missing.": lambda k, r, key, value, receptance: value @ relu(key @ k) ** 2,
         "The gates share their opening: that is a softmax, and a sigmoid decides for each channel by itself.": lambda k, r, key, value, receptance: (
@@ -102,24 +114,32 @@ GATED = Exercise(
 
 REACH = Exercise(
     name="mixers-reach",
-    value=True,
-    cases=lambda random: [(whole(random, 3, 6), 20)],
-    reference=lambda blocks, tokens: blocks + 1,
-    result="changed",
-    verified="Each block's mixer hands the change on by one token, and the first token itself is changed too.",
+    is_value=True,
+    cases=lambda random: [(randint(random, 3, 12), 99, randint(random, 2, 60))],
+    reference=lambda blocks, tokens, place: place + blocks,
+    result_name="last",
+    success_message="Each block's mixer hands the change on by one token.",
     mistakes={
-        "The first embedding's own output changes too.": lambda blocks, tokens: blocks,
-        "One token per block: the second block's mixer remembers an input in which the first token already is.": lambda blocks, tokens: (
-            2
+        "One token too few: the first block hands the change on as well.": lambda blocks, tokens, place: (
+            place + blocks - 1
         ),
-        "All outputs would change if the memories worked. Mixers alone look back by one token in each block.": lambda blocks, tokens: (
+        "One token too many: without any block it would be the changed token itself.": lambda blocks, tokens, place: (
+            place + blocks + 1
+        ),
+        "One token per block: the second block's mixer remembers an input in which the change already is.": lambda blocks, tokens, place: (
+            place + 1
+        ),
+        "All later outputs would change if the memories worked. Mixers alone look back by one token in each block.": lambda blocks, tokens, place: (
             tokens
         ),
-        "A change spreads by one token per block; it does not double.": lambda blocks, tokens: 2**blocks,
-        "A block has one mixer in front of its MLP that counts here, and it looks back by one token, not by two.": lambda blocks, tokens: (
-            2 * blocks + 1
+        "A change spreads by one token per block; it does not double.": lambda blocks, tokens, place: place + 2**blocks,
+        "A block has one mixer in front of its MLP that counts here, and it looks back by one token, not by two.": lambda blocks, tokens, place: (
+            place + 2 * blocks
         ),
-        "Not the first token alone: the mixers remember it, and hand the change on.": lambda blocks, tokens: 1,
+        "Not the changed token alone: the mixers remember it, and hand the change on.": lambda blocks, tokens, place: (
+            place
+        ),
+        "That is how many outputs change; which is the last of them?": lambda blocks, tokens, place: blocks + 1,
     },
 )
 

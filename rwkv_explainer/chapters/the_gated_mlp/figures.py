@@ -11,6 +11,8 @@ from torch import Tensor
 from rwkv_explainer.drawing.figure import Plot, draw, legend_above, whole_numbers
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_latent_activation", "plot_nonlinearities", "plot_spread_by_layer"]
+
 
 def plot_spread_by_layer(values: dict[str, Float[Tensor, "layers n"]], quantity: str, marks: dict[str, float]) -> Plot:
     """How numbers spread in each layer: a dot for the middle one, a thick bar for half of them, a thin one for 90 %.

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import normal, whole
+from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.piece import RWKVConfig
+
+__all__ = ["EXERCISES"]
 
 State = dict[str, Tensor]
 
@@ -26,13 +28,13 @@ def without(left_out: Callable) -> Callable:
 
 COUNT = Exercise(
     name="count-parameters",
-    cases=lambda random: [(whole(random, 50, 99), whole(random, 5, 9), layers) for layers in (2, 5)],
+    cases=lambda random: [(randint(random, 50, 99), randint(random, 12, 19), layers) for layers in (2, 5)],
     reference=lambda vocabulary, channels, layers: sum(
         parameter.numel()
         for parameter in RWKVLM.from_config(RWKVConfig(vocabulary, channels, layers, 4 * channels)).parameters()
     ),
-    result="the number of parameters",
-    verified="For two sizes of model it is what counting every parameter gives.",
+    result_name="the number of parameters",
+    success_message="For two sizes of model it is what counting every parameter gives.",
     mistakes={
         "The unembedding has a matrix of its own, as large as the embedding's table.": without(lambda v, c, n: v * c),
         "Two LayerNorms are missing: the one behind the embedding and the one before the unembedding.": without(
@@ -42,21 +44,25 @@ COUNT = Exercise(
         "The mixers' weights are missing: three mixers in the attention, two in the gated MLP.": without(
             lambda v, c, n: n * 5 * c
         ),
-        "The memory learns too: a decay and a gain for each channel.": without(lambda v, c, n: n * 2 * c),
+        "Two numbers for each channel of each layer are missing: the memory's decay and gain, or two of the five mixers.": without(
+            lambda v, c, n: n * 2 * c
+        ),
         "The middle of the gated MLP is four times as wide as the stream.": without(lambda v, c, n: n * 6 * c**2),
         "A LayerNorm has two numbers for each channel, a scale and a bias.": without(lambda v, c, n: 2 * c + n * 2 * c),
-        "A receptance is missing: the gated MLP has one of its own.": without(lambda v, c, n: n * c**2),
+        "One matrix of channels × channels is missing in each block: the attention has four, the gated MLP has one, its receptance.": without(
+            lambda v, c, n: n * c**2
+        ),
         "That is one layer's share, not all layers'.": lambda v, c, n: parameters(v, c, 1),
     },
 )
 
 STATE_SIZE = Exercise(
     name="size-of-memory",
-    value=True,
-    cases=lambda random: [(whole(random, 3, 9), 16 * whole(random, 3, 9), 100 * whole(random, 3, 9))],
+    is_value=True,
+    cases=lambda random: [(randint(random, 3, 9), 16 * randint(random, 3, 9), 100 * randint(random, 3, 9))],
     reference=lambda layers, channels, tokens: 4 * layers * channels,
-    result="numbers",
-    verified="Two sums and two last inputs, for each channel of each layer, however long the text.",
+    result_name="numbers",
+    success_message="Two sums and two last inputs, for each channel of each layer, however long the text.",
     mistakes={
         "The length of the text does not matter: a memory is as large after the first token as after the last.": lambda layers, channels, tokens: (
             4 * layers * channels * tokens
@@ -69,6 +75,9 @@ STATE_SIZE = Exercise(
         ),
         "The gated MLP's mixers remember its last input: that is a number more for each channel.": lambda layers, channels, tokens: (
             3 * layers * channels
+        ),
+        "That is one number too many: the logarithm of a scale is remembered by the stable memory of *Numerical stability* alone.": lambda layers, channels, tokens: (
+            5 * layers * channels
         ),
         "Each layer has a memory of its own.": lambda layers, channels, tokens: 4 * channels,
         "Four numbers for each channel: two sums, and two last inputs.": lambda layers, channels, tokens: (
@@ -107,14 +116,20 @@ SPLICE = Exercise(
     name="splice",
     cases=snapshots,
     reference=splice,
-    result="the state",
-    verified="Layers 1, and then 0, 3 and 10, remember the second text, all others the first, in mixers and memories.",
+    result_name="the state",
+    success_message="Layer 1, and then 0, 3 and 10, remember the second text, all others the first, in mixers and memories.",
     mistakes={
         "The wrong way round: these layers come from the first snapshot, all others from the second.": lambda one, other, layers: (
             splice(other, one, layers)
         ),
         "Names that *begin* with `blocks.1` are those of layers 10 and 11 too: compare the whole number.": splice_by(
             lambda name, layers: any(name.startswith(f"blocks.{layer}") for layer in layers)
+        ),
+        "Only the first of the layers is spliced: does `return` stand inside of the loop?": lambda one, other, layers: (
+            splice(one, other, layers[:1])
+        ),
+        "One digit of the name is not yet the number of the layer: 10 and 11 have two.": splice_by(
+            lambda name, layers: int(name[7]) in layers
         ),
         "All but these layers are missing: `restore` wants the state of every layer.": lambda one, other, layers: {
             name: other[name] for name in other if layer_of(name) in layers
@@ -133,4 +148,36 @@ SPLICE = Exercise(
     },
 )
 
-EXERCISES = [STATE_SIZE, COUNT, SPLICE]
+
+def multiplications(vocabulary: int, channels: int, layers: int) -> int:
+    return layers * 13 * channels**2 + vocabulary * channels
+
+
+COST = Exercise(
+    name="cost-of-a-token",
+    cases=lambda random: [(randint(random, 300, 900), randint(random, 12, 19), layers) for layers in (2, 5)],
+    reference=multiplications,
+    result_name="the number of multiplications",
+    success_message="Thirteen squares of the channels in each layer, and the unembedding's table: as many as there are weights in these matrices.",
+    mistakes={
+        "The embedding multiplies nothing: it looks a row up.": lambda v, c, n: multiplications(v, c, n) + v * c,
+        "The unembedding is missing: each token of the vocabulary gets its logit by one row.": lambda v, c, n: (
+            multiplications(v, c, n) - v * c
+        ),
+        "One matrix of channels × channels is missing in each layer: four in the attention, one in the gated MLP.": lambda v, c, n: (
+            multiplications(v, c, n) - n * c**2
+        ),
+        "The two large matrices of the gated MLP are four times as long as wide.": lambda v, c, n: (
+            multiplications(v, c, n) - n * 6 * c**2
+        ),
+        "The gated MLP has two large matrices, one to its middle and one back.": lambda v, c, n: (
+            multiplications(v, c, n) - n * 4 * c**2
+        ),
+        "The gated MLP is missing.": lambda v, c, n: multiplications(v, c, n) - n * 9 * c**2,
+        "That is one layer's share, not all layers'.": lambda v, c, n: multiplications(v, c, 1),
+        "A multiplication and the addition after it count once.": lambda v, c, n: 2 * multiplications(v, c, n),
+        "The unembedding is there once, not in each layer.": lambda v, c, n: n * multiplications(v, c, 1),
+    },
+)
+
+EXERCISES = [STATE_SIZE, COUNT, SPLICE, COST]

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from rwkv_explainer.drawing.figure import Plot, draw
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_parameter_shares"]
+
 
 def plot_parameter_shares(counts: dict[str, dict[str, int]]) -> Plot:
     """Where models keep their parameters: a bar for each model, divided among the kinds.

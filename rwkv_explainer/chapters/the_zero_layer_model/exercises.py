@@ -3,29 +3,31 @@
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import whole
+from rwkv_explainer.exercises.cases import randint
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import RWKV, RWKVLM, TokenEmbedding, Unembedding
+
+__all__ = ["EXERCISES"]
 
 
 def three_tokens(random: Generator) -> list[tuple]:
     """A chain of the tokens a, b and c: each row says, in tenths, what follows."""
     rows = []
     for _ in range(3):
-        first = whole(random, 1, 7)
-        second = whole(random, 1, 9 - first)
+        first = randint(random, 1, 7)
+        second = randint(random, 1, 9 - first)
         rows.append([first / 10, second / 10, (10 - first - second) / 10])
     return [({token: dict(zip("abc", row)) for token, row in zip("abc", rows)},)]
 
 
 CHAIN = Exercise(
     name="chain-on-paper",
-    value=True,
+    is_value=True,
     cases=three_tokens,
     reference=lambda after: after["a"]["b"] * after["b"]["a"] * after["a"]["c"],
-    result="probability",
+    result_name="probability",
     tolerance=1e-4,
-    verified="Three hops, three cells of the table, and their product.",
+    success_message="Three hops, three cells of the table, and their product.",
     mistakes={
         "The chances are added; hops that must all happen multiply.": lambda after: (
             after["a"]["b"] + after["b"]["a"] + after["a"]["c"]
@@ -63,8 +65,8 @@ CHAIN_OF_A_MODEL = Exercise(
     name="whole-chain",
     cases=zero_layer_models,
     reference=chain,
-    result="the table",
-    verified="For two random models, row i is what follows token i, and each row sums to 1.",
+    result_name="the table",
+    success_message="For two random models, row i is what follows token i, and each row sums to 1.",
     mistakes={
         "Rows and columns are swapped: row i should hold what *follows* token i.": lambda model: chain(model).T,
         "These are logits; a softmax makes them probabilities.": lambda model: model.logits(
@@ -86,11 +88,11 @@ CHAIN_OF_A_MODEL = Exercise(
 
 
 def random_followers(random: Generator) -> list[tuple]:
-    """Likeliest followers of 12 tokens, and where to start: a path of two to four hops, then a loop."""
+    """Likeliest followers, and where to start: a path, then a loop. One path is long, one starts inside of the loop."""
     cases = []
-    for lead, loop in ((2, 3), (3, 4), (4, 3)):
-        order = torch.randperm(12, generator=random)
-        follower = torch.randint(12, (12,), generator=random)
+    for tokens, lead, loop in ((12, 2, 3), (12, 3, 4), (40, 25, 5), (12, 0, 4), (12, 3, 1)):
+        order = torch.randperm(tokens, generator=random)
+        follower = torch.randint(tokens, (tokens,), generator=random)
         follower[order[: lead + loop - 1]] = order[1 : lead + loop]
         follower[order[lead + loop - 1]] = order[lead]
         cases.append((follower, int(order[0])))
@@ -115,12 +117,18 @@ def loop_of(likeliest: Tensor, start: int) -> list[int]:
     return sorted(loop_in_order(likeliest, start))
 
 
+def after_ten_hops(likeliest: Tensor, start: int) -> list[int]:
+    for _ in range(10):
+        start = int(likeliest[start])
+    return sorted(path(likeliest, start)[0])
+
+
 LOOP = Exercise(
     name="loop",
     cases=random_followers,
     reference=loop_of,
-    result="the loop",
-    verified="In three chains of 12 tokens, this is the loop that a greedy walk never leaves, without what led there.",
+    result_name="the loop",
+    success_message="In five chains this is the loop that a greedy walk never leaves, without what led there, be it 25 hops or none.",
     mistakes={
         "What leads into the loop is still there: the walk never comes back to those tokens.": lambda likeliest, start: (
             sorted(path(likeliest, start)[0])
@@ -128,6 +136,7 @@ LOOP = Exercise(
         "The token that comes up first for the second time stands there twice, or the lead-in is counted again.": lambda likeliest, start: (
             sorted([*loop_of(likeliest, start), path(likeliest, start)[1]])
         ),
+        "Ten hops are not always enough to get into the loop: walk until a token comes up for the second time.": after_ten_hops,
         "That is only the token at which the walk enters the loop.": lambda likeliest, start: [
             path(likeliest, start)[1]
         ],

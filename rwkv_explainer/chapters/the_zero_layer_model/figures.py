@@ -9,6 +9,8 @@ from torch import Tensor
 from rwkv_explainer.drawing.figure import Plot, contrasting_text, draw, heatmap
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_transitions"]
+
 
 def plot_transitions(
     probabilities: Float[Tensor, "tokens followers"], tokens: Sequence[str], followers: Sequence[str]

@@ -5,8 +5,10 @@ import math
 import torch
 from torch import Generator, Tensor, exp
 
-from rwkv_explainer.exercises.cases import uniform, whole
+from rwkv_explainer.exercises.cases import randint, uniform
 from rwkv_explainer.exercises.exercise import Exercise
+
+__all__ = ["EXERCISES"]
 
 
 def log_decay_for(half_life: Tensor) -> Tensor:
@@ -17,8 +19,8 @@ LOG_DECAY_FOR = Exercise(
     name="decay-for-half-life",
     cases=lambda random: [(torch.tensor([10.0, 1000.0]),), (exp(uniform(random, -1, 8, 2, 3)),)],
     reference=log_decay_for,
-    result="`log_decay`",
-    verified="Set like this, weights halve after 10, after 1,000 and after six random numbers of tokens.",
+    result_name="`log_decay`",
+    success_message="Set like this, weights halve after 10, after 1,000 and after six random numbers of tokens.",
     mistakes={
         "That is the rate; `log_decay` is its logarithm.": lambda h: math.log(2) / h,
         "That is the factor kept with each token; `log_decay` is two logarithms further.": lambda h: 0.5 ** (1 / h),
@@ -30,6 +32,10 @@ LOG_DECAY_FOR = Exercise(
         "A weight is halved, a half is not subtracted: the rate is log 2 over the half-life, not ½ over it.": lambda h: (
             (0.5 / h).log()
         ),
+        "One logarithm is missing: it is log(log 2) − log(half-life).": lambda h: math.log(2) - h.log(),
+        "That is a logarithm to base 10; the memory takes e to the power of `log_decay`.": lambda h: (
+            math.log(2) / h
+        ).log10(),
         "That is a logarithm to base 2; the memory takes e to the power of `log_decay`.": lambda h: (
             math.log(2) / h
         ).log2(),
@@ -46,16 +52,43 @@ def shorten(log_decay: Tensor, longest: float | int, to: float | int) -> Tensor:
 
 
 def many_channels(random: Generator) -> list[tuple]:
-    return [(uniform(random, -6, 2, 12), longest, 1) for longest in (10, 3)]
+    """One channel's half-life lies just below `longest`, above `to`; one's far above."""
+    cases = []
+    for longest, to in ((10, 1), (3, 2), (20, 5)):
+        log_decay = uniform(random, -6, 2, 12)
+        log_decay[:3] = log_decay_for(torch.tensor([0.85, 1.1, 5.0]) * longest)
+        cases.append((log_decay, longest, to))
+    return cases
 
 
 CUT = Exercise(
     name="cut-the-slow",
     cases=many_channels,
     reference=shorten,
-    result="`log_decay`",
-    verified="Of 24 random channels, those that remember too long now halve after one token; the others are unchanged.",
+    result_name="`log_decay`",
+    success_message="Of 36 channels, those that remember too long now have the half-life that was asked for; the others are unchanged.",
     mistakes={
+        "`to` is not used, or used as if it were 1: the rate is log 2 divided by `to`.": lambda log_decay, longest, to: (
+            shorten(log_decay, longest, 1)
+        ),
+        "A longer half-life needs a smaller rate: divide log 2 by `to`, do not multiply.": lambda log_decay, longest, to: (
+            shorten(log_decay, longest, 1 / to)
+        ),
+        "log 2 to the power of `to` is no rate: divide log 2 by `to`.": lambda log_decay, longest, to: log_decay.where(
+            half_lives(log_decay) <= longest, to * math.log(math.log(2))
+        ),
+        "You compare 1/rate with `longest`; the half-life is log 2 / rate.": lambda log_decay, longest, to: (
+            log_decay.where(1 / exp(log_decay) <= longest, math.log(math.log(2) / to))
+        ),
+        "These are half-lives; turn them back into `log_decay`.": lambda log_decay, longest, to: half_lives(
+            shorten(log_decay, longest, to)
+        ),
+        "A half-life is no `log_decay`: `to` itself must not get into the parameter.": lambda log_decay, longest, to: (
+            log_decay.where(half_lives(log_decay) <= longest, float(to))
+        ),
+        "Channels between `to` and `longest` have changed too: those below `longest` stay as they are.": lambda log_decay, longest, to: (
+            shorten(log_decay, to, to)
+        ),
         "The wrong channels: you cut those that were fast already.": lambda log_decay, longest, to: log_decay.where(
             half_lives(log_decay) > longest, math.log(math.log(2) / to)
         ),
@@ -82,12 +115,12 @@ CUT = Exercise(
 
 WHAT_IS_LEFT = Exercise(
     name="what-is-left",
-    value=True,
-    cases=lambda random: [(2 * whole(random, 2, 6), 3 * whole(random, 3, 9))],
+    is_value=True,
+    cases=lambda random: [(randint(random, 3, 20), randint(random, 4, 40))],
     reference=lambda half_life, tokens: 0.5 ** (tokens / half_life),
-    result="share",
+    result_name="share",
     tolerance=0.002,
-    verified="One half to the power of the number of half-lives that went by.",
+    success_message="One half to the power of the number of half-lives that went by.",
     mistakes={
         "A weight does not lose the same amount each time, but the same share.": lambda half_life, tokens: (
             1 - 0.5 * tokens / half_life
@@ -96,6 +129,15 @@ WHAT_IS_LEFT = Exercise(
             -tokens / half_life
         ),
         "That is what is gone; what is left is the rest.": lambda half_life, tokens: 1 - 0.5 ** (tokens / half_life),
+        "A power of 2 grows; a weight falls: it is ½ to that power.": lambda half_life, tokens: (
+            2 ** (tokens / half_life)
+        ),
+        "In one token a weight does not lose one part in the half-life's number of tokens; after a half-life a half is left.": lambda half_life, tokens: (
+            (1 - 1 / half_life) ** tokens
+        ),
+        "The half that goes in a half-life is not spread evenly over its tokens.": lambda half_life, tokens: (
+            (1 - 0.5 / half_life) ** tokens
+        ),
         "Upside down: the power is tokens over half-life.": lambda half_life, tokens: 0.5 ** (half_life / tokens),
         "That is what would be left if the half-life were one token.": lambda half_life, tokens: 0.5**tokens,
         "That is in percent; a share is a number from 0 to 1.": lambda half_life, tokens: (

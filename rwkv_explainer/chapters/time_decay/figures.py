@@ -15,6 +15,8 @@ from torch import Tensor
 from rwkv_explainer.drawing.figure import Plot, draw, legend_above, whole_numbers
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_half_life_counts"]
+
 
 def plot_half_life_counts(half_lives: Float[Tensor, "layers channels"], bounds: Sequence[float] = (1, 10, 100)) -> Plot:
     """How many of each layer's channels forget how fast: stacked bars, a layer a row."""

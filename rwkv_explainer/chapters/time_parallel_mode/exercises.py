@@ -6,6 +6,8 @@ from torch import Generator, Tensor, exp
 from rwkv_explainer.exercises.cases import normal, uniform
 from rwkv_explainer.exercises.exercise import Exercise
 
+__all__ = ["EXERCISES"]
+
 
 def shifted(x: Tensor, last_x: Tensor) -> Tensor:
     return torch.cat([last_x[None], x[:-1]])
@@ -15,8 +17,8 @@ SHIFT = Exercise(
     name="shift",
     cases=lambda random: [(normal(random, time, 3), normal(random, 3)) for time in (5, 1)],
     reference=shifted,
-    result="the shifted run",
-    verified="For runs of five tokens and of one, each moment gets the input before it, the first the remembered one.",
+    result_name="the shifted run",
+    success_message="For runs of five tokens and of one, each moment gets the input before it, the first the remembered one.",
     mistakes={
         "Before the first moment stands the last one: a mixer would know the future. Put the remembered input there.": lambda x, last_x: (
             x.roll(1, dims=0)
@@ -30,6 +32,9 @@ SHIFT = Exercise(
         "It is one moment too long: the last input has no moment after it in this run.": lambda x, last_x: torch.cat(
             [last_x[None], x]
         ),
+        "Every moment gets the remembered input: you wrote into `x` before you had read from it.": lambda x, last_x: (
+            last_x.expand(x.shape)
+        ),
         "Nothing is shifted.": lambda x, last_x: x,
         "It is one moment too short: the remembered input is missing at the beginning.": lambda x, last_x: x[:-1],
     },
@@ -37,7 +42,9 @@ SHIFT = Exercise(
 
 
 def channel(random: Generator) -> list[tuple]:
-    return [(normal(random, time), uniform(random, -3, 0.5), normal(random)) for time in (5, 8)]
+    """Keys, a decay and a gain; the last keys have weights that no float holds."""
+    keys = normal(random, 5), normal(random, 8), torch.tensor([-1000.0, -1001.0, 0.0, 1000.0, 999.0])
+    return [(k, uniform(random, -3, 0.5), normal(random)) for k in keys]
 
 
 def exponents(keys: Tensor, rate: Tensor, gain: Tensor, newest: int = 0, causal: bool = True) -> Tensor:
@@ -48,6 +55,10 @@ def exponents(keys: Tensor, rate: Tensor, gain: Tensor, newest: int = 0, causal:
     return past.where(j != i, keys + gain)
 
 
+def divided(weights: Tensor) -> Tensor:
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
 def matrix(keys: Tensor, log_decay: Tensor, log_gain: Tensor) -> Tensor:
     return torch.softmax(exponents(keys, exp(log_decay), log_gain), dim=1)
 
@@ -56,11 +67,23 @@ MATRIX = Exercise(
     name="attention-matrix",
     cases=channel,
     reference=matrix,
-    result="the matrix",
-    verified="For 5 and for 8 tokens, each row is what the memory reads, as shares that sum to 1.",
+    result_name="the matrix",
+    success_message="For 5 and for 8 tokens, and for keys of ±1000, each row is what the memory reads, as shares that sum to 1.",
     mistakes={
         "The past is one step older than it should be: the newest token of the past has not faded yet.": lambda keys, log_decay, log_gain: (
             torch.softmax(exponents(keys, exp(log_decay), log_gain, newest=1), dim=1)
+        ),
+        "exp(1000) is infinite, and exp(−1000) is 0: subtract each row's largest exponent first, as `torch.softmax` does.": lambda keys, log_decay, log_gain: (
+            divided(exponents(keys, exp(log_decay), log_gain).exp())
+        ),
+        "The gain stands in the exponent as it is: `log_gain` is a logarithm already.": lambda keys, log_decay, log_gain: (
+            matrix(keys, log_decay, exp(log_gain))
+        ),
+        "The diagonal is missing: each token reads itself, too. In the first row that is all there is.": lambda keys, log_decay, log_gain: (
+            matrix(keys, log_decay, torch.full_like(log_gain, -torch.inf))
+        ),
+        "You took the *reader's* key; a share depends on the key of the token that is read.": lambda keys, log_decay, log_gain: (
+            torch.softmax(exponents(keys[:, None], exp(log_decay), log_gain), dim=1)
         ),
         "The gain on the diagonal is missing.": lambda keys, log_decay, log_gain: matrix(
             keys, log_decay, torch.zeros_like(log_gain)
@@ -101,7 +124,7 @@ def chunks(random: Generator) -> list[tuple]:
             length,
             uniform(random, -3, 0.5, 3),
         )
-        for length in (4, 9)
+        for length in (4, 9, 1)
     ]
 
 
@@ -118,8 +141,8 @@ JOIN = Exercise(
     name="join-chunks",
     cases=chunks,
     reference=join,
-    result="the state",
-    verified="Joined, the two chunks leave the sums that one run through both of them leaves.",
+    result_name="the state",
+    success_message="Joined, the two chunks leave the sums that one run through both of them leaves.",
     mistakes={
         "The first chunk has not faded: all tokens of the second went by since.": lambda first, second, length, log_decay: (
             join(first, second, length, log_decay, lambda rate, n: 1.0)
@@ -129,6 +152,17 @@ JOIN = Exercise(
         ),
         "One time too few: the first token of the second chunk lets the past fade too.": lambda first, second, length, log_decay: (
             join(first, second, length - 1, log_decay)
+        ),
+        "One time too many: the second chunk's tokens let the past fade once each.": lambda first, second, length, log_decay: (
+            join(first, second, length + 1, log_decay)
+        ),
+        "Only `normalizer` fades; `contents` holds the same weights and fades with it.": lambda first, second, length, log_decay: (
+            first[0] + second[0],
+            join(first, second, length, log_decay)[1],
+        ),
+        "These are averages; the state is the two sums themselves.": lambda first, second, length, log_decay: (
+            join(first, second, length, log_decay)[0] / join(first, second, length, log_decay)[1],
+            join(first, second, length, log_decay)[1],
         ),
         "The wrong chunk fades: the first one is older.": lambda first, second, length, log_decay: join(
             second, first, length, log_decay

@@ -15,6 +15,8 @@ from torch import Tensor
 from rwkv_explainer.drawing.figure import Plot, color_bar, draw, panels
 from rwkv_explainer.drawing.palette import Theme
 
+__all__ = ["plot_attention_cost", "plot_attention_matrices", "plot_chunks"]
+
 
 def plot_attention_matrices(
     decays: dict[str, Float[Tensor, "time time"]], shares: dict[str, Float[Tensor, "time time"]], tokens: Sequence[str]

@@ -5,14 +5,15 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from rwkv_explainer.exercises.cases import normal, whole
+from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
+
+__all__ = ["EXERCISES"]
 
 
 def four_chances(random: Generator) -> list[tuple]:
-    """Probabilities that are powers of ½: one of them is small."""
-    often, once = whole(random, 1, 2), whole(random, 3, 6)
-    return [([f"1/{2**often}", f"1/{2**often}", f"1/{2**once}", f"1/{2**often}"],)]
+    """Probabilities that are powers of ½."""
+    return [([f"1/{2 ** randint(random, 1, 12)}" for _ in range(4)],)]
 
 
 def bits(chances: list[str]) -> list[float]:
@@ -30,12 +31,12 @@ def mean_chance(chances: list[str]) -> float:
 
 LOSS_ON_PAPER = Exercise(
     name="loss-on-paper",
-    value=True,
+    is_value=True,
     cases=four_chances,
     reference=on_paper,
-    result="answer",
+    result_name="answer",
     tolerance=0.01,
-    verified="The mean of four logarithms, and its exponential: among so many tokens the model chose, on average.",
+    success_message="The mean of four logarithms, and its exponential: among so many tokens the model chose, on average.",
     mistakes={
         "That is in bits; nats are natural logarithms, smaller by a factor of log 2.": lambda chances: [
             on_paper(chances)[0] / math.log(2),
@@ -63,7 +64,7 @@ LOSS_ON_PAPER = Exercise(
 
 
 def texts(random: Generator) -> list[tuple]:
-    return [(3 * normal(random, time, 7), torch.randint(7, (time + 1,), generator=random)) for time in (4, 9)]
+    return [(3 * normal(random, time, 7), torch.randint(7, (time + 1,), generator=random)) for time in (4, 9, 400)]
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
@@ -74,14 +75,20 @@ NEXT_TOKEN_LOSS = Exercise(
     name="next-token-loss",
     cases=texts,
     reference=lambda logits, ids: loss_of(logits, ids[1:]),
-    result="the loss",
-    verified="Over texts of 5 and of 10 tokens: what the model expected after each token, against the one that came.",
+    result_name="the loss",
+    success_message="Over texts of 5, 10 and 401 tokens: what the model expected after each token, against the one that came.",
     mistakes={
         "The model is asked for the token that it has just read; compare with the one that comes next.": lambda logits, ids: (
             loss_of(logits, ids[:-1])
         ),
         "That is the sum over the text; a loss is the mean.": lambda logits, ids: (
             (len(ids) - 1) * loss_of(logits, ids[1:])
+        ),
+        "The product of four hundred probabilities is smaller than any number above 0 that a float holds: add up their logarithms.": lambda logits, ids: (
+            -logits.softmax(dim=1).gather(1, ids[1:, None]).prod().log() / len(logits)
+        ),
+        "You divided by the number of tokens of the text; of these, one is never predicted.": lambda logits, ids: (
+            loss_of(logits, ids[1:]) * len(logits) / len(ids)
         ),
         "That is in bits; the chapter's losses are in nats.": lambda logits, ids: (
             loss_of(logits, ids[1:]) / math.log(2)
@@ -105,15 +112,17 @@ NEXT_TOKEN_LOSS = Exercise(
 
 
 def texts_in_bytes(random: Generator) -> list[tuple]:
-    return [(float(whole(random, 20, 50)) / 10, whole(random, 100, 200), whole(random, 400, 900)) for _ in range(3)]
+    return [
+        (float(randint(random, 20, 50)) / 10, randint(random, 100, 200), randint(random, 400, 900)) for _ in range(3)
+    ]
 
 
 BITS_PER_BYTE = Exercise(
     name="bits-per-byte",
     cases=texts_in_bytes,
     reference=lambda loss, tokens, length: loss * tokens / math.log(2) / length,
-    result="bits per byte",
-    verified="For three texts: all bits of all tokens, spread over the bytes.",
+    result_name="bits per byte",
+    success_message="For three texts: all bits of all tokens, spread over the bytes.",
     mistakes={
         "These are nats per byte: a bit is log 2 nats, so divide by log 2.": lambda loss, tokens, length: (
             loss * tokens / length
@@ -137,4 +146,24 @@ BITS_PER_BYTE = Exercise(
     },
 )
 
-EXERCISES = [LOSS_ON_PAPER, NEXT_TOKEN_LOSS, BITS_PER_BYTE]
+LOSS_OF_NOTHING = Exercise(
+    name="loss-of-nothing",
+    is_value=True,
+    cases=lambda random: [(randint(random, 1_000, 70_000),)],
+    reference=math.log,
+    result_name="loss",
+    tolerance=0.003,
+    success_message="All tokens are equally likely, so each has the probability 1 / vocabulary, and minus its logarithm is the loss.",
+    mistakes={
+        "That is in bits; the chapter's losses are in nats.": math.log2,
+        "That is a logarithm to base 10; nats are natural logarithms.": math.log10,
+        "That is among how many tokens the model chooses; the loss is its logarithm.": lambda vocabulary: vocabulary,
+        "A loss near 0 is that of a model that knows each token before it comes. (1 / vocabulary is a probability; the loss is minus its logarithm.)": lambda vocabulary: (
+            1 / vocabulary
+        ),
+        "The sign is turned around: a loss is positive.": lambda vocabulary: -math.log(vocabulary),
+        "A chance of one half is a coin's; here there are as many sides as tokens.": lambda vocabulary: math.log(2),
+    },
+)
+
+EXERCISES = [LOSS_ON_PAPER, NEXT_TOKEN_LOSS, BITS_PER_BYTE, LOSS_OF_NOTHING]

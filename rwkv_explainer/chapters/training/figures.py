@@ -15,6 +15,53 @@ from torch import Tensor
 
 from rwkv_explainer.drawing.figure import Plot, draw, legend_above
 from rwkv_explainer.drawing.palette import Theme
+from rwkv_explainer.lab.record import Record
+
+__all__ = ["plot_birth", "plot_loss_curve", "plot_training_curves"]
+
+
+def plot_birth(record: Record, prompts: Sequence[str]) -> Plot:
+    """How facts are born: the probability of their answers over the steps of training, and what is recalled in all.
+
+    Args:
+        record: of a run, as `load_record` reads it.
+        prompts: some of the facts that the record follows, in the words in which it asks.
+
+    Raises:
+        ValueError: for a prompt that the record does not ask.
+    """
+    answers = dict(record.asked["facts"])
+    facts = {f"{prompt} …{answers.get(prompt)}": record.fact(prompt)[0] for prompt in prompts}
+    recall = {f"{phrasing} phrasings": record.recall(phrasing=phrasing) for phrasing in ("seen", "unseen")}
+
+    def paint(figure: Figure, theme: Theme) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        for axes, curves in ((upper, facts), (lower, recall)):
+            for hue, (name, curve) in zip(itertools.cycle(theme.hues), curves.items()):
+                axes.plot(record.steps, curve, color=hue, label=name)
+            axes.set(ylim=(-0.03, 1.03), yticks=[0, 0.5, 1])
+            legend_above(axes, columns=1 if axes is upper else 2)
+        upper.set_ylabel("probability\nof the answer")
+        lower.set(xlabel="step", ylabel="share of the\nsample recalled", xscale="symlog", xlim=(0, record.steps[-1]))
+        lower.set_xticks([t for t in (0, 1, 10, 100, 1000, 10_000, 100_000) if t <= record.steps[-1]])
+        lower.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%d"))
+
+    told = "; ".join(f"{name}: {say_birth(record.steps, curve)}" for name, curve in facts.items())
+    ends = ", ".join(f"{name} {curve[-1]:.0%}" for name, curve in recall.items())
+    return draw(
+        paint,
+        f"Above, a curve for each of {len(facts)} facts, the probability of its answer over {record.steps[-1]} steps. "
+        f"{told}. Below, the share of the sampled questions that are answered, at the end: {ends}.",
+        size=(6.4, 4.2 + 0.25 * len(facts)),
+    )
+
+
+def say_birth(steps: Sequence[int], probabilities: Sequence[float]) -> str:
+    """When an answer became, and stayed, more probable than all other answers together."""
+    last_below = max((i for i, p in enumerate(probabilities) if p <= 0.5), default=-1)
+    if last_below == len(steps) - 1:
+        return f"at the end {probabilities[-1]:.2f}"
+    return f"above one half from step {steps[last_below + 1]} on"
 
 
 def plot_loss_curve(

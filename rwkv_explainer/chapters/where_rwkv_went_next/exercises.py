@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, exp
 
-from rwkv_explainer.exercises.cases import normal
-from rwkv_explainer.exercises.comparing import parts
+from rwkv_explainer.exercises.cases import normal, uniform
+from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import Exercise
+
+__all__ = ["EXERCISES"]
 
 
 def goose_write(table: Tensor, key: Tensor, value: Tensor, decay: Tensor, removal_key: Tensor, rate: Tensor) -> Tensor:
@@ -36,8 +38,8 @@ BIT_BY_BIT = Exercise(
     name="bit-by-bit",
     cases=rates_and_times,
     reference=both_cities,
-    result="old and new",
-    verified="For four rates, told two to five times: the old city shrinks by one factor a time, and the two sum to 1.",
+    result_name="old and new",
+    success_message="For four rates, told two to five times: the old city shrinks by one factor a time, and the two sum to 1.",
     mistakes={
         "The two are swapped: the old city comes first.": lambda rate, times: both_cities(rate, times)[::-1],
         "The rate is the share that is *removed* each time; 1 − rate of the old city stays.": lambda rate, times: (
@@ -51,6 +53,17 @@ BIT_BY_BIT = Exercise(
         "The new city is written anew each time that it is told, and corrected with it: it does not stay at one rate.": lambda rate, times: (
             (1 - rate) ** times,
             rate,
+        ),
+        "The old city is right; the new one ends at what the old one has lost, not at 1.": lambda rate, times: (
+            (1 - rate) ** times,
+            1.0,
+        ),
+        "The old city is right; of the new one, too, each correction removes its share before it adds.": lambda rate, times: (
+            (1 - rate) ** times,
+            rate * times,
+        ),
+        "One time too few: after it was told n times, n corrections have been made.": lambda rate, times: both_cities(
+            rate, times - 1
         ),
         "Nothing was removed: the old city has to shrink.": lambda rate, times: (1, rate * times),
         "That is what the table holds after it was told once.": lambda rate, times: both_cities(rate, 1),
@@ -87,7 +100,7 @@ def run_goose(arrange: Callable, keys: Tensor, values: Tensor, log_decay: Tensor
     table = torch.zeros(size, size, dtype=torch.float64)
     for key, value in zip(keys, values):
         names = ("key", "value", "decay", "removal_key", "rate")
-        table = goose_write(table, *parts(arrange(key, value, log_decay), **dict.fromkeys(names, (size,))))
+        table = goose_write(table, *unpack(arrange(key, value, log_decay), **dict.fromkeys(names, (size,))))
     return table
 
 
@@ -95,9 +108,9 @@ AS_EAGLE = Exercise(
     name="as-eagle",
     cases=tokens_for_eagle,
     reference=as_eagle,
-    use=run_goose,
-    result="the table",
-    verified="Over two runs of 5 and 8 random tokens Goose's table is the one that Eagle would have.",
+    run=run_goose,
+    result_name="the table",
+    success_message="Over two runs of 5 and 8 random tokens Goose's table is the one that Eagle would have.",
     mistakes={
         "It still removes: Eagle takes nothing out, so the rate must be 0, or there must be nothing to remove.": lambda key, value, log_decay: (
             key,
@@ -163,10 +176,10 @@ AS_EAGLE = Exercise(
 
 
 def rows_to_swap(random: Generator) -> list[tuple]:
-    """A table, (size, size), and two of its rows."""
+    """A table, (size, size), and two of its rows, the smaller number first and last."""
     cases = []
-    for size in (4, 6):
-        i, j = torch.randperm(size, generator=random)[:2].tolist()
+    for size, order in ((4, 1), (6, -1), (5, 1)):
+        i, j = sorted(torch.randperm(size, generator=random)[:2].tolist())[::order]
         cases.append((normal(random, size, size), i, j))
     return cases
 
@@ -182,7 +195,7 @@ def difference_of(i: int, j: int, size: int, sign: float = -1) -> Tensor:
 def run_swap(answer: Callable, table: Tensor, i: int, j: int) -> Any:
     """The removal key's length, and the table after one write of nothing with it."""
     size = len(table)
-    removal_key, rate = parts(answer(i, j, size), removal_key=(size,), rate=(size,))
+    removal_key, rate = unpack(answer(i, j, size), removal_key=(size,), rate=(size,))
     nothing, keep = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
     return {
         "table": goose_write(table, nothing, nothing, keep, removal_key, rate),
@@ -194,8 +207,8 @@ SWAP = Exercise(
     name="swap",
     cases=rows_to_swap,
     reference=swap,
-    use=run_swap,
-    verified="In two random tables the two rows changed places in a single write, and all others stayed.",
+    run=run_swap,
+    success_message="In three random tables the two rows changed places in a single write, and all others stayed.",
     mistakes={
         "The two rows are equal now: with their difference removed once, both are at their average. Go on from there.": lambda i, j, size: (
             swap(i, j, size)[0],
@@ -205,6 +218,11 @@ SWAP = Exercise(
             difference_of(i, j, size),
             1.0,
         ),
+        "The removal key is shorter than 1: its length is the root of the sum of its squares, so each of the two is √½.": lambda i, j, size: (
+            difference_of(i, j, size) / 2,
+            2.0,
+        ),
+        "The two are swapped: first the removal key, then the rate.": lambda i, j, size: swap(i, j, size)[::-1],
         "The removal key is longer than 1, so more is removed than you meant.": lambda i, j, size: (
             difference_of(i, j, size),
             2.0,
@@ -229,4 +247,59 @@ SWAP = Exercise(
     },
 )
 
-EXERCISES = [BIT_BY_BIT, AS_EAGLE, SWAP]
+# ---------------------------------------------------------------------------------------------------------------------
+# Goose, from memory
+
+
+def writes(random: Generator) -> list[tuple]:
+    """A table, and a token's key, value, decay, removal key of length 1, and rate."""
+    cases = []
+    for size in (3, 4):
+        removal_key = normal(random, size)
+        vectors = normal(random, size), normal(random, size), uniform(random, 0.2, 0.9, size)
+        cases.append(
+            (normal(random, size, size), *vectors, removal_key / removal_key.norm(), uniform(random, 0.2, 0.9, size))
+        )
+    return cases
+
+
+GOOSE_WRITE = Exercise(
+    name="goose-write",
+    cases=writes,
+    reference=goose_write,
+    result_name="the table",
+    success_message="For two random tables the rows fade, what stood under the removal key is corrected, and the token is written.",
+    mistakes={
+        "Nothing is removed: that is Finch's write.": lambda S, k, v, w, q, rate: w[:, None] * S + torch.outer(k, v),
+        "Nothing fades: each row is multiplied by its decay.": lambda S, k, v, w, q, rate: goose_write(
+            S, k, v, torch.ones_like(w), q, rate
+        ),
+        "The columns fade; a decay belongs to a row.": lambda S, k, v, w, q, rate: (
+            goose_write(S, k, v, w, q, rate) - w[:, None] * S + w * S
+        ),
+        "You look up the removal key in the table that has faded already; it is looked up in the table as it was.": lambda S, k, v, w, q, rate: (
+            w[:, None] * S - torch.outer(rate * q, q @ (w[:, None] * S)) + torch.outer(k, v)
+        ),
+        "All that stands under the removal key is removed: `rate` is missing.": lambda S, k, v, w, q, rate: goose_write(
+            S, k, v, w, q, torch.ones_like(rate)
+        ),
+        "What is found is added once more; it is to be removed.": lambda S, k, v, w, q, rate: goose_write(
+            S, k, v, w, q, -rate
+        ),
+        "Key and value are swapped: rows are where, columns are what.": lambda S, k, v, w, q, rate: goose_write(
+            S, v, k, w, q, rate
+        ),
+        "The removal key is looked up by columns, `S @ q`; keys stand for rows, so it is `q @ S`.": lambda S, k, v, w, q, rate: (
+            w[:, None] * S - torch.outer(rate * q, S @ q) + torch.outer(k, v)
+        ),
+        "What is removed is turned on its side: rows by the removal key, columns by what was found.": lambda S, k, v, w, q, rate: (
+            w[:, None] * S - torch.outer(q @ S, rate * q) + torch.outer(k, v)
+        ),
+        "The written key itself is removed: the removal key is another one.": lambda S, k, v, w, q, rate: goose_write(
+            S, k, v, w, k, rate
+        ),
+        "The token itself is not written.": lambda S, k, v, w, q, rate: goose_write(S, 0 * k, v, w, q, rate),
+    },
+)
+
+EXERCISES = [BIT_BY_BIT, AS_EAGLE, SWAP, GOOSE_WRITE]

@@ -74,6 +74,21 @@ def fades_all(contents, normalizer, key, value, log_decay, log_gain):
     return read, keep * (contents + exp(key) * value), keep * (normalizer + exp(key))
 
 
+def read_last(a, b, k, v, w, u):
+    _, a, b = step_without_exp_twice(a, b, k, v, w, u)
+    return a / b, a, b
+
+
+def with_read(read):
+    """A step with another read."""
+
+    def step(a, b, k, v, w, u):
+        wkv = read(a, b, k, v, u)
+        return wkv, *step_without_exp_twice(a, b, k, v, w, u)[1:]
+
+    return step
+
+
 def block_around(step, gates=torch.sigmoid, update=lambda gates, read, W_o: W_o @ (gates * read)):
     """The attention block around a memory, as a learner writes it."""
 
@@ -104,11 +119,77 @@ def loops(kinds, wanted):
     return loud, opened
 
 
+def half_life_in_place(log_decay):
+    return log_decay.neg_().exp_().mul_(math.log(2))
+
+
+def shares_in_one_list(read, time):
+    values, shares = [0] * time, []
+    for token in range(time):
+        values[token] = 1
+        shares += [read(values)[-1].item() - sum(shares)]
+    return shares
+
+
+def step_in_place(a, b, k, v, w, u):
+    u += k
+    u.exp_()
+    wkv = a.addcmul(u, v)
+    wkv /= b + u
+    w.exp_().neg_().exp_()
+    k.exp_()
+    a *= w
+    a += k.mul(v)
+    b *= w
+    b += k
+    return wkv, a, b
+
+
+def step_in_numpy(*given):
+    a, b, k, v, w, u = (x.numpy() for x in given)
+    fade, weight, now = np.exp(-np.exp(w)), np.exp(k), np.exp(u + k)
+    return (a + now * v) / (b + now), fade * a + weight * v, fade * b + weight
+
+
+def step_by_channels(*given):
+    results = []
+    for a, b, k, v, w, u in zip(*(x.tolist() for x in given)):
+        fade = math.exp(-math.exp(w))
+        read = (a + math.exp(u + k) * v) / (b + math.exp(u + k))
+        results.append((read, fade * a + math.exp(k) * v, fade * b + math.exp(k)))
+    return list(zip(*results))
+
+
+def block_in_place(x, W, num, den, w, u):
+    k, v, r = (W[i].mv(x[i]) for i in range(3))
+    now = (u + k).exp_()
+    out = (num + now * v).div_(den + now)
+    out *= r.sigmoid_()
+    w.exp_().neg_().exp_()
+    num *= w
+    den *= w
+    num += k.exp() * v
+    den += k.exp()
+    return torch.stack([W[3].mv(out), num, den])
+
+
 ANSWERS = {
     "half-life": (
-        [half_life_by_counting, lambda log_decay: 0.6931471805599453 * exp(-log_decay)],
+        [
+            half_life_by_counting,
+            lambda log_decay: 0.6931471805599453 * exp(-log_decay),
+            half_life_in_place,
+            lambda d: (
+                [[math.log(2) / math.exp(x) for x in row] for row in d.tolist()]
+                if d.dim() == 2
+                else [math.log(2, math.exp(math.exp(x))) for x in d.tolist()]
+            ),
+            lambda log_decay: math.log(2) / exp(log_decay.float()),
+        ],
         {
             "the rate is its exponential": lambda log_decay: torch.log(torch.tensor(2.0)) / log_decay,
+            "logarithm of the factor": lambda log_decay: math.log(1 / 2) / log_decay,
+            "to be rounded.": lambda log_decay: torch.round(math.log(2) / exp(log_decay)),
             "sign is turned around": lambda log_decay: math.log(2) * exp(log_decay),
             "factor that is left": lambda log_decay: math.log(2) / exp(-exp(log_decay)),
             "same *amount*": lambda log_decay: 1 / (2 * exp(log_decay)),
@@ -117,7 +198,12 @@ ANSWERS = {
         },
     ),
     "last-shares": (
-        [shares_by_differences],
+        [
+            shares_by_differences,
+            lambda read, time: [read(np.eye(time)[j])[-1] for j in range(time)],
+            shares_in_one_list,
+            lambda read, time: torch.tensor([read([float(i == j) for i in range(time)])[-1] for j in range(time)]),
+        ],
         {
             "while they are current": lambda read, time: [read(torch.eye(time)[j])[j] for j in range(time)],
             "added up": lambda read, time: [sum(read(torch.eye(time)[j])) for j in range(time)],
@@ -128,7 +214,14 @@ ANSWERS = {
         },
     ),
     "memory-step": (
-        [step_without_exp_twice],
+        [
+            step_without_exp_twice,
+            step_in_place,
+            step_in_numpy,
+            lambda *given: step_without_exp_twice(*(x.float() for x in given)),
+            lambda *given: torch.stack(step_without_exp_twice(*given)),
+            step_by_channels,
+        ],
         {
             "one step older than it should be: read before you": decayed_first,
             "gain got into the memory": gain_written,
@@ -137,14 +230,36 @@ ANSWERS = {
             "Only `contents` fades": half_fading,
             "took `log_decay` for the rate": one_exp,
             "in the moment it is written": fades_all,
+            "You read after the write": read_last,
+            "current token is missing in the read": with_read(lambda a, b, k, v, u: a / b),
+            "not a factor": with_read(lambda a, b, k, v, u: (a + u * exp(k) * v) / (b + u * exp(k))),
+            "Weights multiply": with_read(lambda a, b, k, v, u: (a + (exp(u) + exp(k)) * v) / (b + exp(u) + exp(k))),
+            "not divided": with_read(lambda a, b, k, v, u: a + exp(u + k) * v),
+            "Key and value are swapped": lambda a, b, k, v, w, u: step_without_exp_twice(a, b, v, k, w, u),
+            "`log_decay` and `log_gain` are swapped": lambda a, b, k, v, w, u: step_in_numpy(a, b, k, v, u, w),
+            "in another order": lambda *given: (out := step_in_place(*given))[1:] + out[:1],
+            "each other's place": lambda *given: [step_by_channels(*given)[i] for i in (0, 2, 1)],
         },
     ),
     "attention-block": (
         [
             block_around(step_without_exp_twice, gates=lambda x: 1 / (1 + exp(-x))),
             block_around(step_without_exp_twice, update=lambda gates, read, W_o: (W_o * (gates * read)).sum(dim=1)),
+            lambda mixed, *rest: block_around(step_in_place)(list(mixed), *rest),
+            lambda *given: [x.numpy() for x in block_around(step_without_exp_twice)(*given)],
+            block_in_place,
         ],
         {
+            "all four are transposed": lambda x, W, *rest: block_around(step_in_place)(x, [w.T for w in W], *rest),
+            "in the order key, value": lambda x, W, *rest: block_around(step_in_place)(
+                x, (W[1], W[2], W[0], W[3]), *rest
+            ),
+            "the mixture itself": lambda x, W, *rest: block_around(step_in_place)(
+                x, (W[0], W[1], torch.eye(len(W[0])), W[3]), *rest
+            ),
+            "made of one mixture": lambda x, W, *rest: block_around(step_in_place)((x[0], x[0], x[2]), W, *rest),
+            "only `contents` fades": block_around(half_fading),
+            "you took `log_decay`": block_around(one_exp),
             "gates are missing": block_around(step_without_exp_twice, gates=torch.ones_like),
             "without limit": block_around(step_without_exp_twice, gates=lambda x: x),
             "that is a softmax": block_around(step_without_exp_twice, gates=lambda x: x.softmax(-1)),
@@ -159,11 +274,17 @@ ANSWERS = {
         },
     ),
     "last-of-its-kind": (
-        [loops, lambda kinds, wanted: [(x[:, None] == torch.arange(2)).int() for x in (kinds, wanted)]],
+        [
+            loops,
+            lambda kinds, wanted: [(x[:, None] == torch.arange(2)).int() for x in (kinds, wanted)],
+            lambda kinds, wanted: (np.eye(2)[kinds.numpy()], np.eye(2)[wanted.numpy()]),
+            lambda kinds, wanted: [[[1 - x, x] for x in given.tolist()] for given in (kinds, wanted)],
+            lambda kinds, wanted: torch.nn.functional.one_hot(torch.stack([kinds, wanted]), 2).bool(),
+        ],
         {
             "swapped": lambda kinds, wanted: (torch.eye(2)[kinds], torch.eye(2)[1 - wanted]),
             "Both gates": lambda kinds, wanted: (torch.eye(2)[kinds], torch.ones(len(kinds), 2)),
-            "loud in both": lambda kinds, wanted: (torch.ones(len(kinds), 2), torch.eye(2)[wanted]),
+            "equally loud in both": lambda kinds, wanted: (torch.zeros(len(kinds), 2), torch.eye(2)[wanted]),
             "own kind": lambda kinds, wanted: (torch.eye(2)[kinds], torch.eye(2)[kinds]),
             "by what they ask for": lambda kinds, wanted: (torch.eye(2)[wanted], torch.eye(2)[wanted]),
             "All gates are shut": lambda kinds, wanted: (torch.eye(2)[kinds], torch.zeros(len(kinds), 2)),

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import numpy as np
 import torch
 
 
@@ -16,9 +17,29 @@ def loss_by_loop(logits, ids, shift=1):
     return sum(-torch.log(torch.softmax(row, 0)[ids[t + shift]]) for t, row in enumerate(logits)) / len(logits)
 
 
+def loss_in_numpy(logits, ids):
+    logits, ids = logits.numpy(), ids.numpy()
+    logits -= logits.max(axis=1, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return np.mean(-logits[np.arange(len(logits)), ids[1:]])
+
+
+def loss_in_place(logits, ids):
+    logits -= logits.logsumexp(-1, keepdim=True)
+    total = 0.0
+    for t in range(len(ids) - 1):
+        total -= logits[t, ids[t + 1]].item()
+    return total / (len(ids) - 1)
+
+
 ANSWERS = {
     "loss-on-paper": (
-        [on_paper],
+        [
+            on_paper,
+            lambda chances: np.array([x := np.mean([np.log(int(c[2:])) for c in chances]), np.exp(x)]),
+            lambda chances: [round(number, 2) for number in on_paper(chances)],
+            lambda chances: torch.tensor(on_paper(chances), dtype=torch.float32),
+        ],
         {
             "in bits": lambda chances: [on_paper(chances)[0] / math.log(2), on_paper(chances)[1]],
             "sum over the four": lambda chances: [4 * on_paper(chances)[0], on_paper(chances)[1]],
@@ -35,8 +56,18 @@ ANSWERS = {
         },
     ),
     "next-token-loss": (
-        [loss_by_loop],
+        [
+            loss_by_loop,
+            lambda logits, ids: torch.nn.functional.cross_entropy(logits.float(), ids[1:]),
+            loss_in_numpy,
+            loss_in_place,
+            lambda logits, ids: [-logits.log_softmax(-1).gather(1, ids[1:].unsqueeze(1)).mean().item()],
+        ],
         {
+            "add up their logarithms": lambda logits, ids: (
+                -torch.log(torch.prod(torch.softmax(logits, 1)[range(len(logits)), ids[1:]])) / len(logits)
+            ),
+            "never predicted": lambda logits, ids: sum(loss_by_loop(logits, ids) for _ in logits) / len(ids),
             "just read": lambda logits, ids: loss_by_loop(logits, ids, shift=0),
             "loss is the mean": lambda logits, ids: loss_by_loop(logits, ids) * len(logits),
             "taken twice": lambda logits, ids: loss_by_loop(torch.softmax(logits, -1), ids),
@@ -49,7 +80,12 @@ ANSWERS = {
         },
     ),
     "bits-per-byte": (
-        [lambda loss, tokens, length: math.log2(math.exp(loss)) * tokens / length],
+        [
+            lambda loss, tokens, length: math.log2(math.exp(loss)) * tokens / length,
+            lambda nats, n, size: torch.tensor(nats * n / size) / torch.tensor(2.0).log(),
+            lambda loss, tokens, length: np.float64(loss) / (np.log(2) * (length / tokens)),
+            lambda loss, tokens, length: sum([loss] * tokens) * math.log2(math.e) / length,
+        ],
         {
             "nats per byte": lambda loss, tokens, length: loss * tokens / length,
             "bits per token": lambda loss, tokens, length: loss / math.log(2),
@@ -58,6 +94,21 @@ ANSWERS = {
             "wrong side": lambda loss, tokens, length: loss / math.log(2) * (length / tokens),
             "mean per token": lambda loss, tokens, length: loss / math.log(2) / length,
             "*of* the loss": lambda loss, tokens, length: math.log2(loss) * tokens / length,
+        },
+    ),
+    "loss-of-nothing": (
+        [
+            lambda vocabulary: round(math.log(vocabulary), 2),
+            lambda vocabulary: [-np.mean(np.log(np.full(vocabulary, 1 / vocabulary)))],
+            lambda vocabulary: torch.nn.functional.cross_entropy(torch.zeros(1, vocabulary), torch.tensor([3])),
+        ],
+        {
+            "in bits": lambda vocabulary: np.log2(vocabulary),
+            "base 10": lambda vocabulary: np.log10(vocabulary),
+            "among how many": lambda vocabulary: float(vocabulary),
+            "near 0": lambda vocabulary: 0,
+            "loss is positive": lambda vocabulary: math.log(1 / vocabulary),
+            "as many sides as tokens": lambda vocabulary: math.log(2),
         },
     ),
 }
