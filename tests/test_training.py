@@ -142,7 +142,7 @@ def test_any_text_comes_back_from_its_tokens(data, text):
 
 def test_the_tokenizer_has_the_asked_size_and_end_of_text_first(data):
     tokenizer = data[0]
-    assert tokenizer.get_vocab_size() == TINY.vocab_size
+    assert tokenizer.get_vocab_size() == TINY.vocabulary
     assert tokenizer.token_to_id("<|endoftext|>") == tokenizer.encode("<|endoftext|>").ids[0] == 0
 
 
