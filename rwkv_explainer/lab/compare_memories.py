@@ -1,6 +1,6 @@
 """RWKV-4, 5, 6, 7 and a Transformer trained side by side: `make memories`, chapter "Where RWKV went next".
 
-The rule, fixed before the first run:
+The rule, fixed before the runs of the record:
 
 - **The same for all**: channels, heads, layers, optimizer, steps, batch, and, seed by seed, the very same sequences.
   Parameters of a block agree within half a percent: an MLP is as wide as the time mixing before it leaves room.
