@@ -171,6 +171,10 @@ round, the median of the ratios is not the ratio of the medians.
 
 {tables}
 
+## A step of training
+
+{training}
+
 ## What helped, and what did not
 
 {notes}
@@ -203,13 +207,29 @@ NOTES = """\
 def write_page(results: Path, book_folder: Path) -> None:
     """Write the page and its figures, from the folder `results`: a file for each processor, and the book's."""
     files = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
-    book = files.pop("book", None)
+    book, training = files.pop("book", None), files.pop("training", None)
     not_yet = "*Not measured yet.*"
     playground = ROOT / "benchmarks" / "playground.md"
     parts = {"playground": playground.read_text(encoding="utf-8").strip() if playground.exists() else not_yet}
     parts |= {"book": "\n".join(table_of_book(book)) if book else not_yet, "notes": NOTES, "prompt": 32, "decoded": 16}
+    parts["training"] = table_of_training(training) if training else not_yet
     parts["tables"] = "\n\n".join(section_of(name, data, book_folder) for name, data in files.items()) or not_yet
     (book_folder / "performance.md").write_text(PAGE.format(**parts), encoding="utf-8")
+
+
+def table_of_training(data: dict) -> str:
+    """Ways to compute a step's gradients, measured in turns within one run."""
+    machine = data["machine"]
+    lines = [
+        f"On one core of {machine['processor']}, the ways in turns, load average {machine['load']:g}:",
+        "",
+        "| gradients by | tokens a second of the processor | times as fast, median of the turns |",
+        "|---|---|---|",
+    ]
+    for way, row in data["measured"].items():
+        ratio = row["times as fast, median of the turns"]
+        lines.append(f"| {way} | {row['tokens a second of the processor']:,} | {ratio:.2f} |")
+    return "\n".join(lines)
 
 
 def section_of(name: str, data: dict, book_folder: Path) -> str:
