@@ -136,9 +136,10 @@ BUCKET_CONTROLS = (
     + "</div>"
 )
 BUCKET_STYLE = """<style>
-.rwkv-buckets .lv-controls:not([hidden]) { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); }
-.rwkv-buckets .lv-controls label { flex-direction: column; align-items: stretch; }
-.rwkv-buckets .lv-controls input[type=range] { width: 100%; }
+.rwkv-live.rwkv-buckets .lv-controls:not([hidden]) { display: grid;
+  grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
+.rwkv-live.rwkv-buckets .lv-controls label { display: block; }
+.rwkv-live.rwkv-buckets .lv-controls input[type=range] { display: block; width: 100%; }
 .rwkv-buckets .bk-row { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .2rem;
   text-align: center; }
 .rwkv-buckets .bk-token { display: flex; flex-direction: column; gap: .1rem; padding: .3rem 0; border-radius: 6px; }
@@ -150,11 +151,14 @@ BUCKET_STYLE = """<style>
 .rwkv-buckets .bk-pair { display: flex; justify-content: center; gap: .4rem; }
 .rwkv-buckets .bk-pair > div { width: 40%; max-width: 4.6rem; }
 .rwkv-buckets .bk-pair b { font-weight: normal; font-variant-numeric: tabular-nums; }
-.rwkv-buckets .bk-pair small { display: block; font-size: min(.75rem, 2.7cqi); }
+.rwkv-buckets .bk-pair small { display: block; font-size: .75rem; }
 .rwkv-buckets .bk-bucket { height: 7rem; display: flex; flex-direction: column; justify-content: flex-end;
   border: 2px solid var(--rwkv-ink); border-top: 0; border-radius: 0 0 6px 6px; overflow: hidden; }
 .rwkv-buckets .bk-bucket i { display: block; flex: none; forced-color-adjust: none; }
-@container (max-width: 27rem) { .rwkv-buckets .bk-token > span { font-size: .78rem; } }
+@container (max-width: 27rem) {
+  .rwkv-buckets .bk-row { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .rwkv-buckets .bk-bucket { height: 5rem; }
+}
 </style>"""
 
 
