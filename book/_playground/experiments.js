@@ -12,7 +12,7 @@
     return weights.map((weight) => weight / sum);
   };
 
-  /** Sharpened or flattened by temperature, cut off by top-p: as `adjust_probabilities` in rwkv_explainer/generation.py. */
+  /** Flattened or sharpened by temperature, cut by top-p: `adjust_probabilities` in rwkv_explainer/generation.py. */
   playground.reshape = function (probabilities, temperature, topP) {
     if (temperature === 1 && topP >= 1) return Float64Array.from(probabilities); // as they are
     const order = playground.ranking(probabilities);
