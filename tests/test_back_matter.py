@@ -60,9 +60,9 @@ def test_the_symbol_map_has_every_key_of_a_real_checkpoint_and_no_other():
     assert sorted(mapped) == sorted(shapes)
     sizes = {
         "1": 1,
-        "vocabulary": shapes["emb.weight"][0],
+        "vocab_size": shapes["emb.weight"][0],
         "channels": shapes["emb.weight"][1],
-        "hidden": shapes["blocks.0.ffn.key.weight"][0],
+        "intermediate_size": shapes["blocks.0.ffn.key.weight"][0],
     }
     written = [row[4] for rows in symbol_map.rows().values() for row in rows]
     for name, shape in zip(whole_names(2), written):

@@ -53,13 +53,15 @@ def folder(tmp_path_factory) -> Path:
 
 
 def shorten(source: Path, target: Path) -> None:
-    """Of a chapter its first cell, without links; of any other page a title."""
+    """Of a chapter its first cell and how long it takes, without links; of any other page a title."""
     if source.suffix == ".md":
         (target / source.name).write_text(f"# {source.stem}\n", encoding="utf-8")
         return
     notebook = json.loads(source.read_text(encoding="utf-8"))
     first, *_ = notebook["cells"]
-    first["source"] = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", "".join(first["source"]))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"]]
+    said = [cells[0], *(cell for cell in cells[1:] if "**It takes**" in cell)]
+    first["source"] = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", "\n\n".join(said))
     notebook["cells"] = [first]
     (target / source.name).write_text(json.dumps(notebook), encoding="utf-8")
 

@@ -42,7 +42,7 @@ STICKING_OUT = """() => {
 # hundredth of their size in points.
 SMALLEST_TEXT = """async () => {
     const scale = svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-    const drawn = [...document.querySelectorAll(".rwkv-graph svg")].flatMap(svg =>
+    const drawn = [...document.querySelectorAll(".rwkv-graph svg")].filter(scale).flatMap(svg =>
         [...svg.querySelectorAll("text")].map(text => parseFloat(getComputedStyle(text).fontSize) * scale(svg)));
     const plots = [...document.querySelectorAll(".rwkv-figure svg")].map(svg => [svg.outerHTML, scale(svg)]);
     for (const image of [...document.querySelectorAll("article img")].filter(image => image.offsetWidth))
@@ -148,7 +148,7 @@ def test_keyboard_reaches_everything(browser, site):
         tab_until(page, "button.copybtn")
         page.keyboard.press("Enter")
         copied = page.evaluate("navigator.clipboard.readText()")
-        assert copied.strip() and copied.strip() in page.locator("article .highlight pre").first.inner_text()
+        assert copied.strip() and copied.strip() in page.locator("article .highlight pre:visible").first.inner_text()
 
 
 def test_search_opens_by_keyboard(browser, site):

@@ -27,6 +27,7 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.domains.python import PythonDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
@@ -289,7 +290,13 @@ def plain_lines(app: Sphinx, page: str, template: str, context: dict, doctree: n
     context["body"] = re.sub(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>", lines, context.get("body", ""), flags=re.DOTALL)
 
 
+def order_search(app: Sphinx, config: Config) -> None:
+    """Let search put chapters before the package's own pages."""
+    config.html_search_scorer = str(Path(app.srcdir, "_static", "search_scorer.js"))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("config-inited", order_search)
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
     app.connect("config-inited", lambda app, config: setattr(config, "napoleon_use_ivar", True))  # fields, not entries

@@ -11,6 +11,7 @@ for the next token. What has been learned is blue; in an open module it comes in
 import copy
 import hashlib
 import inspect
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -152,7 +153,7 @@ def display_graph(graph: Graph) -> Drawing:
     svg.attrib |= {
         "role": "img",
         "aria-labelledby": f"{figure}-title {figure}-desc",
-        "style": f"width: 100%; min-width: {SMALLEST * width:.0f}px; max-width: {width:.0f}px; height: auto",
+        "style": f"width: 100%; min-width: {math.ceil(SMALLEST * width)}px; max-width: {width:.0f}px; height: auto",
     }
     ElementTree.register_namespace("", SVG)
     return Drawing(graph, ElementTree.tostring(svg, encoding="unicode"))
