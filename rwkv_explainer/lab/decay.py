@@ -34,6 +34,7 @@ def kept_per_token(model: RWKVLM) -> PerChannel:
 def half_lives(model: RWKVLM) -> PerChannel:
     """The number of tokens after which half of a weight is left: (layers, channels), in tokens.
 
-    Chapter "Time decay". Computed from the rate: where the share that is kept rounds to 1, it no longer tells the half-life.
+    Chapter "Time decay". Computed from the rate: where the share that is kept rounds to 1, it no longer tells the
+    half-life.
     """
     return math.log(2) / decay_rates(model)
