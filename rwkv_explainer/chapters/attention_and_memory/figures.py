@@ -137,9 +137,9 @@ BUCKET_CONTROLS = (
     + "</div>"
 )
 BUCKET_STYLE = """<style>
-.rwkv-buckets .lv-controls:not([hidden]) { display: grid; max-width: 30rem; }
-.rwkv-buckets .lv-controls label { display: grid; grid-template-columns: 11rem minmax(0, 1fr); align-items: center; }
-.rwkv-buckets .lv-controls input[type=range] { width: 100%; }
+.rwkv-live.rwkv-buckets .lv-controls:not([hidden]) { display: grid; max-width: 30rem; }
+.rwkv-live.rwkv-buckets .lv-controls label { display: grid; grid-template-columns: 11rem minmax(0, 1fr); }
+.rwkv-live.rwkv-buckets .lv-controls input[type=range] { width: 100%; }
 .rwkv-buckets .bk-row { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .2rem;
   text-align: center; }
 .rwkv-buckets .bk-token { display: flex; flex-direction: column; gap: .1rem; padding: .3rem 0; border-radius: 6px; }
@@ -153,11 +153,14 @@ BUCKET_STYLE = """<style>
 .rwkv-buckets .bk-pair > div { width: 40%; max-width: 4.6rem; }
 .rwkv-buckets .bk-pair b { font-weight: normal; font-size: .85em; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
-.rwkv-buckets .bk-pair small { display: block; font-size: min(.75rem, 2.7cqi); }
+.rwkv-buckets .bk-pair small { display: block; font-size: .75rem; }
 .rwkv-buckets .bk-bucket { height: 7rem; display: flex; flex-direction: column; justify-content: flex-end;
   border: 2px solid var(--rwkv-ink); border-top: 0; border-radius: 0 0 6px 6px; overflow: hidden; }
 .rwkv-buckets .bk-bucket i { display: block; flex: none; forced-color-adjust: none; }
-@container (max-width: 32rem) { .rwkv-buckets .bk-row { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+@container (max-width: 32rem) {
+  .rwkv-buckets .bk-row { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .rwkv-buckets .bk-bucket { height: 5rem; }
+}
 </style>"""
 
 
