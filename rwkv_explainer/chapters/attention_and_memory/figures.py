@@ -128,7 +128,7 @@ BUCKET_CONTROLS = (
         f'<label><span>{label}: <span class="lv-value"></span></span>'
         f'<input type="range" name="{name}" min="{low}" max="{high}" step="{step}" autocomplete="off"></label>'
         for label, name, low, high, step in (
-            ("read up to token", "chosen", 1, 4, 1),
+            ("up to token", "chosen", 1, 4, 1),
             ("its weight", "weight", 0, 8, 1),
             ("its value", "value", 0, 8, 1),
             ("the past keeps", "kept", 0, 1, 0.05),
@@ -139,6 +139,7 @@ BUCKET_CONTROLS = (
 BUCKET_STYLE = """<style>
 .rwkv-live.rwkv-buckets .lv-controls:not([hidden]) { display: grid; max-width: 30rem; }
 .rwkv-live.rwkv-buckets .lv-controls label { display: grid; grid-template-columns: 11rem minmax(0, 1fr); }
+.rwkv-live.rwkv-buckets .lv-value { min-width: 0; }
 .rwkv-live.rwkv-buckets .lv-controls input[type=range] { width: 100%; }
 .rwkv-buckets .bk-row { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .2rem;
   text-align: center; }
