@@ -26,7 +26,8 @@
       (part, token) => `<i style="height:${fixed((100 * part) / limit, 2)}%;background:${hue(token)}"></i>`,
     );
     const filled = layers.reverse().join("");
-    return `<div><b>${rounded(sum(parts))}</b><div class="bk-bucket">${filled}</div><small>${name}</small></div>`;
+    const past = `${rounded(sum(parts.slice(0, -1)))} + ${rounded(parts.at(-1))}`;
+    return `<div><b>${past}</b><div class="bk-bucket">${filled}</div><small>${name}</small></div>`;
   }
 
   function column(memory, token, limits) {
@@ -60,6 +61,7 @@
 
   function bringToLife(figure) {
     const memory = JSON.parse(figure.querySelector(':scope > script[type="application/json"]').textContent);
+    memory.chosen = 1; // the reader goes on from the first token; without this script all four are drawn
     const controls = figure.querySelector(".lv-controls");
     const inputs = Object.fromEntries([...controls.querySelectorAll("input")].map((input) => [input.name, input]));
 

@@ -101,7 +101,8 @@ def bucket(name: str, parts: list[Number], limit: Number) -> str:
         f'<i style="height:{fixed(100 * part / limit, 2)}%;background:var(--rwkv-hue-{token + 1})"></i>'
         for token, part in reversed(list(enumerate(parts)))
     )
-    return f'<div><b>{rounded(sum(parts))}</b><div class="bk-bucket">{layers}</div><small>{name}</small></div>'
+    filled = f"{rounded(sum(parts[:-1]))} + {rounded(parts[-1])}"  # from the past, and by the current token
+    return f'<div><b>{filled}</b><div class="bk-bucket">{layers}</div><small>{name}</small></div>'
 
 
 def most(totals: Iterable[Number]) -> float:
@@ -136,11 +137,10 @@ BUCKET_CONTROLS = (
     + "</div>"
 )
 BUCKET_STYLE = """<style>
-.rwkv-live.rwkv-buckets .lv-controls:not([hidden]) { display: grid;
-  grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
-.rwkv-live.rwkv-buckets .lv-controls label { display: block; }
+.rwkv-live.rwkv-buckets .lv-controls:not([hidden]) { display: grid; max-width: 30rem; }
+.rwkv-live.rwkv-buckets .lv-controls label { display: grid; grid-template-columns: 11rem minmax(0, 1fr); }
 .rwkv-live.rwkv-buckets .lv-value { min-width: 0; }
-.rwkv-live.rwkv-buckets .lv-controls input[type=range] { display: block; width: 100%; }
+.rwkv-live.rwkv-buckets .lv-controls input[type=range] { width: 100%; }
 .rwkv-buckets .bk-row { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: .2rem;
   text-align: center; }
 .rwkv-buckets .bk-token { display: flex; flex-direction: column; gap: .1rem; padding: .3rem 0; border-radius: 6px; }
@@ -148,15 +148,17 @@ BUCKET_STYLE = """<style>
 .rwkv-buckets .bk-token > span > i { display: inline-block; width: .7em; height: .7em; border-radius: 2px;
   margin-right: .3em; }
 .rwkv-buckets .bk-later { opacity: .15; }
+.rwkv-buckets .bk-later b, .rwkv-buckets .bk-later .bk-bucket i { visibility: hidden; }
 .rwkv-buckets .bk-chosen { outline: 1px solid var(--rwkv-faint); }
 .rwkv-buckets .bk-pair { display: flex; justify-content: center; gap: .4rem; }
 .rwkv-buckets .bk-pair > div { width: 40%; max-width: 4.6rem; }
-.rwkv-buckets .bk-pair b { font-weight: normal; font-variant-numeric: tabular-nums; }
+.rwkv-buckets .bk-pair b { font-weight: normal; font-size: .85em; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
 .rwkv-buckets .bk-pair small { display: block; font-size: .75rem; }
 .rwkv-buckets .bk-bucket { height: 7rem; display: flex; flex-direction: column; justify-content: flex-end;
   border: 2px solid var(--rwkv-ink); border-top: 0; border-radius: 0 0 6px 6px; overflow: hidden; }
 .rwkv-buckets .bk-bucket i { display: block; flex: none; forced-color-adjust: none; }
-@container (max-width: 27rem) {
+@container (max-width: 32rem) {
   .rwkv-buckets .bk-row { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .rwkv-buckets .bk-bucket { height: 5rem; }
 }
@@ -189,7 +191,7 @@ def live_fading(half_life: float = 2.0) -> Live:
         half_life: in tokens, above 0.
     """
     rate = math.log(2) / half_life
-    at = [n / 4 for n in range(81)]  # up to 20 tokens
+    at = [n / 8 for n in range(161)]  # up to 20 tokens
     lines = {
         "rate 2": [math.exp(-2 * age) for age in at],
         f"your rate, {rate:.3g}": [math.exp(-rate * age) for age in at],
