@@ -490,13 +490,13 @@ def test_given_returns_what_the_check_uses():
 def test_a_class_is_judged_as_its_functions_are():
     """A class that is still blank, or that errs, is told so in the same words."""
 
-    class Blank(wrong_answers.attention_and_memory.OwnMemory):
+    class Blank(answers.attention_and_memory.OwnMemory):
         def read(self, keys, values):
             """What it would do."""
             ...
 
-    memories = wrong_answers.attention_and_memory
+    memories = answers.attention_and_memory
     assert check("memory-step", Blank).status == "blank"
     assert "gain got into the memory" in check("memory-step", memories.GainInMemory).message
-    assert "tempting mistake" in check("memory-step", memories.WritesFirst).message
+    assert "You read after the write" in check("memory-step", memories.WritesFirst).message
     assert "gates come too late" in check("attention-block", memories.GatesTooLate).message
