@@ -147,9 +147,15 @@ def essentials(chapter: dict) -> dict:
     """What the exercises of a chapter need to run: its title, the cells that set it up, and the exercises."""
     notebook = copy.deepcopy(chapter)
     ids = [cell["id"] for cell in notebook["cells"]]
-    title, *rest = notebook["cells"][: ids.index("setup") + 1]
+    start, end = ids.index("setup") + 1, ids.index("exercises")
+    title, *rest = notebook["cells"][:start]
     title["source"] = source(title).partition("\n")[0]
-    notebook["cells"] = [title, *rest, *notebook["cells"][ids.index("exercises") :]]
+    parts = {"exercise", "answer", "solution", "target", "why"}  # an exercise may stand where its class is built
+    above = [cell for cell in notebook["cells"][start:end] if cell["id"] == SETUP or parts & set(tags(cell))]
+    setup = [cell for cell in above if cell["id"] == SETUP]
+    above = [cell for cell in above if cell["id"] != SETUP]
+    heading, *below = notebook["cells"][end:]
+    notebook["cells"] = [title, *rest, heading, *setup, *above, *below]
     for exercise in exercises_of(notebook):
         if not exercise.answer:  # an open question: what we did with it is not for those who are asked
             for cell in filter(None, (exercise.solution, exercise.why)):
