@@ -149,8 +149,7 @@ def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
     config.write_text(config.read_text(encoding="utf-8").replace("timeout = 120 ", "timeout = 60 "), encoding="utf-8")
     for student, (answers, _) in students.items():
         submit(course, student, answers)
-    # A class needs its base and its annotations when it is defined: those two want the set-up, functions do not.
-    students["no-set-up"] = solutions, whole - points["memory-step"] - points["attention-block"]
+    students["no-set-up"] = solutions, whole
     submit(course, "no-set-up", solutions, without=["setup", "exercises-setup"])
     nbgrader(course, "autograde", CHAPTER)
     nbgrader(course, "generate_feedback", CHAPTER)

@@ -40,7 +40,9 @@ c.ExecutePreprocessor.timeout = 120  # seconds a cell may take, such as the set-
 """
 STAY = "\nexit = quit = lambda *code: None  # who leaves the notebook leaves what is below it unmarked"
 BESIDE = " Some statements speak of what their chapter builds: open it beside this notebook."
-IMPORTS = r"^import (?:math|numpy as np|torch)$|^from torch import .*$"  # of the set-up: what answers are made of
+IMPORTS = (  # of the set-up: what answers are made of
+    r"^ *(import (?:math|numpy as np|torch|rwkv_explainer as rwkv)|from (?:torch|rwkv_explainer\.shapes) import .*)$"
+)
 PLACE_FOR_WORDS = "*Your answer: what you expected, what you tried, what came out.*"
 
 
@@ -99,13 +101,13 @@ def into_marked_cells(notebook: dict, exercise: Exercise, seed: int) -> None:
     numbers = [start] if "given(" in start else []
     answer["source"] = rest if numbers else "\n".join(code).rstrip()
     answer["metadata"] = {key: value for key, value in answer["metadata"].items() if key not in {*FOLDED, "tags"}}
-    cells[cells.index(exercise.answer)] = given = code_cell(
-        f"{exercise.name}-given", alone("given", *numbers, seed=seed)
-    )
-    mark(given, given["id"], locked=True)
-    if not numbers:
-        cells.remove(given)
     names = re.findall(IMPORTS, cell_by_id(notebook, "setup")["source"], flags=re.MULTILINE)
+    is_class = answer["source"].startswith("class ")  # it needs its base and its annotations when it is defined
+    before = [alone("given", *numbers, seed=seed)] if numbers else names if is_class else []
+    cells[cells.index(exercise.answer)] = given = code_cell(f"{exercise.name}-given", "\n".join(before))
+    mark(given, given["id"], locked=True)
+    if not before:
+        cells.remove(given)
     check = code_cell(f"{exercise.name}-check", "\n".join([*names, alone("check", stopping(call), seed=seed)]))
     mark(check, check["id"], grade=True, locked=True, points=exercise.points)
     cells.insert(cells.index(answer) + 1, check)
