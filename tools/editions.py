@@ -104,7 +104,9 @@ def into_marked_cells(notebook: dict, exercise: Exercise, seed: int) -> None:
     names = re.findall(IMPORTS, cell_by_id(notebook, "setup")["source"], flags=re.MULTILINE)
     is_class = answer["source"].startswith("class ")  # it needs its base and its annotations when it is defined
     before = [alone("given", *numbers, seed=seed)] if numbers else names if is_class else []
-    cells[cells.index(exercise.answer)] = given = code_cell(f"{exercise.name}-given", "\n".join(before))
+    cells[cells.index(exercise.answer)] = given = code_cell(
+        f"{exercise.name}-{'given' if numbers else 'names'}", "\n".join(before)
+    )
     mark(given, given["id"], locked=True)
     if not before:
         cells.remove(given)
