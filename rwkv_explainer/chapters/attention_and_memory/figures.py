@@ -154,7 +154,7 @@ BUCKET_STYLE = """<style>
 .rwkv-buckets .bk-pair > div { width: 40%; max-width: 4.6rem; }
 .rwkv-buckets .bk-pair b { font-weight: normal; font-size: .85em; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
-.rwkv-buckets .bk-pair small { display: block; font-size: .75rem; }
+.rwkv-buckets .bk-pair small { display: block; font-size: .75rem; margin: 0 -.4rem; }
 .rwkv-buckets .bk-bucket { height: 7rem; display: flex; flex-direction: column; justify-content: flex-end;
   border: 2px solid var(--rwkv-ink); border-top: 0; border-radius: 0 0 6px 6px; overflow: hidden; }
 .rwkv-buckets .bk-bucket i { display: block; flex: none; forced-color-adjust: none; }
