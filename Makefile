@@ -59,7 +59,7 @@ zip: book  ## pack the built book into one file that opens without a server: _bu
 student: install  ## chapters without solutions, in _build/student (SEED=7: other numbers; CHAPTERS=time-decay: this one)
 	$(BIN)/python tools/editions.py student _build/student $(CHAPTERS) --seed $(SEED)
 
-assignments: install  ## an nbgrader course of the exercises, in _build/course (SEED and CHAPTERS as for student)
+assignments: install  ## an nbgrader course of the exercises, and an examination, in _build/course (SEED and CHAPTERS as for student)
 	$(BIN)/python tools/editions.py assignments _build/course $(CHAPTERS) --seed $(SEED)
 
 publish-to:  ## write the address of the published book, REPOSITORY=https://... (`nowhere` takes it back)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import editions
 from editions import EXAMINATION, questions_alone, write_examination
 from exercises import TITLE, exercises_of, source
 from package_reference import title_of
@@ -178,6 +179,14 @@ def test_students_get_the_questions_and_not_the_answers(tmp_path):
     question = teachers.split("## 7. No query\n\n")[1].split("\n\n")[0]
     assert question in students
     assert questions_alone(students) == students
+
+
+def test_a_course_has_the_examination_beside_what_students_get(tmp_path, monkeypatch):
+    monkeypatch.setattr(editions, "nbgrader", lambda *command: None)
+    editions.write_course(tmp_path, ["training"], seed=0)
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    assert {"teachers/examination.md", "teachers/examination-answers.md", "source/training/training.ipynb"} <= files
+    assert "Model answer" not in (tmp_path / "source/training/training.ipynb").read_text(encoding="utf-8")
 
 
 def test_the_answers_are_on_no_page_of_the_book():
