@@ -31,6 +31,7 @@ def live_common_key(added_to_every_key: int = 0) -> Live:
     keys = [key + added_to_every_key for key in KEYS]
     reads = {name: read_through(kind, dtype, keys) for name, (kind, dtype) in FORMS.items()}
     lost = {name: sum(not math.isfinite(read) for read in row) for name, row in reads.items()}
+    added = str(added_to_every_key).replace("-", "−") if added_to_every_key else "nothing"
     broken = ", ".join(f"{name} at {count}" for name, count in lost.items() if count)
     told = f"there is no number at some of the {len(keys)} tokens: {broken}" if broken else "every cell has its number"
     return live_heatmap(
@@ -38,9 +39,7 @@ def live_common_key(added_to_every_key: int = 0) -> Live:
         list(reads),
         [str(key).replace("-", "−") for key in keys],
         label="what each token reads, with its key above; an empty cell is no number",
-        caption=f"With {added_to_every_key} added to every key, {told}. No average should have changed at all.".replace(
-            "-", "−"
-        ),
+        caption=f"With {added} added to every key, {told}. The averages should all have stayed as they were.",
         alt=f"A table with a column for each of {len(keys)} tokens and a row for each type of float; {told}.",
         limits=(0, max(VALUES)),
         digits=1,
