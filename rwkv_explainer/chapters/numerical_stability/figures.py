@@ -31,15 +31,15 @@ def live_common_key(added_to_every_key: int = 0) -> Live:
     keys = [key + added_to_every_key for key in KEYS]
     reads = {name: read_through(kind, dtype, keys) for name, (kind, dtype) in FORMS.items()}
     lost = {name: sum(not math.isfinite(read) for read in row) for name, row in reads.items()}
-    added = str(added_to_every_key).replace("-", "−") if added_to_every_key else "nothing"
     broken = ", ".join(f"{name} at {count}" for name, count in lost.items() if count)
     told = f"there is no number at some of the {len(keys)} tokens: {broken}" if broken else "every cell has its number"
+    low, high = (str(key).replace("-", "−") for key in (min(keys), max(keys)))
     return live_heatmap(
         list(reads.values()),
         list(reads),
-        [str(key).replace("-", "−") for key in keys],
-        label="what each token reads, with its key above; an empty cell is no number",
-        caption=f"With {added} added to every key, {told}. The averages should all have stayed as they were.",
+        [str(key).replace("-", "−") for key in KEYS],
+        label="what each token reads; above it its key, to which the slider adds; an empty cell is no number",
+        caption=f"With keys from {low} to {high}, {told}. The averages should not depend on what the slider adds.",
         alt=f"A table with a column for each of {len(keys)} tokens and a row for each type of float; {told}.",
         limits=(0, max(VALUES)),
         digits=1,
@@ -150,13 +150,13 @@ def live_key_ranges(
     )
 
 
-def live_slow_average(reads: dict[str, Float[Tensor, " time"]], change: int, every: int = 10) -> Live:
+def live_slow_average(reads: dict[str, Float[Tensor, " time"]], change: int, every: int = 20) -> Live:
     """What memories read whose values are 0 at first, and 1 from token `change` on.
 
     Args:
         reads: what each memory reads, by its name; the first one is right.
         change: the token from which on values are 1.
-        every: which tokens are drawn: each tenth, say.
+        every: which tokens are drawn: each twentieth, say.
     """
     exact, *others = reads.items()
     ends = ", ".join(f"{read[-1]:.2f} for {name}" for name, read in others)
@@ -166,6 +166,7 @@ def live_slow_average(reads: dict[str, Float[Tensor, " time"]], change: int, eve
         xlabel="token",
         ylabel="average read",
         ylim=(-0.03, 1.05),
+        dots=[name for name, read in others if (read - exact[1]).abs().max() < 0.01],  # upon the line that is right
         caption=f"The values become 1 at token {change}. At the end {exact[0]} reads {exact[1][-1]:.2f}; the others "
         f"read {ends}.",
     )
