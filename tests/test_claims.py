@@ -26,7 +26,6 @@ NOT_YET = {
     "the-gated-mlp",
     "the-whole-model",
     "numerical-stability",
-    "time-parallel-mode",
     "training",
     "time-decay",
     "causal-trace",
