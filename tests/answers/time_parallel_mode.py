@@ -184,7 +184,7 @@ ANSWERS = {
             lambda s, v, g: np.einsum("t,tj,tj->j", g.numpy(), s.numpy(), v.numpy() - (s @ v).numpy()[:, None]),
         ],
         {
-            "gradients of the *values*": values_told,
+            "gradients of the *values*": lambda s, v, g: values_told(s, g),
             "value minus *read*": lambda s, v, g: values_told(s, g) * v,
             "token itself read": lambda s, v, g: values_told(s, g) * (v - s @ v),
             "`g` is missing": lambda s, v, g: key_gradients_by_autograd(s, v, torch.ones_like(g)),
