@@ -27,7 +27,7 @@ __all__ = [
     "writing_multiplications",
 ]
 
-LENGTHS = [2**n for n in range(4, 18)]  # tokens, 16 to 131,072
+LENGTHS = [2**n for n in range(4, 17)]  # tokens, 16 to 65,536
 
 
 def writing_multiplications(n: int, channels: int) -> tuple[int, int]:
@@ -64,11 +64,11 @@ def live_cost(tokens_so_far: int = 1024, channels: int = 256) -> Live:
         ylabel="multiplications for the next token ÷ those of the four matrices",
         xlog=True,
         ylog=True,
-        ylim=(0.8, 300),
+        ylim=(0.8, 200),
         dots=["your text"],
         caption=f"With {channels:,} channels, a Transformer's attention multiplies {their / our:.3g} times as often as "
         f"RWKV's for token number {tokens_so_far:,}, and then holds {held[0]:,} numbers where RWKV holds "
-        f"{held[1]:,}. Its text costs as much as its matrices after {2 * channels:,} tokens, twice the channels.",
+        f"{held[1]:,}. At {2 * channels:,} tokens, twice the channels, the text costs it as much as its four matrices.",
     )
 
 
@@ -218,7 +218,7 @@ def plot_ways(time: int, chunk: int) -> Plot:
             axes.set_ylim(time + 0.7, -0.7)
             axes.grid(False)
         marks = [matplotlib.patches.Patch(color=color) for color in (theme.ink, theme.hues[1], theme.hues[0])]
-        figure.legend(marks, ["given", "summary of a stretch", "read"], loc="outside lower left", ncols=3)
+        figure.legend(marks, ["given", "summary", "read"], loc="outside lower left", ncols=3)
 
     words = "; ".join(f"{name}, {steps[name]} steps and {joins[name]} summaries" for name in ways)
     return draw(
