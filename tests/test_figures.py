@@ -56,7 +56,7 @@ def test_every_token_is_drawn(token, shown):
 
 
 def test_panels_stand_below_each_other_on_a_phone():
-    curves = {"all": torch.tensor([0.9, 0.1])}
+    curves = {"all": where_rwkv_went_next_figures.Recall(torch.tensor([0.9, 0.1]), torch.tensor([0.1, 0.0]))}
     plot = where_rwkv_went_next_figures.plot_recall([1, 2], {"one": curves, "two": curves}, rows=2)
     (wide, wide_height), (narrow, narrow_height) = (
         map(float, re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()) for svg in (plot.light, plot.narrow[0])
@@ -139,10 +139,11 @@ def test_a_short_text_has_its_highest_places():
 def test_any_number_of_curves_is_drawn(count):
     curve = torch.tensor([0.0, 0.3, 1.0])
     curves = {f"curve {n}": curve * n / count for n in range(count)}
+    recalls = {name: where_rwkv_went_next_figures.Recall(values, 0.1 * values) for name, values in curves.items()}
     for plot in (
         training_figures.plot_training_curves([1, 2, 3], curves),
         the_gated_mlp_figures.plot_nonlinearities(curve, curves),
-        where_rwkv_went_next_figures.plot_recall([1, 2, 3], {"one panel": curves}, rows=2),
+        where_rwkv_went_next_figures.plot_recall([1, 2, 3], {"one panel": recalls}, rows=2),
     ):
         assert drawn_texts(plot).issuperset(curves)
 
