@@ -27,6 +27,8 @@ MINUTES = {  # as the chapters say how long they take to read
     "about twenty minutes": 20,
     "about half an hour": 30,
     "about forty minutes": 40,
+    "about three quarters of an hour": 45,
+    "about an hour": 60,
 }
 
 
@@ -62,8 +64,9 @@ def test_each_chapter_has_its_week_and_the_minutes_are_the_chapters_own():
         found = sum(map(minutes_to_read, pages)), sum(map(minutes_of_exercises, pages[pages[0] == "why-rwkv" :]))
         assert (read, do) == found, pages
     reading, doing = (sum(week[i] for week in weeks) / 60 for i in (1, 2))
-    assert "reading takes about seven hours, all exercises about twelve and a half" in " ".join(GUIDE.split())
-    assert abs(reading - 7) < 0.5 and abs(doing - 12.5) < 0.5
+    said = re.search(r"all reading takes about (.+?) hours, all exercises about (.+?), the", " ".join(GUIDE.split()))
+    hours = {"six and a half": 6.5, "seven": 7, "seven and a half": 7.5, "twelve and a half": 12.5, "thirteen": 13}
+    assert abs(reading - hours[said[1]]) <= 0.25 and abs(doing - hours[said[2]]) <= 0.25
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -104,7 +107,7 @@ def test_every_goal_has_an_exercise_and_every_exercise_its_place():
                 assert everywhere[title] != name.startswith("*"), f"{title}: those without a check are in italics"
                 assert title in exercise_titles(CHAPTERS[other.strip("*") if other else chapter]), (chapter, title)
                 named |= set() if other else {title}
-            assert any(parts), f"{chapter}, {goal}: no exercise"
+            assert any(parts) or "examination, question" in asked, f"{chapter}, {goal}: no exercise"
         assert named == exercise_titles(CHAPTERS[chapter]).keys(), chapter
 
 

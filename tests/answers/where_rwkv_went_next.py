@@ -109,7 +109,7 @@ ANSWERS = {
                 r @ (torch.exp(-torch.exp(w))[:, None] * S) + (r * u * k).sum() * v,
                 finch_by_shares(S, r, k, v, u, w)[1],
             ),
-            "the logarithm of the rate": lambda *given: finch_in_numpy(*given, rate=lambda w: w),
+            "Two exponentials lead": lambda *given: finch_in_numpy(*given, rate=lambda w: w),
             "columns fade": lambda S, r, k, v, u, w: (
                 finch_by_shares(S, r, k, v, u, w)[0],
                 S * torch.exp(-torch.exp(w)) + torch.outer(k, v),

@@ -346,7 +346,7 @@ FINCH_STEP = Exercise(
             finch_step(exp(-exp(w))[:, None] * S, r, k, v, u, w)[0],
             finch_step(S, r, k, v, u, w)[1],
         ),
-        "`log_decay` is the logarithm of the rate: what is left of a row is exp(−exp(log_decay)).": lambda S, r, k, v, u, w: (
+        "Two exponentials lead from `log_decay` to the share that a row keeps, exp(−exp(log_decay)).": lambda S, r, k, v, u, w: (
             finch_step(S, r, k, v, u, w)[0],
             exp(-w)[:, None] * S + torch.outer(k, v),
         ),
