@@ -118,7 +118,7 @@ addEventListener("DOMContentLoaded", () => {
 
   function tellSpeaker() {
     if (!speaker || speaker.closed) return;
-    const heading = (slide) => slide?.querySelector("h1, h2").textContent ?? "the end";
+    const heading = (slide) => slide?.querySelector("header h1").textContent ?? "the end";
     const minutes = Math.floor((Date.now() - started) / 60_000);
     const line = speaker.document.createElement("p");
     line.textContent = `${now + 1} / ${slides.length} · ${minutes} min · next: ${heading(slides[now + 1])}`;

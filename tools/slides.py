@@ -49,10 +49,9 @@ class Slide:
 
     def html(self, number: int, count: int) -> str:
         shown, notes = ("\n".join(map(str, tags)) for tags in (self.shown, self.notes))
-        level = "h1" if self.kind == "title" else "h2"
         return f"""<article class="bd-article slide {self.kind}" id="{number}" tabindex="-1"
  aria-roledescription="slide" aria-label="{number} of {count}: {escape(self.heading)}">
-<header>{f"<p>{escape(self.above)}</p>" if self.above else ""}<{level}>{escape(self.heading)}</{level}></header>
+<header>{f"<p>{escape(self.above)}</p>" if self.above else ""}<h1>{escape(self.heading)}</h1></header>
 <div class="stage"><div class="sized"><div class="content">
 {shown}
 </div></div></div>
@@ -104,7 +103,8 @@ def on_slide_of_cell(cell: Tag) -> list[Tag]:
 
 
 def outputs_of(cell: Tag) -> list[Tag]:
-    return [output for part in parts_of(cell) if is_of(part, "cell_output") for output in parts_of(part)]
+    """What a cell shows, also where the page folds it."""
+    return [output for part in cell.select(".cell_output") for output in parts_of(part)]
 
 
 def is_picture(output: Tag) -> bool:
@@ -286,11 +286,14 @@ def write(site: Path, folder: Path, names: list[str]) -> None:
 
     Raises:
         FileNotFoundError: there is no built book in `site`.
+        SystemExit: there is no such chapter, or the folder holds something else than slides.
     """
     if not (site / "index.html").is_file():
         raise FileNotFoundError(f"There is no built book in {site}: it has no index.html. Run `make book` first.")
     if unknown := set(names) - set(chapters()):
         raise SystemExit(f"no chapter: {', '.join(sorted(unknown))}; there are {', '.join(chapters())}")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / OWN[1]).exists():
+        raise SystemExit(f"{folder} holds something else than slides: name another folder")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "_static").mkdir(parents=True)
     asked, links = questions(site), []
@@ -314,7 +317,7 @@ def write(site: Path, folder: Path, names: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("site", type=Path, help="the built book")
-    parser.add_argument("folder", type=Path, help="where the slides go; what was there before goes")
+    parser.add_argument("folder", type=Path, help="where the slides go; older slides there go")
     parser.add_argument("chapters", nargs="*", help="names of chapters; all, if none is given")
     args = parser.parse_args()
     write(args.site, args.folder, args.chapters)
