@@ -159,7 +159,7 @@ def plot_table_update(
             shade(top, None if above is None else above[None])
             shade(side, None if left is None else left[:, None])
             shade(middle, table)
-            top.set_title(title, fontsize=8, loc="center")
+            top.set_title(title.replace("⊙ removal", "⊙\nremoval"), fontsize=8, loc="center")
             name_columns(middle, columns)
             if column == 0:
                 name_rows(middle if left is None else side, rows)
@@ -284,8 +284,8 @@ def live_swaps(rate: float = 1.0, decay: float = 1.0) -> Live:
     """
     swaps = list(range(13))
     once = decay - rate
-    kept = "changes its sign" if once < -0.005 else "is gone" if once < 0.005 else "keeps its sign"
-    size = f", and {abs(once):.0%} of it is left" if abs(once) >= 0.005 else ""
+    sign = "turns around" if once < 0 else "keeps its sign"
+    found = f"{sign} at each swap, and {abs(once):.0%} of it is left" if abs(once) > 0.005 else "is gone after one swap"
     return live_lines(
         swaps,
         {
@@ -296,7 +296,7 @@ def live_swaps(rate: float = 1.0, decay: float = 1.0) -> Live:
         xlabel="swaps",
         ylabel="the two rows' difference, 1 at the start",
         ylim=(-1.05, 1.05),
-        caption=f"With rate {rate:g} and decay {decay:g} the difference {kept} at each swap{size}.",
+        caption=f"With rate {rate:g} and decay {decay:g} the difference {found}.",
     )
 
 
@@ -310,7 +310,7 @@ def plot_learned_recall(record: dict, caption: str = "") -> Plot:
     recall, overwriting = (torch.tensor(record["tasks"][task]["asked"]) for task in ("recall", "overwriting"))
     panels = [
         Panel("each key told once", "keys", recall[:, 0].tolist(), 16, **learned(record, "recall")),
-        Panel("4 keys told several times", "times", overwriting[:, 1].tolist(), 4, **learned(record, "overwriting")),
+        Panel("4 keys told again", "times", overwriting[:, 1].tolist(), 4, **learned(record, "overwriting")),
     ]
     return plot_learned(panels, (6.4, 3.9), caption)
 
@@ -360,6 +360,7 @@ def plot_learned(panels: Sequence[Panel], size: tuple[float, float], caption: st
     names = list(panels[0].runs)
 
     def paint(figure: Figure, theme: Theme) -> None:
+        narrow = is_narrow(figure)
         grid = figure.subplots(-(-len(panels) // 2), 2, sharey=True, squeeze=False)
         for axes, panel in zip(grid.flat, panels):
             for name, marker in zip(names, "os^vDP"):
@@ -369,13 +370,16 @@ def plot_learned(panels: Sequence[Panel], size: tuple[float, float], caption: st
                 axes.fill_between(panel.difficulties, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
             axes.plot(panel.difficulties, panel.guess, color=theme.ink, linewidth=1, linestyle="--", label="guessing")
             axes.axvline(panel.trained, color=theme.ink, linewidth=1, linestyle=":", label="trained up to here")
+            ticks = [n for n in panel.difficulties if not narrow or n & (n - 1) == 0] or panel.difficulties
             axes.set_xscale("log", base=2)
-            axes.set_xticks(panel.difficulties, [str(n) for n in panel.difficulties])
+            axes.set_xticks(ticks, [str(n) for n in ticks])
             axes.set_xticks([], minor=True)
+            axes.tick_params(labelsize=8 if narrow else 10)
             axes.set(xlabel=panel.axis, title=panel.title, ylim=(-0.02, 1.05))
         for axes in grid[:, 0]:
             axes.set_ylabel("share of right answers")
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize=9)
+        lines = grid[0, 0].get_legend_handles_labels()
+        figure.legend(*lines, loc="outside upper left", ncols=2 if narrow else 3, fontsize=8 if narrow else 9)
 
     return draw(paint, " ".join(map(panel_in_words, panels)), size, caption)
 
