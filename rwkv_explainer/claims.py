@@ -5,6 +5,7 @@
 A sentence of a chapter has such a claim beside it. While the book is built with its own model, a claim that does not
 hold stops the build; elsewhere, on another model or after a reader's changes, its line says that it does not hold here.
 What is true of every model is a `theorem`: its check is made a second time, of a wrong formula, which it must refuse.
+What runs have shown that take too long for a page is `recorded`: its check is made of the record and of a control.
 `tally()` at a chapter's end counts and lists them. `make claims` tries whether each claim can fail (tools/claims.py).
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from IPython.display import display
 
-__all__ = ["Claim", "ClaimFails", "Tally", "claim", "tally", "theorem"]
+__all__ = ["Claim", "ClaimFails", "Tally", "claim", "recorded", "tally", "theorem"]
 
 BUILD = "RWKV_EXPLAINER_BUILDING"  # the environment variable that is set while the book is built
 METADATA = "rwkv_explainer_claim"  # where a notebook's output carries a claim, for tools
@@ -40,6 +41,7 @@ class Claim:
     control: bool | None = None  # whether the control did; None if there is none
     numbers: dict[str, str] = field(default_factory=dict)  # what the condition was computed from, as it is shown
     mathematics: bool = False  # a theorem, so true of every model
+    of_record: bool = False  # of numbers that the repository carries, whatever model the page speaks of
 
     @property
     def holds(self) -> bool:
@@ -122,6 +124,33 @@ def theorem(gist: str, check: Callable[[Any], object], *, right: Any, wrong: Any
     state(Claim(gist, truth(f"theorem({gist!r}): check(right)", check(right)), mathematics=True))
 
 
+def recorded(gist: str, check: Callable[[Any], object], *, record: Any, control: Any, **numbers: object) -> None:
+    """Hold a sentence about runs that take too long for a page against the record of them.
+
+    Args:
+        gist: the sentence, short.
+        check: takes a record and returns a truth value.
+        record: the one that the repository carries.
+        control: the same with something exchanged that the sentence is about, such as two models' numbers. The check
+            must refuse it.
+        numbers: what the sentence rests on, as for `claim`.
+
+    Raises:
+        ClaimFails: in a build with the book's own model, if the check refuses the record.
+        ValueError: if the check accepts the control, or there are no numbers to show.
+        TypeError: if the check returns no truth value, or a number is no number.
+    """
+    if not numbers:
+        raise ValueError(f"recorded({gist!r}): expected the numbers that it rests on, such as right=0.9, got none")
+    if truth(f"recorded({gist!r}): check(control)", check(control)):
+        raise ValueError(
+            f"recorded({gist!r}): expected a check that refuses the control, got one that accepts it; make the check "
+            "sharper, or exchange in the control what the sentence is about"
+        )
+    shown = {name.replace("_", " "): show(name, number) for name, number in numbers.items()}
+    state(Claim(gist, truth(f"recorded({gist!r}): check(record)", check(record)), numbers=shown, of_record=True))
+
+
 def state(claim: Claim) -> None:
     """Keep a claim for the tally, show its line, and stop a build of which it is not true."""
     stated[claim.gist] = claim
@@ -148,10 +177,12 @@ class Tally:
         every = len(self.claims)
         holding = sum(claim.holds for claim in self.claims)
         proven = sum(claim.mathematics for claim in self.claims)
-        kinds = [f"{every - proven} against the model"] * (every > proven) + [f"{proven} as mathematics"] * (proven > 0)
+        kept = sum(claim.of_record for claim in self.claims)
+        counts = {"against the model": every - proven - kept, "against a record": kept, "as mathematics": proven}
+        kinds = [f"{count} {how}" for how, count in counts.items() if count]
         counted = f"{every} statements on this page were" if every != 1 else "1 statement on this page was"
         verdict = f"{holding} of them {'holds' if holding == 1 else 'hold'} here" if holding < every else "all hold"
-        return f"{'✓' if holding == every else '✗'} {counted} checked, {' and '.join(kinds) or 'none'}: {verdict}"
+        return f"{'✓' if holding == every else '✗'} {counted} checked, {in_a_row(kinds) or 'none'}: {verdict}"
 
     def __repr__(self) -> str:
         return "\n".join([self.line, *(f"  {claim!r}" for claim in self.claims)])
@@ -166,6 +197,11 @@ class Tally:
 def tally() -> Tally:
     """All that this page has claimed so far, counted and listed."""
     return Tally(tuple(stated.values()))
+
+
+def in_a_row(words: Sequence[str]) -> str:
+    """One, two and three."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def truth(what: str, value: object) -> bool:

@@ -14,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 import claims as tool
 from rwkv_explainer import claims, load_pretrained
 from rwkv_explainer.checkpoints import BUNDLED
-from rwkv_explainer.claims import ClaimFails, claim, tally, theorem
+from rwkv_explainer.claims import ClaimFails, claim, recorded, tally, theorem
 from test_book import CHAPTERS, code_cells, make_html, source, tags, tiny_book  # noqa: F401, a fixture
 
 # Chapters that speak of the model and have no claims yet. The list only ever gets shorter.
@@ -25,13 +25,10 @@ NOT_YET = {
     "blocks-and-the-residual-stream",
     "the-gated-mlp",
     "the-whole-model",
-    "numerical-stability",
-    "time-parallel-mode",
     "training",
     "time-decay",
     "causal-trace",
     "playground",
-    "where-rwkv-went-next",
 }
 
 
@@ -162,6 +159,31 @@ def test_a_wrong_theorem_stops_a_build(in_build):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# what a record shows
+
+
+def first_is_ahead(runs: dict) -> bool:
+    return runs["first"] > runs["second"]
+
+
+EXCHANGED = {"first": 0.5, "second": 0.9}
+
+
+def test_a_record_is_told_from_one_that_was_exchanged(in_build):
+    recorded("The first is ahead", first_is_ahead, record={"first": 0.9, "second": 0.5}, control=EXCHANGED, first=0.9)
+    assert "✓ The first is ahead (first 0.9)" in tally()._repr_html_()
+    with pytest.raises(ClaimFails, match="the statement is not true"):
+        recorded("The first is ahead", first_is_ahead, record=EXCHANGED, control=EXCHANGED, first=0.5)
+
+
+def test_a_check_that_the_control_passes_is_refused():
+    with pytest.raises(ValueError, match="refuses the control"):
+        recorded("Some are right", lambda runs: max(runs.values()) > 0.8, record={}, control=EXCHANGED, most=0.9)
+    with pytest.raises(ValueError, match="expected the numbers"):
+        recorded("The first is ahead", first_is_ahead, record={}, control=EXCHANGED)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # the tally
 
 
@@ -173,6 +195,8 @@ def test_the_line_counts_both_kinds():
     claim("Rome comes next", False, p=0.01)
     line = "✗ 3 statements on this page were checked, 2 against the model and 1 as mathematics: 2 of them hold here"
     assert tally().line == line
+    recorded("The first is ahead", first_is_ahead, record={"first": 1, "second": 0}, control=EXCHANGED, first=1)
+    assert "4 statements on this page were checked, 2 against the model, 1 against a record and 1 as" in tally().line
 
 
 def test_a_cell_that_runs_again_counts_once():
@@ -222,7 +246,8 @@ def test_a_claim_made_false_by_hand_stops_the_chapter(in_build):
 def test_folds_have_names_and_claims_fail_the_build(tiny_book):  # noqa: F811
     chapter = tiny_book / "book" / "chapter.ipynb"
     notebook = json.loads(chapter.read_text())
-    kinds = {"set-up": "Set-up", "proof": "Proof", "check": "The check", "table-code": "The code for the table below"}
+    kinds = {"set-up": "Set-up", "proof": "Proof", "check": "The check", "block-code": "The block in code"}
+    kinds["table-code"] = "The code for the table below"
     cells = [code(kind, "1 + 1", kind) for kind in kinds]
     cells += [code("imports", IMPORT, "remove-cell"), code("true", TRUE, "claim"), code("plain", "2 + 2")]
     notebook["cells"][1:] = [*cells, code("end", "tally()", "remove-input")]
@@ -248,7 +273,7 @@ def test_folds_have_names_and_claims_fail_the_build(tiny_book):  # noqa: F811
 # ---------------------------------------------------------------------------------------------------------------------
 # the chapters
 
-CLAIMS = re.compile(r"^\s*(claim|theorem)\(", re.MULTILINE)
+CLAIMS = re.compile(r"^\s*(claim|theorem|recorded)\(", re.MULTILINE)
 
 
 def claiming_cells(chapter: str) -> list[dict]:

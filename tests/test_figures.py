@@ -56,7 +56,7 @@ def test_every_token_is_drawn(token, shown):
 
 
 def test_panels_stand_below_each_other_on_a_phone():
-    curves = {"all": torch.tensor([0.9, 0.1])}
+    curves = {"all": where_rwkv_went_next_figures.Recall(torch.tensor([0.9, 0.1]), torch.tensor([0.1, 0.0]))}
     plot = where_rwkv_went_next_figures.plot_recall([1, 2], {"one": curves, "two": curves}, rows=2)
     (wide, wide_height), (narrow, narrow_height) = (
         map(float, re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()) for svg in (plot.light, plot.narrow[0])
@@ -88,6 +88,31 @@ def test_words_come_from_the_data():
     )
 
 
+@pytest.mark.parametrize(
+    ("added", "lost"),
+    [
+        (0, {}),
+        (86, {"float32": 7, "bfloat16": 7, "float16": 10}),
+        (-20, {"float16": 3}),
+        (-120, {"float32": 10, "bfloat16": 10, "float16": 10}),
+    ],
+)
+def test_keys_out_of_range_empty_their_cells(added, lost):
+    """And no others: the safe form, in the last row, reads the same with any keys."""
+    moved, start = (numerical_stability_figures.live_common_key(number) for number in (added, 0))
+    rows = dict(zip(moved.data["rows"], moved.data["cells"]))
+    assert {name: cells.count(None) for name, cells in rows.items() if None in cells} == lost
+    assert rows["float16, safe"] == pytest.approx(start.data["cells"][-1], abs=0.01)
+    assert all(f"{name} at {count}" in moved.caption for name, count in lost.items())
+
+
+def test_key_ranges_say_in_how_many_layers_float16_ends():
+    keys, sums = torch.tensor([[-3.0, 2.0], [-12.0, 9.0]]), torch.tensor([4.0, 11.5])
+    figure = numerical_stability_figures.live_key_ranges(keys, sums, overflow=11.1, underflow=-17.3, far=88.7)
+    assert figure.caption.startswith("In 1 of 2 layers") and "its highest dot is at 11.5" in figure.caption
+    assert "Smallest keys: −12.0 to −3.0; largest keys: 2.0 to 9.0" in figure.alt
+
+
 def test_the_words_of_a_map_say_its_shape():
     grid = torch.tensor([[0.1, 0.2, 0.1, 0.0], [0.9, 1.0, 0.2, 0.8], [0.1, 0.1, 0.7, 0.1]])
     names = ["The", " tower", " of"]
@@ -114,11 +139,11 @@ def test_a_short_text_has_its_highest_places():
 def test_any_number_of_curves_is_drawn(count):
     curve = torch.tensor([0.0, 0.3, 1.0])
     curves = {f"curve {n}": curve * n / count for n in range(count)}
+    recalls = {name: where_rwkv_went_next_figures.Recall(values, 0.1 * values) for name, values in curves.items()}
     for plot in (
         training_figures.plot_training_curves([1, 2, 3], curves),
         the_gated_mlp_figures.plot_nonlinearities(curve, curves),
-        numerical_stability_figures.plot_slow_average({"right": curve, **curves}, change=1),
-        where_rwkv_went_next_figures.plot_recall([1, 2, 3], {"one panel": curves}, rows=2),
+        where_rwkv_went_next_figures.plot_recall([1, 2, 3], {"one panel": recalls}, rows=2),
     ):
         assert drawn_texts(plot).issuperset(curves)
 

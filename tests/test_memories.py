@@ -150,11 +150,8 @@ def chapters_block(ours: nn.Module, names: dict) -> nn.Module:
     renamed = {}
     for name, parameter in theirs.named_parameters():
         path = name.split(".")[1] if name.startswith("mixers.") else None
-        if kind == "Finch" and path:  # there, the share is the last token's
-            sign, one = (-1, name.endswith("bias")) if "up" in name else (1, False)
-            renamed[name] = one + sign * own[name.replace("mixers", "mixes")]
-        elif path:
-            renamed[name] = own[f"mixes.{path}"]
+        if path:
+            renamed[name] = own[name.replace("mixers", "mixes") if kind == "Finch" else f"mixes.{path}"]
         else:
             renamed[name] = own.get("first_mix" if name == "first_mixer.weight" else name, parameter)
     theirs.load_state_dict(renamed)

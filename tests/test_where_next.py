@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import rwkv_explainer
+from rwkv_explainer.chapters.where_rwkv_went_next import figures
 
 os.environ["RWKV_JIT_ON"] = os.environ["RWKV_CUDA_ON"] = "0"  # read by `rwkv` when it is imported
 
@@ -148,12 +149,12 @@ def fill_eagle(block: nn.Module, w: Weights) -> None:
 
 
 def fill_finch(block: nn.Module, w: Weights) -> None:
-    """Upstream's weights of an RWKV-6 attention block. Upstream's shares are those of the last token."""
+    """Upstream's weights of an RWKV-6 attention block. Upstream's shares are those of the last token, 1 less ours."""
     block.first_mixer.weight.copy_(1 - w["time_maa_x"].flatten())
     for n, path in enumerate(("decay", "key", "value", "receptance", "gate")):
         letter = "w" if path == "decay" else path[0]
         down, up = w["time_maa_w1"][:, 4 * n : 4 * n + 4], w["time_maa_w2"][n]
-        fill_low_rank(block.mixers[path], down, up, w[f"time_maa_{letter}"])
+        fill_low_rank(block.mixers[path], down, -up, 1 - w[f"time_maa_{letter}"])
     fill_low_rank(block.decay, w["time_decay_w1"], w["time_decay_w2"], w["time_decay"])
     fill_common(block, w)
 
@@ -303,10 +304,11 @@ def test_a_changed_eagle_is_noticed(change, tmp_path, monkeypatch):
     "change",
     [
         ("mixer(first) for path", "mixer(x) for path"),
-        ("self.log_decay = log_decays  # this token's", "self.log_decay = 0.99 * log_decays"),
-        ("(self.channels, decay_rank, torch.tanh)", "(self.channels, decay_rank, sigmoid)"),
+        ("exp(-exp(log_decays))", "exp(-exp(0.99 * log_decays))"),
+        ("(channels, decay_rank, torch.tanh)", "(channels, decay_rank, sigmoid)"),
+        ("torch.lerp(last_x, x, share)", "torch.lerp(x, last_x, share)"),
     ],
-    ids=["first blend", "decay", "tanh"],
+    ids=["first blend", "decay", "tanh", "whose share"],
 )
 def test_a_changed_finch_is_noticed(change, tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match="not close"):
@@ -328,6 +330,40 @@ def test_a_changed_finch_is_noticed(change, tmp_path, monkeypatch):
 def test_a_changed_goose_is_noticed(goose_step, change):
     with pytest.raises(AssertionError, match="not close"):
         compare_goose(goose_step, 1, change)
+
+
+@pytest.mark.parametrize("keeps, taken_out", [(1.0, 0.0), (0.7, 0.0), (0.9, 0.75), (1.0, 1.0)])
+def test_the_table_to_touch_is_gooses(keeps, taken_out):
+    """The chapter's first figure fills, fades and corrects as its last memory does."""
+    memory, eye = chapter()["GooseMemory"](1, len(figures.NAMES)), torch.eye(len(figures.NAMES))
+    for facts, (name, city) in enumerate(figures.STORY, start=1):
+        key, value = eye[figures.NAMES.index(name)][None], eye[figures.CITIES.index(city)][None]
+        memory.write(key, value, torch.full_like(key, keeps), key, torch.full_like(key, taken_out))
+        shown = figures.live_table(facts, keeps, taken_out)
+        torch.testing.assert_close(torch.tensor(shown.data["cells"]), memory.contents[0], rtol=0, atol=1e-3)
+    assert shown.caption.endswith(f"Asked for Ben, the table says {figures.in_row(memory.contents[0][1])}.")
+
+
+def test_a_swap_is_turned_around_as_goose_does_it():
+    """The figure's lines are the difference of two rows after writes with a removal key along it."""
+    difference = torch.tensor([[1.0, -1.0]]) / 2**0.5
+    for rate, decay in ((1.0, 1.0), (0.5, 0.9), (2.0, 1.0)):
+        memory, none = chapter()["GooseMemory"](1, 2), torch.zeros(1, 2)
+        memory.contents = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+        drawn = dict((name, values) for name, values, _ in figures.live_swaps(rate, decay).data["series"])
+        for left in drawn["your rate and decay"]:
+            assert abs((memory.contents[0][0] - memory.contents[0][1])[0] - left) < 1e-3
+            memory.write(none, none, torch.full((1, 2), decay), difference, torch.full((1, 2), rate))
+
+
+def test_one_write_is_the_sum_of_its_tables():
+    """The drawing's words name what fades, what is taken out, what is added, and what comes of it."""
+    one, two = torch.eye(2)
+    plot = figures.plot_table_update(
+        torch.outer(one, one), one, two, torch.full((2,), 0.9), one, torch.full((2,), 0.5), ["A", "B"], ["x", "y"]
+    )
+    assert "decay ⊙ contents: A x 0.90; − (rate ⊙ removal key) ⊗ found: A x 0.50; + key ⊗ value: A y 1.00" in plot.alt
+    assert "= the new contents: A x 0.40, A y 1.00" in plot.alt
 
 
 def test_the_chapter_uses_the_packages_mixer():

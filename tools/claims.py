@@ -4,7 +4,8 @@
 
 A claim says something of the model only if some alteration breaks it. For each one it prints whether it holds and which
 alterations break it, then one line a chapter, and at last what is to be mended: a claim that nothing breaks is to be
-made precise, or its sentence taken out. A theorem is to hold on every model. All of it is also in _build/claims.json.
+made precise, or its sentence taken out. A theorem is to hold on every model, and so is what a record shows: each has a
+control of its own. All of it is also in _build/claims.json.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from rwkv_explainer.claims import METADATA
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 TIMEOUT = 1200  # seconds a cell may take
-CELL_THAT_CLAIMS = re.compile(r"^\s*(claim|theorem)\(", re.MULTILINE)
+CELL_THAT_CLAIMS = re.compile(r"^\s*(claim|theorem|recorded)\(", re.MULTILINE)
 
 Weights = dict[str, Tensor]  # as they lie in a checkpoint, under the names of the architecture's own code
 
@@ -210,7 +211,7 @@ def compare(runs: dict[str, Run]) -> list[Finding]:
         Finding(
             cell=place[0],
             gist=claim["gist"],
-            mathematics=claim["mathematics"],
+            mathematics=claim["mathematics"] or claim["of_record"],  # neither is about the model
             holds=claim["holds"],
             broken_by={
                 name: "the statement" if not runs[name].claims[place]["statement"] else "the control"

@@ -16,6 +16,7 @@ LABELS = {  # a cell's tag: what its folded code is called
     "table-code": "The code for the table below",
     "figure-code": "The code for the figure below",
     "sentence-code": "The code for the sentence below",
+    "block-code": "The block in code",
     "check": "The check",
     "claim": "The claim",
     "solution": "Solution",

@@ -18,7 +18,7 @@ from sphinx.environment import BuildEnvironment
 
 PAGE = "glossary"
 # Marked, they would be wrong too often: everyday words, and a decay that may be one of weights.
-ORDINARY = {"batch", "decay", "gain", "key", "layer", "step", "value"}
+ORDINARY = {"batch", "decay", "gain", "key", "layer", "rate", "step", "value"}
 UNTOUCHED = (  # what is inside of these stays as it is: names of chapters, words being defined, code, links, tables
     nodes.emphasis,
     nodes.strong,

@@ -49,6 +49,7 @@ __all__ = [
     "format_probability",
     "format_ranges",
     "heatmap",
+    "is_narrow",
     "label_tokens",
     "legend_above",
     "panels",

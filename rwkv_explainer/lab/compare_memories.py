@@ -68,7 +68,7 @@ MIRRORING = "RWKV-7, rates to 2"
 class Settings:
     """How every model is trained and tested."""
 
-    steps: int = 600
+    steps: int = 1000
     batch: int = 32
     warmup: int = 50  # steps in which the learning rate rises
     cooldown: float = 0.3  # share of the steps in which it falls to 0
