@@ -171,8 +171,12 @@ def test_every_slide_fits(browser, folder_of_slides, name):
     with visit(browser, (folder_of_slides / f"{name}.html").as_uri(), height=720) as page:
         count, wrong = page.locator(".slide").count(), []
         for _ in range(3 * count):
-            page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            if found := page.evaluate(CUT):
+            for _ in range(50):  # a playground is loaded when its slide is shown, and fonts are
+                page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+                if not (found := page.evaluate(CUT)):
+                    break
+                page.wait_for_timeout(100)
+            else:
                 wrong.append((page.locator(ON).get_attribute("aria-label"), found))
             closed = page.locator(f'{ON} .predict-open[aria-expanded="false"]').count()
             if page.url.endswith(f"#{count}") and not closed:
