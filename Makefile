@@ -17,7 +17,7 @@ FOLDER ?= book
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install book html serve lab publish-to hub-links zip student assignments format check test claims test-colab test-other-model train memories bench booktimes clean
+.PHONY: help install book html serve lab publish-to hub-links zip slides student assignments format check test claims test-colab test-other-model train memories bench booktimes clean
 
 help:  ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-17s %s\n' "$$name" "$$what"; done
@@ -56,10 +56,13 @@ lab: install  ## open the chapters in JupyterLab, to run and change them (FOLDER
 zip: book  ## pack the built book into one file that opens without a server: _build/rwkv-explained.zip
 	@$(BIN)/python tools/pack.py $(BOOK) _build/rwkv-explained.zip
 
+slides: book  ## slides of each chapter, with its live figures and notes for the speaker, in _build/slides (CHAPTERS as for student)
+	@$(BIN)/python tools/slides.py $(BOOK) _build/slides $(CHAPTERS)
+
 student: install  ## chapters without solutions, in _build/student (SEED=7: other numbers; CHAPTERS=time-decay: this one)
 	$(BIN)/python tools/editions.py student _build/student $(CHAPTERS) --seed $(SEED)
 
-assignments: install  ## an nbgrader course of the exercises, in _build/course (SEED and CHAPTERS as for student)
+assignments: install  ## an nbgrader course of the exercises, and an examination, in _build/course (SEED and CHAPTERS as for student)
 	$(BIN)/python tools/editions.py assignments _build/course $(CHAPTERS) --seed $(SEED)
 
 publish-to:  ## write the address of the published book, REPOSITORY=https://... (`nowhere` takes it back)
@@ -69,7 +72,7 @@ hub-links:  ## links that open the published chapters on a JupyterHub with nbgit
 	@$(PYTHON) tools/publish.py links "$(HUB)"
 
 PRETTIER := $(BIN)/node $(VENV)/playground/node_modules/prettier/bin/prettier.cjs
-SCRIPTS := book/_static/*.css book/_static/*.js book/_playground/*.css book/_playground/*.*js
+SCRIPTS := book/_static/*.css book/_static/*.js book/_playground/*.css book/_playground/*.*js tools/*.css tools/*.js
 
 format: install  ## lay out all Python, JavaScript and CSS
 	@$(BIN)/ruff check --quiet --select I --fix . && $(BIN)/ruff format --quiet .

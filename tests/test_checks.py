@@ -471,9 +471,9 @@ def test_solutions_hold_for_other_seeds(chapter, seed):
 
 
 @each_chapter
-def test_every_chapter_ends_with_three_to_five_rated_exercises(chapter):
+def test_every_chapter_ends_with_three_to_six_rated_exercises(chapter):
     found = exercises_of(json.loads(chapter.read_text(encoding="utf-8")))
-    assert 3 <= len(found) <= 5
+    assert 3 <= len(found) <= 6
     for number, exercise in enumerate(found, start=1):
         assert source(exercise.statement).startswith(f"**{number}. ") and 1 <= exercise.points <= 3
         assert "<summary>Hint</summary>" in source(exercise.statement)

@@ -25,8 +25,6 @@ NOT_YET = {
     "blocks-and-the-residual-stream",
     "the-gated-mlp",
     "the-whole-model",
-    "numerical-stability",
-    "time-parallel-mode",
     "training",
     "time-decay",
     "causal-trace",

@@ -10,6 +10,7 @@ from rwkv_explainer.chapters.attention_and_memory import figures as attention_an
 from rwkv_explainer.chapters.causal_trace import figures as causal_trace_figures
 from rwkv_explainer.chapters.numerical_stability import figures as numerical_stability_figures
 from rwkv_explainer.chapters.the_gated_mlp import figures as the_gated_mlp_figures
+from rwkv_explainer.chapters.time_parallel_mode import figures as time_parallel_mode_figures
 from rwkv_explainer.chapters.training import figures as training_figures
 from rwkv_explainer.chapters.where_rwkv_went_next import figures as where_rwkv_went_next_figures
 from rwkv_explainer.drawing import figure, shared
@@ -88,6 +89,31 @@ def test_words_come_from_the_data():
     )
 
 
+@pytest.mark.parametrize(
+    ("added", "lost"),
+    [
+        (0, {}),
+        (86, {"float32": 7, "bfloat16": 7, "float16": 10}),
+        (-20, {"float16": 3}),
+        (-120, {"float32": 10, "bfloat16": 10, "float16": 10}),
+    ],
+)
+def test_keys_out_of_range_empty_their_cells(added, lost):
+    """And no others: the safe form, in the last row, reads the same with any keys."""
+    moved, start = (numerical_stability_figures.live_common_key(number) for number in (added, 0))
+    rows = dict(zip(moved.data["rows"], moved.data["cells"]))
+    assert {name: cells.count(None) for name, cells in rows.items() if None in cells} == lost
+    assert rows["float16, safe"] == pytest.approx(start.data["cells"][-1], abs=0.01)
+    assert all(f"{name} at {count}" in moved.caption for name, count in lost.items())
+
+
+def test_key_ranges_say_in_how_many_layers_float16_ends():
+    keys, sums = torch.tensor([[-3.0, 2.0], [-12.0, 9.0]]), torch.tensor([4.0, 11.5])
+    figure = numerical_stability_figures.live_key_ranges(keys, sums, overflow=11.1, underflow=-17.3, far=88.7)
+    assert figure.caption.startswith("In 1 of 2 layers") and "its highest dot is at 11.5" in figure.caption
+    assert "Smallest keys: −12.0 to −3.0; largest keys: 2.0 to 9.0" in figure.alt
+
+
 def test_the_words_of_a_map_say_its_shape():
     grid = torch.tensor([[0.1, 0.2, 0.1, 0.0], [0.9, 1.0, 0.2, 0.8], [0.1, 0.1, 0.7, 0.1]])
     names = ["The", " tower", " of"]
@@ -97,6 +123,37 @@ def test_the_words_of_a_map_say_its_shape():
         grid, names, ends=(-3.0, 0.2)
     ).alt  # nearly all is high, so what is low is told
     assert "In the lower half of the scale: none." in words
+
+
+def test_a_crossing_is_told_by_the_lengths_around_it():
+    lengths = [16, 64, 256]
+    told = {
+        "before 16 tokens": [2.0, 3.0, 4.0],
+        "between 16 and 64 tokens": [0.5, 2.0, 3.0],
+        "beyond 64 tokens": [0.5, 0.6, None],
+        "beyond 256 tokens": [0.5, 2.0, 0.9],
+    }
+    assert [time_parallel_mode_figures.crossing(lengths, ratios) for ratios in told.values()] == list(told)
+
+
+def test_the_slope_of_a_read_touches_it():
+    """At the key, and nowhere else does the line of the slope cross the read."""
+    picture = time_parallel_mode_figures.live_pull(key=1.0)
+    (_, reads, _), (_, slope, _), _ = picture.data["series"]
+    here = picture.data["x"].index(1.0)
+    assert slope[here] == pytest.approx(reads[here], abs=1e-3)
+    assert slope[here + 1] - slope[here] == pytest.approx((reads[here + 1] - reads[here - 1]) / 2, abs=5e-3)
+    assert "0.731 × (6 − 4.92) = 0.786" in picture.caption
+
+
+@pytest.mark.parametrize("time, chunk", [(8, 4), (9, 4), (32, 8)])
+def test_every_way_reads_the_whole_past(time, chunk):
+    """And each waits for its sources: no node stands above one that it is made of."""
+    ways = time_parallel_mode_figures
+    for nodes in (ways.loop(time), ways.all_chunks(time, chunk), ways.scan(time)):
+        reads = {node.token: node.contains for node in nodes if node.reads}
+        assert reads == {token: frozenset(range(-1, token + 1)) for token in range(time)}
+        assert all(node.step > source.step for node in nodes for source in node.sources)
 
 
 def test_a_short_run_has_a_loss_curve():
@@ -118,7 +175,6 @@ def test_any_number_of_curves_is_drawn(count):
     for plot in (
         training_figures.plot_training_curves([1, 2, 3], curves),
         the_gated_mlp_figures.plot_nonlinearities(curve, curves),
-        numerical_stability_figures.plot_slow_average({"right": curve, **curves}, change=1),
         where_rwkv_went_next_figures.plot_recall([1, 2, 3], {"one panel": recalls}, rows=2),
     ):
         assert drawn_texts(plot).issuperset(curves)

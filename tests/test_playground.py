@@ -605,7 +605,9 @@ def live(browser, address: str, **window):
 
 
 def near(page) -> None:
-    """Scroll to a chapter's figure: it shows an example that was worked out beforehand."""
+    """Scroll to a chapter's figure, which may answer a question: it shows an example that was worked out beforehand."""
+    if (show_all := page.locator(".predict-all")).is_visible():
+        show_all.click()
     page.locator(".rwkv-playground").scroll_into_view_if_needed()
     page.wait_for_function(f"{SAYS}.includes('Worked out')")
 

@@ -338,7 +338,8 @@ def processes():
 
 
 def work_in_float32(rank: int, args: Namespace, recipe: Recipe) -> None:
-    """Half precision would round the gradients of one process and of two differently."""
+    """Half precision would round the gradients of one process and of two differently. This process asks little, too."""
+    record.EARLY, record.EACH, record.TRACED = (0,), 1, 1
     torch.cpu._is_avx512_bf16_supported = lambda: False
     training.work(rank, args, recipe)
 
@@ -357,8 +358,9 @@ def test_two_processes_give_what_one_gives(processes, corpus_path, tmp_path):
         for process in started:
             process.start()
         for process in started:
-            process.join(120)
-            assert process.exitcode == 0
+            process.join(300)
+            process.kill()  # one that is still at work must not go on beside the other tests
+        assert [process.exitcode for process in started] == [0] * workers
     one, two = (torch.load(tmp_path / f"{workers}" / "checkpoint.pt")["model"] for workers in (1, 2))
     torch.testing.assert_close(two, one, rtol=0, atol=1e-4)
 

@@ -1,7 +1,8 @@
 """The courses' editions of the chapters, made of the same cells as the book.
 
     python tools/editions.py student FOLDER        chapters without solutions
-    python tools/editions.py assignments FOLDER    an nbgrader course, each chapter's exercises as an assignment
+    python tools/editions.py assignments FOLDER    an nbgrader course, each chapter's exercises as an assignment, and
+                                                   an examination, whose answers are on no page
 
 `make student` and `make assignments` call them. How an exercise stands in a chapter: exercises.py.
 """
@@ -19,6 +20,7 @@ import nbformat
 from nbclient import NotebookClient
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
+EXAMINATION = Path(__file__).with_name("examination.md")  # no page of the book: it has the answers
 sys.path.append(str(BOOK / "_ext"))  # how an exercise stands in a chapter is known there
 
 from exercises import BLANK, FOLDED, FORM, Exercise, exercises_of, source, tags  # noqa: E402
@@ -241,11 +243,25 @@ def write_course(folder: Path, names: list[str], seed: int) -> None:
     for name, chapter in chapters(names).items():
         write(assignment(chapter, seed), folder / "source" / name / f"{name}.ipynb")
         nbgrader(folder, "generate_assignment", name, "--force")
+    write_examination(folder / "teachers")
     print(
         f"The course is in {folder}: hand out release/, put what comes back into submitted/STUDENT/CHAPTER/, then "
         "run "
-        "nbgrader autograde CHAPTER and nbgrader generate_feedback CHAPTER there"
+        "nbgrader autograde CHAPTER and nbgrader generate_feedback CHAPTER there; an examination is in teachers/"
     )
+
+
+def write_examination(folder: Path) -> None:
+    """The examination in `folder`: the questions alone, and with model answers and marking points."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = EXAMINATION.read_text(encoding="utf-8")
+    (folder / "examination-answers.md").write_text(whole, encoding="utf-8")
+    (folder / "examination.md").write_text(questions_alone(whole), encoding="utf-8")
+
+
+def questions_alone(examination: str) -> str:
+    """The examination without what stands between the marks `for teachers` and `for all`."""
+    return re.sub(r"<!-- for teachers -->.*?<!-- for all -->\n*", "", examination, flags=re.DOTALL)
 
 
 def nbgrader(folder: Path, *command: str) -> None:

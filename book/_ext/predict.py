@@ -28,9 +28,15 @@ def shows_something(cell: nodes.Node) -> bool:
     return any("cell_output" in part["classes"] for part in cell.findall(nodes.container))
 
 
+def is_playground(node: nodes.Node) -> bool:
+    """Whether a node is the whole playground: what the reader tries an answer with, and no answer."""
+    return isinstance(node, nodes.raw) and '<div class="rwkv-playground">' in node.astext()
+
+
 def is_end(node: nodes.Node) -> bool:
-    """What no answer reaches beyond: a heading's section, the next question, an exercise."""
-    return isinstance(node, nodes.section) or is_question(node) or "exercise" in node.get("classes", [])
+    """What no answer reaches beyond: a heading's section, the next question, an exercise, the playground."""
+    exercise = "exercise" in node.get("classes", [])
+    return isinstance(node, nodes.section) or is_question(node) or exercise or is_playground(node)
 
 
 def answer_to(question: nodes.Node) -> list[nodes.Node]:

@@ -171,14 +171,14 @@ class Recording(ComputationGraph):
     """torchview's record of one step, with our words and outlines, with memory, and without loose ends."""
 
     def __init__(self, module: nn.Module, inputs: list[RecorderTensor], depth: int):
-        paper = {"fontname": "Arial", "bgcolor": "transparent", "ranksep": "0.3", "nodesep": "0.07", "pad": "0.05"}
+        paper = {"fontname": "Arial", "bgcolor": "transparent", "ranksep": "0.3", "nodesep": "0.05", "pad": "0.05"}
         look = {
             "fontname": "Arial",
             "fontsize": "12",
             "style": "rounded",
             "height": "0",
             "width": "0",
-            "margin": "0.1,0.06",
+            "margin": "0.07,0.06",
         }
         canvas = graphviz.Digraph(strict=True, graph_attr=paper, node_attr=look, edge_attr={"arrowsize": "0.6"})
         roots = NodeContainer(x.tensor_nodes[0] for x in inputs)

@@ -1,6 +1,7 @@
 """Answers to the exercises of chapter "Embedding and unembedding"."""
 
 import math
+import re
 
 import numpy as np
 import torch
@@ -51,7 +52,63 @@ def softmax_in_numpy(logits):
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
+def piece_in_a_loop(weights, prefix):
+    found = {}
+    for name, tensor in weights.items():
+        if name[: len(prefix) + 1] == f"{prefix}.":
+            found[name[len(prefix) + 1 :]] = tensor
+    return found
+
+
+def piece_by_parts(weights, prefix):
+    depth = prefix.count(".") + 1
+    split = {tuple(name.split(".")): tensor for name, tensor in weights.items()}
+    return {".".join(n[depth:]): t.numpy() for n, t in split.items() if n[:depth] == tuple(prefix.split("."))}
+
+
+def piece_in_place(weights, prefix):
+    for name in list(weights):
+        head, dot, rest = name.partition(prefix + ".")
+        tensor = weights.pop(name)
+        if dot and not head:
+            weights[rest] = tensor
+    return weights
+
+
 ANSWERS = {
+    "load-a-piece": (
+        [
+            piece_in_a_loop,
+            piece_by_parts,
+            piece_in_place,
+            lambda weights, prefix: {
+                re.sub(rf"^{re.escape(prefix)}\.", "", n): t.float()
+                for n, t in weights.items()
+                if re.match(re.escape(prefix) + r"\.", n)
+            },
+        ],
+        {
+            "still begin with": lambda weights, prefix: dict(
+                item for item in weights.items() if item[0].startswith(prefix + ".")
+            ),
+            "blocks 10 and 11": lambda weights, prefix: {
+                name[len(prefix) :].lstrip("."): t for name, t in weights.items() if name.startswith(prefix)
+            },
+            "at the beginning alone": lambda weights, prefix: {
+                "".join(name.split(prefix + ".")): t for name, t in weights.items() if name.startswith(prefix + ".")
+            },
+            "has the prefix anywhere": lambda weights, prefix: {
+                name.removeprefix(f"{prefix}."): t for name, t in weights.items() if f"{prefix}." in name
+            },
+            "Only the last part": lambda weights, prefix: {
+                name.rpartition(".")[2]: t for name, t in weights.items() if name.startswith(prefix + ".")
+            },
+            "begin with a dot": lambda weights, prefix: {
+                name[len(prefix) :]: t for name, t in weights.items() if name.startswith(prefix + ".")
+            },
+            "all tensors of the model": lambda weights, prefix: {**weights},
+        },
+    ),
     "two-ones": (
         [
             lambda table: torch.tensor([0, 0.5, 0, 0, 0.5]) @ torch.tensor(table, dtype=torch.float32),

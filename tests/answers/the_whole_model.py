@@ -42,7 +42,101 @@ def spliced_by_copying(first, second, chosen):
     return first
 
 
+def norm(x, weights, name):
+    return torch.nn.functional.layer_norm(x, x.shape, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+
+def by_past(weights, ids, age=0.0, u_read=1, u_write=0, rate=torch.exp, ln0=True, gate=torch.sigmoid, swap=False):
+    """All tokens of a layer at once: the paper's sum over the past, written out for each reader."""
+
+    def shifted(x, mu):
+        before = torch.cat([torch.zeros_like(x[:1]), x[:-1]])
+        x, before = (before, x) if swap else (x, before)
+        return mu * x + (1 - mu) * before
+
+    def rows(x, name):
+        return torch.stack([norm(row, weights, name) for row in x])
+
+    x = weights["emb.weight"][ids]
+    x = rows(x, "blocks.0.ln0") if ln0 else x
+    for i in range(2):
+        get = {name.removeprefix(f"blocks.{i}."): tensor for name, tensor in weights.items()}.__getitem__
+        seen = rows(x, f"blocks.{i}.ln1")
+        r, k, v = (
+            shifted(seen, get(f"att.time_mix_{name[0]}")) @ get(f"att.{name}.weight").T
+            for name in ("receptance", "key", "value")
+        )
+        w, u = rate(get("att.time_decay")), get("att.time_first")
+        reads = []
+        for t in range(len(ids)):
+            ages = torch.arange(t - 1, -1, -1, dtype=torch.float64)[:, None] + age
+            exponents = torch.cat([k[:t] - ages * w + u_write * u, (k[t] + u_read * u)[None]])
+            reads.append((exponents.softmax(0) * v[: t + 1]).sum(0))
+        x = x + (gate(r) * torch.stack(reads)) @ get("att.output.weight").T
+        seen = rows(x, f"blocks.{i}.ln2")
+        latents = (shifted(seen, get("ffn.time_mix_k")) @ get("ffn.key.weight").T).relu().square()
+        r = shifted(seen, get("ffn.time_mix_r")) @ get("ffn.receptance.weight").T
+        x = x + gate(r) * (latents @ get("ffn.value.weight").T)
+    return rows(x, "ln_out") @ weights["head.weight"].T
+
+
+def by_running_maximum(weights, ids, remembers=True, shared=False, squared=True, ln_out=True, raw=False, beside=False):
+    """The official lines in NumPy."""
+    z = {name: tensor.numpy() for name, tensor in weights.items()}
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+    normed = lambda x, name: norm(torch.tensor(x), weights, name).numpy()
+    new = lambda: [np.zeros(4), np.zeros(4), np.zeros(4), np.zeros(4), np.full(4, -1e38)]
+    state = [new()] * 2 if shared else [new(), new()]
+    logits = []
+    for token in ids:
+        x = normed(z["emb.weight"][token], "blocks.0.ln0")
+        state = state if remembers else [new(), new()]
+        for i in range(2):
+            att, ffn, (last, last_ffn, aa, bb, pp), start = f"blocks.{i}.att.", f"blocks.{i}.ffn.", state[i], x
+            seen = normed(x, f"blocks.{i}.ln1")
+            mixed = lambda a, b, mu: z[mu] * a + (1 - z[mu]) * b
+            r = z[att + "receptance.weight"] @ mixed(seen, last, att + "time_mix_r")
+            k = z[att + "key.weight"] @ mixed(seen, last, att + "time_mix_k")
+            v = z[att + "value.weight"] @ mixed(seen, last, att + "time_mix_v")
+            ww = z[att + "time_first"] + k
+            p = np.maximum(pp, ww)
+            wkv = (np.exp(pp - p) * aa + np.exp(ww - p) * v) / (np.exp(pp - p) * bb + np.exp(ww - p))
+            ww = pp - np.exp(z[att + "time_decay"])
+            p = np.maximum(ww, k)
+            aa, bb, pp = (np.exp(ww - p) * aa + np.exp(k - p) * v, np.exp(ww - p) * bb + np.exp(k - p), p)
+            x = x + z[att + "output.weight"] @ (sigmoid(r) * wkv)
+            read = normed(start if beside else x, f"blocks.{i}.ln2")
+            r = z[ffn + "receptance.weight"] @ mixed(read, last_ffn, ffn + "time_mix_r")
+            k = np.maximum(z[ffn + "key.weight"] @ mixed(read, last_ffn, ffn + "time_mix_k"), 0)
+            state[i][:] = [start if raw else seen, x if raw else read, aa, bb, pp]
+            x = x + sigmoid(r) * (z[ffn + "value.weight"] @ (k**2 if squared else k))
+        logits.append(z["head.weight"] @ (normed(x, "ln_out") if ln_out else x))
+    return np.array(logits)
+
+
 ANSWERS = {
+    "from-the-formulas": (
+        [
+            by_past,
+            by_running_maximum,
+            lambda weights, ids: by_running_maximum({n: x.double() for n, x in weights.items()}, ids).tolist(),
+            lambda weights, ids: list(by_past(weights, torch.tensor(ids))),
+        ],
+        {
+            "nothing of it is remembered": lambda weights, ids: by_running_maximum(weights, ids, remembers=False),
+            "yours share them": lambda weights, ids: by_running_maximum(weights, ids, shared=True),
+            "fades before it is read": lambda weights, ids: by_past(weights, ids, age=1.0),
+            "either $u$ is missing": lambda weights, ids: by_past(weights, ids, u_write=1),
+            "the logarithm of $w$": lambda weights, ids: by_past(weights, ids, rate=lambda log_decay: log_decay),
+            "mixes are swapped": lambda weights, ids: by_past(weights, ids, swap=True),
+            "not the stream itself": lambda weights, ids: by_running_maximum(weights, ids, raw=True),
+            "has been added already": lambda weights, ids: by_running_maximum(weights, ids, beside=True),
+            "is squared": lambda weights, ids: by_running_maximum(weights, ids, squared=False),
+            "through a sigmoid": lambda weights, ids: by_past(weights, ids, gate=lambda r: r),
+            "`ln0` is missing": lambda weights, ids: by_past(weights, ids, ln0=False),
+            "`ln_out` is missing": lambda weights, ids: by_running_maximum(weights, ids, ln_out=False),
+        },
+    ),
     "size-of-memory": (
         [
             lambda layers, channels, tokens: float(layers * channels * 4),

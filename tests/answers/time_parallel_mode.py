@@ -88,6 +88,28 @@ def joined_in_place(first, second, length, log_decay):
     return first
 
 
+def values_told(shares, g):
+    """The gradient of the values."""
+    return (g[:, None] * shares).sum(dim=0)
+
+
+def key_gradients_by_autograd(shares, values, g):
+    """Any keys with these shares will do: the logarithms of each row, with a key added to a column."""
+    keys = torch.zeros(len(g), dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        reads = torch.softmax(shares.log() + keys, dim=1) @ values
+        return torch.autograd.grad((reads * g).sum(), keys)[0]
+
+
+def key_gradients_reader_by_reader(shares, values, g):
+    gradient = [0.0] * len(g)
+    for row, wanted in zip(shares.tolist(), g.tolist()):
+        read = sum(share * value for share, value in zip(row, values.tolist()))
+        for j, share in enumerate(row):
+            gradient[j] += wanted * share * (values[j].item() - read)
+    return gradient
+
+
 ANSWERS = {
     "shift": (
         [
@@ -152,6 +174,26 @@ ANSWERS = {
             "for the rate": lambda a, b, n, d: tuple(x * torch.exp(-d * n) + y for x, y in zip(a, b)),
             "Factors multiply": lambda a, b, n, d: tuple(x * n * torch.exp(-torch.exp(d)) + y for x, y in zip(a, b)),
             "Both chunks fade": lambda a, b, n, d: [torch.exp(-n * torch.exp(d)) * (x + y) for x, y in zip(a, b)],
+        },
+    ),
+    "key-gradients": (
+        [
+            key_gradients_by_autograd,
+            key_gradients_reader_by_reader,
+            lambda s, v, g: values_told(s, g) * v - values_told(s, g * (s @ v)),
+            lambda s, v, g: np.einsum("t,tj,tj->j", g.numpy(), s.numpy(), v.numpy() - (s @ v).numpy()[:, None]),
+        ],
+        {
+            "gradients of the *values*": lambda s, v, g: values_told(s, g),
+            "value minus *read*": lambda s, v, g: values_told(s, g) * v,
+            "token itself read": lambda s, v, g: values_told(s, g) * (v - s @ v),
+            "`g` is missing": lambda s, v, g: key_gradients_by_autograd(s, v, torch.ones_like(g)),
+            "pulls of one reader": lambda s, v, g: torch.stack([w * (r * (v - r @ v)).sum() for r, w in zip(s, g)]),
+            "belongs to the reader": lambda s, v, g: key_gradients_by_autograd(s, v, torch.ones_like(g)) * g,
+            "The sign is wrong": lambda s, v, g: key_gradients_by_autograd(s, -v, g),
+            "s (1 − s)": lambda s, v, g: values_told(s - s**2, g) * v,
+            "own read is in it": lambda s, v, g: g * s.diag() * (v - s @ v),
+            "matrix of pulls": lambda s, v, g: torch.einsum("t,tj,tj->tj", g, s, v - (s @ v)[:, None]),
         },
     ),
 }

@@ -32,7 +32,97 @@ def loss_in_place(logits, ids):
     return total / (len(ids) - 1)
 
 
+def with_optimizer(loss_of, weights, learning_rate, steps):
+    weights = torch.nn.Parameter(weights)
+    optimizer = torch.optim.SGD([weights], lr=learning_rate)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = loss_of(weights)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss)
+    return weights, losses
+
+
+def with_autograd_grad(loss_of, weights, learning_rate, steps, sign=-1, note=0):
+    losses = []
+    for _ in range(steps):
+        at = weights.detach().requires_grad_()
+        loss = loss_of(at)
+        weights = at + sign * learning_rate * torch.autograd.grad(loss, at)[0]
+        losses.append((loss, loss_of(weights))[note].item())
+    return weights, losses
+
+
+def in_place(loss_of, w, rate, n):
+    losses = torch.zeros(n)
+    w.requires_grad_(True)
+    for i in range(n):
+        losses[i] = loss_of(w)
+        loss_of(w).backward()
+        w.data -= rate * w.grad
+        w.grad.zero_()
+    return [w, losses]
+
+
+def without_autograd(loss_of, weights, learning_rate, steps):
+    gradient_of = torch.func.grad(loss_of)
+    losses = np.zeros(steps)
+    for i in range(steps):
+        losses[i] = loss_of(weights)
+        weights = weights - learning_rate * gradient_of(weights)
+    return weights.numpy(), losses
+
+
+def never_cleared(loss_of, weights, learning_rate, steps):
+    weights.requires_grad_()
+    losses = []
+    for _ in range(steps):
+        loss = loss_of(weights)
+        loss.backward()
+        weights.data.sub_(learning_rate * weights.grad)
+        losses.append(loss.item())
+    return weights, losses
+
+
+def backward_once(loss_of, weights, learning_rate, steps):
+    gradient = torch.func.grad(loss_of)(weights)
+    path = [weights - learning_rate * n * gradient for n in range(steps + 1)]
+    return path[-1], [loss_of(at) for at in path[:-1]]
+
+
+def new_names(loss_of, weights, learning_rate, steps):
+    moved = weights - learning_rate * torch.func.grad(loss_of)(weights)
+    return weights, [loss_of(weights) for _ in range(steps) if moved is not None]
+
+
+def by_signs(loss_of, weights, learning_rate, steps):
+    losses = []
+    for _ in range(steps):
+        losses.append(loss_of(weights))
+        weights = weights - learning_rate * torch.sign(torch.func.grad(loss_of)(weights))
+    return weights, losses
+
+
 ANSWERS = {
+    "training-loop": (
+        [with_optimizer, with_autograd_grad, in_place, without_autograd],
+        {
+            "gradients add up": never_cleared,
+            "points uphill": lambda *given: with_autograd_grad(*given, sign=1),
+            "take its gradient again": backward_once,
+            "noted before its step": lambda *given: with_autograd_grad(*given, note=1),
+            "too few": lambda loss_of, weights, rate, steps: in_place(loss_of, weights, rate, steps - 1),
+            "too many": lambda loss_of, weights, rate, steps: in_place(loss_of, weights, rate, steps + 1),
+            "learning rate is missing": lambda loss_of, weights, rate, steps: without_autograd(
+                loss_of, weights, 1, steps
+            ),
+            "do not move": new_names,
+            "Adam's first step": by_signs,
+            "first the weights": lambda *given: with_optimizer(*given)[::-1],
+        },
+    ),
     "loss-on-paper": (
         [
             on_paper,

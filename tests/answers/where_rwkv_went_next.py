@@ -60,7 +60,72 @@ def goose_in_numpy(*given):
     return new
 
 
+def finch_in_place(table, receptance, key, value, gain, log_decay):
+    now = key.unsqueeze(1) * value
+    read = (receptance.unsqueeze(1) * (table + gain.unsqueeze(1) * now)).sum(0)
+    table *= log_decay.exp_().neg_().exp_().unsqueeze(1)
+    table += now
+    return [read, table]
+
+
+def finch_in_numpy(*given, fade=1, u=lambda gain: gain, rate=np.exp):
+    S, r, k, v, gain, w = (x.numpy() for x in given)
+    read, new = np.zeros(len(k)), np.zeros_like(S)
+    for i in range(len(k)):
+        read += r[i] * (S[i] + u(gain)[i] * k[i] * v)
+        new[i] = np.exp(-rate(w[i])) * S[i] + k[i] * v
+    return read, new
+
+
+def finch_by_shares(S, r, k, v, u, w):
+    """Past and present one after the other, without a table of the present."""
+    return r @ S + (r * u * k).sum() * v, torch.diag((-w.exp()).exp()) @ S + k[:, None] @ v[None]
+
+
+def finch_writes_first(S, r, k, v, u, w):
+    _, table = finch_by_shares(S, r, k, v, u, w)
+    return r @ table, table
+
+
 ANSWERS = {
+    "finch-step": (
+        [
+            finch_in_place,
+            finch_in_numpy,
+            finch_by_shares,
+            lambda *given: finch_in_place(*(x.float() for x in given)),
+            lambda *given: tuple(part.tolist() for part in finch_by_shares(*given)),
+        ],
+        {
+            "read after the write": finch_writes_first,
+            "not in what is read": lambda S, r, k, v, u, w: finch_by_shares(S, r, k, v, 0 * u, w),
+            "gain is missing": lambda S, r, k, v, u, w: finch_by_shares(S, r, k, v, u / u, w),
+            "a factor here": lambda *given: finch_in_numpy(*given, u=np.exp),
+            "is written too": lambda S, r, k, v, u, w: (
+                finch_by_shares(S, r, k, v, u, w)[0],
+                finch_in_numpy(S, r, u * k, v, u, w)[1],
+            ),
+            "fades before it is read": lambda S, r, k, v, u, w: (
+                r @ (torch.exp(-torch.exp(w))[:, None] * S) + (r * u * k).sum() * v,
+                finch_by_shares(S, r, k, v, u, w)[1],
+            ),
+            "Two exponentials lead": lambda *given: finch_in_numpy(*given, rate=lambda w: w),
+            "columns fade": lambda S, r, k, v, u, w: (
+                finch_by_shares(S, r, k, v, u, w)[0],
+                S * torch.exp(-torch.exp(w)) + torch.outer(k, v),
+            ),
+            "fades with the rest": lambda S, r, k, v, u, w: (
+                finch_by_shares(S, r, k, v, u, w)[0],
+                (S + torch.outer(k, v)) * torch.exp(-w.exp()).unsqueeze(1),
+            ),
+            "Key and value are swapped": lambda S, r, k, v, u, w: finch_in_numpy(S, r, v, k, u, w),
+            "goes to the columns": lambda S, r, k, v, u, w: (
+                S @ r + u * k * (v @ r),
+                finch_by_shares(S, r, k, v, u, w)[1],
+            ),
+            "first what is read": lambda *given: finch_in_place(*given)[::-1],
+        },
+    ),
     "bit-by-bit": (
         [
             told_step_by_step,

@@ -147,14 +147,14 @@ BUCKET_STYLE = """<style>
 .rwkv-buckets .bk-token > span { font-variant-numeric: tabular-nums; }
 .rwkv-buckets .bk-token > span > i { display: inline-block; width: .7em; height: .7em; border-radius: 2px;
   margin-right: .3em; }
-.rwkv-buckets .bk-later { opacity: .15; }
-.rwkv-buckets .bk-later b, .rwkv-buckets .bk-later .bk-bucket i { visibility: hidden; }
+.rwkv-buckets .bk-later, .rwkv-buckets .bk-later .bk-bucket i { visibility: hidden; }
+.rwkv-buckets .bk-later .bk-bucket { visibility: visible; opacity: .15; }
 .rwkv-buckets .bk-chosen { outline: 1px solid var(--rwkv-faint); }
 .rwkv-buckets .bk-pair { display: flex; justify-content: center; gap: .4rem; }
 .rwkv-buckets .bk-pair > div { width: 40%; max-width: 4.6rem; }
 .rwkv-buckets .bk-pair b { font-weight: normal; font-size: .85em; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
-.rwkv-buckets .bk-pair small { display: block; font-size: .75rem; }
+.rwkv-buckets .bk-pair small { display: block; font-size: .75rem; margin: 0 -.4rem; }
 .rwkv-buckets .bk-bucket { height: 7rem; display: flex; flex-direction: column; justify-content: flex-end;
   border: 2px solid var(--rwkv-ink); border-top: 0; border-radius: 0 0 6px 6px; overflow: hidden; }
 .rwkv-buckets .bk-bucket i { display: block; flex: none; forced-color-adjust: none; }

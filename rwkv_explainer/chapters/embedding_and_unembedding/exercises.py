@@ -179,4 +179,50 @@ SAFE_SOFTMAX = Exercise(
     },
 )
 
-EXERCISES = [TWO_ONES, LAYER_NORM, SAFE_SOFTMAX]
+
+State = dict[str, Tensor]
+INSIDE = ("ln1.weight", "attention.key.weight", "attention.key_mixer.weight", "gated_mlp.blocks.1.weight")
+
+
+def state_dicts(random: Generator) -> list[tuple]:
+    """A model's tensors by name, more than ten blocks and a name inside of a name, and where a piece stands."""
+    ends = ("embedding.embedding.weight", "embedding.normalize_emb.bias", "unembedding.unembedding.weight")
+    names = [*ends, *(f"blocks.{i}.{part}" for i in (0, 1, 2, 10, 11) for part in INSIDE)]
+    weights = {name: normal(random, 2) for name in names}
+    return [(weights, piece) for piece in ("embedding", "blocks.1", "blocks.1.attention", "blocks.10")]
+
+
+def piece_of(weights: State, prefix: str) -> State:
+    return {name.removeprefix(prefix + "."): weights[name] for name in weights if name.startswith(prefix + ".")}
+
+
+LOAD_A_PIECE = Exercise(
+    name="load-a-piece",
+    cases=state_dicts,
+    reference=piece_of,
+    result_name="the piece's tensors",
+    success_message="For the embedding, for blocks 1 and 10, and for the attention of block 1: its own tensors, under its own names.",
+    mistakes={
+        "The names still begin with where the piece stands; alone, it does not know of that.": lambda weights, prefix: {
+            name: weights[name] for name in weights if name.startswith(prefix + ".")
+        },
+        "Tensors of blocks 10 and 11 are among those of block 1: the prefix ends with a dot.": lambda weights, prefix: {
+            name.removeprefix(prefix).lstrip("."): weights[name] for name in weights if name.startswith(prefix)
+        },
+        "A piece's own name may hold the prefix once more: take it away at the beginning alone.": lambda weights, prefix: {
+            name.replace(prefix + ".", ""): weights[name] for name in weights if name.startswith(prefix + ".")
+        },
+        "A name that has the prefix anywhere is in it; it must stand at the beginning.": lambda weights, prefix: {
+            name.removeprefix(prefix + "."): weights[name] for name in weights if prefix + "." in name
+        },
+        "Only the last part of each name is left: `attention.key.weight` is two names deep.": lambda weights, prefix: {
+            name.split(".")[-1]: weights[name] for name in weights if name.startswith(prefix + ".")
+        },
+        "The names begin with a dot: the prefix is followed by one.": lambda weights, prefix: {
+            name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix + ".")
+        },
+        "These are all tensors of the model.": lambda weights, prefix: weights,
+    },
+)
+
+EXERCISES = [TWO_ONES, LAYER_NORM, SAFE_SOFTMAX, LOAD_A_PIECE]

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
-from torch import Generator, Tensor
+import torch
+from torch import Generator, Tensor, exp, relu, sigmoid
+from torch.nn.functional import layer_norm
 
+from rwkv_explainer.checkpoints import keys_of
 from rwkv_explainer.exercises.cases import normal, randint
 from rwkv_explainer.exercises.exercise import Exercise
 from rwkv_explainer.model import RWKVLM
@@ -180,4 +183,110 @@ COST = Exercise(
     },
 )
 
-EXERCISES = [STATE_SIZE, COUNT, SPLICE, COST]
+LAYERS, SIZES = 2, {"vocab_size": 6, "channels": 4, "intermediate_size": 7}
+
+
+def checkpoint(random: Generator) -> list[tuple]:
+    """Random tensors of a small model under upstream's names, without axes of length 1, and two texts' ids."""
+    weights = {
+        key.upstream_name.format(i=i): 0.8 * normal(random, *(SIZES[axis] for axis in key.shape))
+        for key, i in keys_of(LAYERS)
+    }
+    return [(weights, torch.randint(6, (length,), generator=random).tolist()) for length in (1, 7)]
+
+
+def logits_of_package(weights: State, ids: list[int]) -> Tensor:
+    """The package's model with these tensors, stepped through the text: (time, vocab_size)."""
+    model = RWKVLM.from_weights({key.name.format(i=i): weights[key.upstream_name.format(i=i)] for key, i in keys_of(2)})
+    return torch.stack([model.logits(token) for token in ids]).detach()  # (time, vocab_size)
+
+
+def written_with(slip: str) -> Callable:
+    """RWKV-4 from its formulas, plain sums and all, with one slip."""
+
+    def logits(weights: State, ids: list[int]) -> Tensor:
+        def norm(x: Tensor, name: str) -> Tensor:
+            if slip == f"without {name}":
+                return x
+            return layer_norm(x, x.shape, weights[name + ".weight"], weights[name + ".bias"])
+
+        def mixed(now: Tensor, last: Tensor, name: str) -> Tensor:
+            now, last = (last, now) if slip == "mixes swapped" else (now, last)
+            return weights[name] * now + (1 - weights[name]) * last
+
+        def time_mixing(x: Tensor, last: Tensor, sums: list[Tensor], name: str) -> Tensor:
+            r, k, v = (
+                weights[f"{name}.{what}.weight"] @ mixed(x, last, f"{name}.time_mix_{what[0]}")
+                for what in ("receptance", "key", "value")
+            )
+            w, u = weights[name + ".time_decay"], weights[name + ".time_first"]
+            keep = exp(-w if slip == "one exponential" else -exp(w))
+            gain = 0 if slip == "no gain" else u
+            old = [keep * part for part in sums] if slip == "fades first" else sums
+            wkv = (old[0] + exp(gain + k) * v) / (old[1] + exp(gain + k))
+            sums[:] = keep * sums[0] + exp(k) * v, keep * sums[1] + exp(k)
+            gates = r if slip == "no sigmoid" else sigmoid(r)
+            return weights[name + ".output.weight"] @ (gates * wkv)
+
+        def channel_mixing(x: Tensor, last: Tensor, name: str) -> Tensor:
+            r = weights[name + ".receptance.weight"] @ mixed(x, last, name + ".time_mix_r")
+            k = weights[name + ".key.weight"] @ mixed(x, last, name + ".time_mix_k")
+            latents = relu(k) if slip == "no square" else relu(k) ** 2
+            return (r if slip == "no sigmoid" else sigmoid(r)) * (weights[name + ".value.weight"] @ latents)
+
+        def nothing() -> list[Tensor]:
+            return [torch.zeros(SIZES["channels"], dtype=torch.float64) for _ in range(4)]
+
+        memories = [nothing()] * LAYERS if slip == "one memory" else [nothing() for _ in range(LAYERS)]
+        rows = []
+        for token in ids:
+            x = norm(weights["emb.weight"][token], "blocks.0.ln0")
+            for i, memory in enumerate(memories):
+                before, sums = x, memory[2:]
+                seen = norm(x, f"blocks.{i}.ln1")
+                x = x + time_mixing(seen, memory[0], sums, f"blocks.{i}.att")
+                middle = before if slip == "side by side" else x
+                read = norm(middle, f"blocks.{i}.ln2")
+                x = x + channel_mixing(read, memory[1], f"blocks.{i}.ffn")
+                memory[:] = nothing() if slip == "forgets" else [seen, read, *sums]
+                if slip == "raw input":
+                    memory[:2] = before, middle
+            rows.append(weights["head.weight"] @ norm(x, "ln_out"))
+        return torch.stack(rows)
+
+    return logits
+
+
+FROM_FORMULAS = Exercise(
+    name="from-the-formulas",
+    cases=checkpoint,
+    reference=logits_of_package,
+    result_name="the logits",
+    success_message="After one token and after seven they are the package's logits: this is RWKV-4.",
+    mistakes={
+        "The first token is right, and nothing of it is remembered: mixers and memories start anew with each token.": written_with(
+            "forgets"
+        ),
+        "Each layer has a memory and mixers of its own; yours share them.": written_with("one memory"),
+        "The past fades before it is read. Read first, then let it fade and add the token.": written_with(
+            "fades first"
+        ),
+        "The gain is without effect: either $u$ is missing, or it is written too, and then it cancels.": written_with(
+            "no gain"
+        ),
+        "`time_decay` is the logarithm of $w$: what is kept is exp(−exp(time_decay)).": written_with("one exponential"),
+        "The mixes are swapped: μ belongs to the current token, 1 − μ to the one before.": written_with(
+            "mixes swapped"
+        ),
+        "A mixer remembers what it was given, the normalized stream, and not the stream itself.": written_with(
+            "raw input"
+        ),
+        "Channel mixing reads the stream to which time mixing has been added already.": written_with("side by side"),
+        "The ReLU of channel mixing is squared.": written_with("no square"),
+        "The receptances go through a sigmoid before they multiply anything.": written_with("no sigmoid"),
+        "`ln0` is missing, the LayerNorm right behind the embedding.": written_with("without blocks.0.ln0"),
+        "`ln_out` is missing, the LayerNorm before the head.": written_with("without ln_out"),
+    },
+)
+
+EXERCISES = [STATE_SIZE, COUNT, SPLICE, COST, FROM_FORMULAS]

@@ -181,4 +181,57 @@ JOIN = Exercise(
     },
 )
 
-EXERCISES = [SHIFT, MATRIX, JOIN]
+
+def run_of_a_channel(random: Generator) -> list[tuple]:
+    """Shares, values and the loss's derivatives by the reads: of a run, and of one whose keys are far apart."""
+    keys = normal(random, 5), 2 * normal(random, 8), torch.tensor([0.0, 40.0, -40.0, 41.0, 0.0])
+    shares = [matrix(k, uniform(random, -3, 0.5), normal(random)) for k in keys]
+    return [(each, normal(random, len(each)), normal(random, len(each))) for each in shares]
+
+
+def pulls(shares: Tensor, values: Tensor) -> Tensor:
+    """The derivative of each read, row by row, by each key."""
+    return shares * (values - (shares @ values)[:, None])
+
+
+KEY_GRADIENTS = Exercise(
+    name="key-gradients",
+    cases=run_of_a_channel,
+    reference=lambda shares, values, g: g @ pulls(shares, values),
+    result_name="the gradient of the keys",
+    success_message="For runs of 5 and of 8 tokens, and where single tokens have almost the whole share, it is what autograd finds.",
+    mistakes={
+        "These are the gradients of the *values*: a key's has the factor value minus read, too.": lambda shares, values, g: (
+            g @ shares
+        ),
+        "Raising a key also takes share from all others: it is value minus *read* that counts, not the value alone.": lambda shares, values, g: (
+            g @ (shares * values)
+        ),
+        "You subtracted what the token itself read; it is the read of the token that looks at it.": lambda shares, values, g: (
+            g @ (shares * (values - shares @ values))
+        ),
+        "`g` is missing: not every reader matters alike to the loss.": lambda shares, values, g: pulls(
+            shares, values
+        ).sum(dim=0),
+        "You summed over the tokens that are read, and the pulls of one reader add up to zero: sum over the readers.": lambda shares, values, g: (
+            (g[:, None] * pulls(shares, values)).sum(dim=1)
+        ),
+        "`g` belongs to the reader, a row; you gave it to the token that is read, a column.": lambda shares, values, g: (
+            (g * pulls(shares, values)).sum(dim=0)
+        ),
+        "The sign is wrong: a larger key pulls the read towards the token's value, not away from it.": lambda shares, values, g: (
+            -g @ pulls(shares, values)
+        ),
+        "s (1 − s) is how a token's own share moves; the others' shares move too. Together that is value minus read.": lambda shares, values, g: (
+            g @ (shares * (1 - shares) * values)
+        ),
+        "Only the token's own read is in it; all later readers see its key as well.": lambda shares, values, g: (
+            g * pulls(shares, values).diagonal()
+        ),
+        "This is the matrix of pulls: sum over the readers, each with its `g`.": lambda shares, values, g: (
+            g[:, None] * pulls(shares, values)
+        ),
+    },
+)
+
+EXERCISES = [SHIFT, MATRIX, JOIN, KEY_GRADIENTS]

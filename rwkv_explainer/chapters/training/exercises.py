@@ -1,6 +1,8 @@
 """The exercises of chapter "Training"."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -166,4 +168,76 @@ LOSS_OF_NOTHING = Exercise(
     },
 )
 
-EXERCISES = [LOSS_ON_PAPER, NEXT_TOKEN_LOSS, BITS_PER_BYTE, LOSS_OF_NOTHING]
+
+def losses_to_lower(random: Generator) -> list[tuple]:
+    """Smooth losses of a few weights, where they start, a learning rate, and a number of steps."""
+    cases = []
+    for size, steps in ((3, 4), (5, 7)):
+        matrix, target = normal(random, size, size), normal(random, size)
+
+        def loss_of(weights: Tensor, matrix: Tensor = matrix, target: Tensor = target) -> Tensor:
+            return (torch.tanh(matrix @ weights) - target).square().mean()
+
+        cases.append((loss_of, 0.3 * normal(random, size), 0.2, steps))
+    return cases
+
+
+def run_training(train: Callable, loss_of: Callable, weights: Tensor, learning_rate: float, steps: int) -> Any:
+    """What a training loop returns; gradients are on, whatever the notebook has."""
+    with torch.enable_grad():
+        return train(loss_of, weights, learning_rate, steps)
+
+
+def train_with(slip: str) -> Callable:
+    """A loop of gradient descent with one slip; with none, the right one."""
+
+    def train(loss_of: Callable, weights: Tensor, learning_rate: float, steps: int) -> tuple[Tensor, list[float]]:
+        weights, losses = weights.clone().requires_grad_(), []
+        for step in range(steps - (slip == "too few") + (slip == "too many")):
+            loss = loss_of(weights)
+            if not (slip == "first gradient" and step):
+                loss.backward()
+            with torch.no_grad():
+                gradient = weights.grad.sign() if slip == "sign" else weights.grad
+                if slip != "nothing moves":
+                    weights += (1 if slip == "climbs" else -1) * (1 if slip == "whole" else learning_rate) * gradient
+                if slip not in ("adds up", "first gradient"):
+                    weights.grad = None
+            losses.append((loss_of(weights) if slip == "noted late" else loss).item())
+        return weights.detach(), losses
+
+    return train
+
+
+TRAINING_LOOP = Exercise(
+    name="training-loop",
+    cases=losses_to_lower,
+    reference=train_with("no slip"),
+    run=run_training,
+    result_name="weights and losses",
+    success_message="On two losses, of 3 and of 5 weights: forward, backward, step, and a gradient that starts anew each time.",
+    mistakes={
+        "The first step is right. Then gradients add up: PyTorch adds each new one to the old until you clear it.": train_with(
+            "adds up"
+        ),
+        "The loss rises: a gradient points uphill, so it is *subtracted*.": train_with("climbs"),
+        "The first step is right, and all others take its gradient again: `loss` and `backward` belong into the loop.": train_with(
+            "first gradient"
+        ),
+        "The weights are right; each loss is to be noted before its step, yours is the one after it.": train_with(
+            "noted late"
+        ),
+        "One step too few.": train_with("too few"),
+        "One step too many.": train_with("too many"),
+        "The learning rate is missing: the whole gradient is subtracted.": train_with("whole"),
+        "The weights do not move: change them in place, or give the new ones to the next round.": train_with(
+            "nothing moves"
+        ),
+        "Each weight moves by a whole learning rate: that is Adam's first step. Multiply the gradient itself.": train_with(
+            "sign"
+        ),
+        "The two are swapped: first the weights, then the losses.": lambda *case: train_with("no slip")(*case)[::-1],
+    },
+)
+
+EXERCISES = [LOSS_ON_PAPER, NEXT_TOKEN_LOSS, BITS_PER_BYTE, LOSS_OF_NOTHING, TRAINING_LOOP]

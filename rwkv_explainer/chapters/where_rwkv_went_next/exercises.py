@@ -302,4 +302,71 @@ GOOSE_WRITE = Exercise(
     },
 )
 
-EXERCISES = [BIT_BY_BIT, AS_EAGLE, SWAP, GOOSE_WRITE]
+# ---------------------------------------------------------------------------------------------------------------------
+# Eagle and Finch, from memory
+
+
+def steps_of_finch(random: Generator) -> list[tuple]:
+    """A table, and a token's receptance, key, value, gain and log-decay."""
+    return [(normal(random, size, size), *(normal(random, size) for _ in range(5))) for size in (3, 5)]
+
+
+def finch_step(
+    table: Tensor, receptance: Tensor, key: Tensor, value: Tensor, gain: Tensor, log_decay: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One token of RWKV-6's memory, for one head: what is read, (size,), and the new table, (size, size)."""
+    now = torch.outer(key, value)  # (size, size)
+    read = receptance @ (table + gain[:, None] * now)  # (size,)
+    return read, exp(-exp(log_decay))[:, None] * table + now
+
+
+FINCH_STEP = Exercise(
+    name="finch-step",
+    cases=steps_of_finch,
+    reference=finch_step,
+    result_name="read and table",
+    success_message="For two random tables: the token asks, counts itself with its gain, lets its rows fade, and is written.",
+    mistakes={
+        "You read after the write: the token asks the table as it was, and adds itself with its gain.": lambda S, r, k, v, u, w: (
+            r @ finch_step(S, r, k, v, u, w)[1],
+            finch_step(S, r, k, v, u, w)[1],
+        ),
+        "The current token is not in what is read.": lambda S, r, k, v, u, w: (r @ S, finch_step(S, r, k, v, u, w)[1]),
+        "The gain is missing where the token reads itself.": lambda S, r, k, v, u, w: finch_step(
+            S, r, k, v, torch.ones_like(u), w
+        ),
+        "The gain is a factor here, not a logarithm: from Eagle on there is no exponential around it.": lambda S, r, k, v, u, w: (
+            finch_step(S, r, k, v, exp(u), w)
+        ),
+        "The gain is written too; it is for the read alone.": lambda S, r, k, v, u, w: (
+            finch_step(S, r, k, v, u, w)[0],
+            finch_step(S, r, u * k, v, u, w)[1],
+        ),
+        "The past fades before it is read: what is read comes from the table as it was.": lambda S, r, k, v, u, w: (
+            finch_step(exp(-exp(w))[:, None] * S, r, k, v, u, w)[0],
+            finch_step(S, r, k, v, u, w)[1],
+        ),
+        "Two exponentials lead from `log_decay` to the share that a row keeps, exp(−exp(log_decay)).": lambda S, r, k, v, u, w: (
+            finch_step(S, r, k, v, u, w)[0],
+            exp(-w)[:, None] * S + torch.outer(k, v),
+        ),
+        "The columns fade; a decay belongs to a row.": lambda S, r, k, v, u, w: (
+            finch_step(S, r, k, v, u, w)[0],
+            exp(-exp(w)) * S + torch.outer(k, v),
+        ),
+        "The new token fades with the rest: it is added after the fading.": lambda S, r, k, v, u, w: (
+            finch_step(S, r, k, v, u, w)[0],
+            exp(-exp(w))[:, None] * (S + torch.outer(k, v)),
+        ),
+        "Key and value are swapped: rows are where, columns are what.": lambda S, r, k, v, u, w: finch_step(
+            S, r, v, k, u, w
+        ),
+        "The question goes to the columns, `table @ receptance`; it stands for rows, so it is `receptance @ table`.": lambda S, r, k, v, u, w: (
+            (S + u[:, None] * torch.outer(k, v)) @ r,
+            finch_step(S, r, k, v, u, w)[1],
+        ),
+        "The two are swapped: first what is read, then the table.": lambda *given: finch_step(*given)[::-1],
+    },
+)
+
+EXERCISES = [BIT_BY_BIT, AS_EAGLE, SWAP, GOOSE_WRITE, FINCH_STEP]
