@@ -16,6 +16,7 @@ from rwkv_explainer.drawing.figure import Plot, contrasting_text, draw, heatmap,
 from rwkv_explainer.drawing.live import Live, live_heatmap, live_lines
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.drawing.sliders import Moving, Sliders, slide
+from rwkv_explainer.lab.memories import ARCHITECTURES
 
 __all__ = [
     "Recall",
@@ -357,17 +358,17 @@ def learned(record: dict, task: str, row: int | None = None) -> dict:
 
 def plot_learned(panels: Sequence[Panel], size: tuple[float, float], caption: str = "") -> Plot:
     """A line for each architecture: the mean over its seeds, in a band from the lowest to the highest."""
-    names = list(panels[0].runs)
 
     def paint(figure: Figure, theme: Theme) -> None:
         narrow = is_narrow(figure)
         grid = figure.subplots(-(-len(panels) // 2), 2, sharey=True, squeeze=False)
         for axes, panel in zip(grid.flat, panels):
-            for name, marker in zip(names, "os^vDP"):
-                seeds = panel.runs[name]  # (seeds, difficulties)
+            for name, seeds in panel.runs.items():  # (seeds, difficulties)
+                place = list(ARCHITECTURES).index(name)  # a model looks the same in every figure
+                color, marker = theme.hues[place], "os^vDP"[place]
                 low, high = seeds.amin(dim=0), seeds.amax(dim=0)
-                (line,) = axes.plot(panel.difficulties, seeds.mean(dim=0), marker=marker, markersize=4, label=name)
-                axes.fill_between(panel.difficulties, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+                axes.plot(panel.difficulties, seeds.mean(dim=0), color=color, marker=marker, markersize=4, label=name)
+                axes.fill_between(panel.difficulties, low, high, color=color, alpha=0.2, linewidth=0)
             axes.plot(panel.difficulties, panel.guess, color=theme.ink, linewidth=1, linestyle="--", label="guessing")
             axes.axvline(panel.trained, color=theme.ink, linewidth=1, linestyle=":", label="trained up to here")
             ticks = [n for n in panel.difficulties if not narrow or n & (n - 1) == 0] or panel.difficulties
