@@ -105,7 +105,7 @@ def write_models(folder: Path, others: list[Path]) -> dict[str, str]:
         save_file({key: tensor.half().contiguous() for key, tensor in altered.items()}, path)
         shutil.copy(BUNDLED / "tokenizer.json", path.parent)
         models[name] = str(path)
-    return models | {f"another training run, {run.name}": str((run / "model.safetensors").resolve()) for run in others}
+    return models | {f"another training run, {run.name}": str((run / "model.safetensors").absolute()) for run in others}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
