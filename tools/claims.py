@@ -28,6 +28,7 @@ from torch import Tensor
 
 from rwkv_explainer.checkpoints import BUNDLED
 from rwkv_explainer.claims import METADATA
+from rwkv_explainer.generation import print_anywhere
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -270,7 +271,7 @@ def main() -> None:
             runs = run_chapter(notebook, models)
             seconds = time.perf_counter() - begin
             findings = compare(runs)
-            print(f"\n{name}, {seconds:.0f} seconds", *findings, sep="\n  ", flush=True)
+            print_anywhere("\n  ".join([f"\n{name}, {seconds:.0f} seconds", *map(str, findings)]))
             stops = {model: run.stop for model, run in runs.items() if run.stop}
             for model, stop in stops.items():
                 print(f"  with {model} the chapter stops at {stop}", flush=True)
@@ -280,7 +281,7 @@ def main() -> None:
     target = ROOT / "_build" / "claims.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print("", *lines, *(["", "To mend:"] if to_mend else []), *to_mend, sep="\n")
+    print_anywhere("\n".join(["", *lines, *(["", "To mend:"] if to_mend else []), *to_mend]))
     sys.exit(bool(to_mend))
 
 
