@@ -2,7 +2,7 @@
 
     python benchmarks/report.py
 
-Reads `benchmarks/results/*.json`; writes `book/performance.md` and its figure, for light and for dark pages. Whatever
+Reads `benchmarks/results/*.json`; writes `book/performance.md`, its figure in it. Whatever
 has not been measured yet is left out, and the page says so.
 """
 
@@ -205,7 +205,7 @@ NOTES = """\
 
 
 def write_page(results: Path, book_folder: Path) -> None:
-    """Write the page and its figures, from the folder `results`: a file for each processor, and the book's."""
+    """Write the page, from the folder `results`: a file for each processor, and the book's."""
     files = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
     book, training = files.pop("book", None), files.pop("training", None)
     not_yet = "*Not measured yet.*"
@@ -213,7 +213,7 @@ def write_page(results: Path, book_folder: Path) -> None:
     parts = {"playground": playground.read_text(encoding="utf-8").strip() if playground.exists() else not_yet}
     parts |= {"book": "\n".join(table_of_book(book)) if book else not_yet, "notes": NOTES, "prompt": 32, "decoded": 16}
     parts["training"] = table_of_training(training) if training else not_yet
-    parts["tables"] = "\n\n".join(section_of(name, data, book_folder) for name, data in files.items()) or not_yet
+    parts["tables"] = "\n\n".join(section_of(data) for data in files.values()) or not_yet
     (book_folder / "performance.md").write_text(PAGE.format(**parts), encoding="utf-8")
 
 
@@ -232,14 +232,9 @@ def table_of_training(data: dict) -> str:
     return "\n".join(lines)
 
 
-def section_of(name: str, data: dict, book_folder: Path) -> str:
-    """All that was measured on one processor; its figure is written beside the page."""
-    plot = plot_ratios(data)
-    for theme, svg in (("light", plot.light), ("dark", plot.dark)):
-        (book_folder / f"performance-{name}-{theme}.svg").write_bytes(svg)
-    image = "```{{image}} performance-{0}-{1}.svg\n:class: only-{1}\n:alt: {2}\n```"
-    images = (image.format(name, theme, plot.alt) for theme in ("light", "dark"))
-    figure = "\n\n".join(["::::{container} rwkv-figure", *images, "::::"])
+def section_of(data: dict) -> str:
+    """All that was measured on one processor."""
+    figure = plot_ratios(data)._repr_html_()
     tables = (f"### {dtype}\n\n" + "\n".join(table_of(data, dtype)) for dtype in ("float32", "bfloat16"))
     words = " ".join([in_words(data), data.get("note", "")]).strip()
     return "\n\n".join([f"## {data['machine']['processor']}", words, figure, *tables, *failed(data)])

@@ -149,7 +149,10 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     """Every tensor in a model's file, under our names and in our shapes, in the stored dtype.
 
     The file is a `.safetensors` or PyTorch file (`.pth`, `.pt`, `.bin`) of an RWKV-4, in the layout of the
-    architecture's own code or of the transformers library. It is memory-mapped: a tensor is read when it is used.
+    architecture's own code or of the transformers library. It is memory-mapped: a tensor is read when it is used, so
+    put a new file in its place, as `save_weights` does, rather than write into it. (The transformers library rescales
+    its layers while it generates, unless `rescale_every` is 0. A model that it saves afterwards is another one, and
+    nothing in the file tells.)
 
     Raises:
         CheckpointError: if it is not such a file, or a tensor in it is missing, unexpected, misshaped or not finite.
@@ -184,9 +187,10 @@ def _advice(missing: Collection[str], left_over: Collection[str]) -> str:
     """What is probably the matter with a file that has other tensors than expected, and what to do."""
     if any("lora" in name.lower() for name in left_over):
         return "it has an adapter (LoRA) that is not merged: merge it into the matrices first"
-    for prefix in ("module.", "_orig_mod."):
-        if left_over and all(name.startswith(prefix) for name in left_over):
-            return f"its names begin with {prefix!r}, which a wrapper of PyTorch's put there: take it off"
+    tables = (KEYS[0].upstream_name, KEYS[0].hf_name)
+    for prefix in (name.removesuffix(table) for name in left_over for table in tables if name.endswith(f".{table}")):
+        if all(name.startswith(prefix) for name in left_over):
+            return f"its names begin with {prefix!r}, which a wrapper such as PyTorch's puts there: take it off"
     if set(missing) == {"head.weight"}:
         return "its head is tied to its embedding, or was left out: save a copy of the embedding as head.weight"
     if not missing:
@@ -196,13 +200,7 @@ def _advice(missing: Collection[str], left_over: Collection[str]) -> str:
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors in a file, by the names that they have there."""
-    if path.is_dir():
-        raise CheckpointError(f"{path}: expected a file, got a folder; name the file in it")
-    if not path.exists():
-        raise CheckpointError(f"{path}: expected a file, there is none; paths start from {Path.cwd()}")
-    with open(path, "rb") as file:
-        if file.read(42) == b"version https://git-lfs.github.com/spec/v1":
-            raise CheckpointError(f"{path}: expected tensors, got a pointer of Git LFS to them: run `git lfs pull`")
+    _require_file(path)
     try:
         if path.suffix.lower() == ".safetensors" or _is_safetensors(path):
             return load_file(path)
@@ -222,6 +220,11 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
             f"{path}: expected a whole model's file, got {format_bytes(path.stat().st_size)} that cannot "
             f"be read ({why:.200}); it may be cut off: get it again"
         ) from error
+    if isinstance(stored, dict) and "_strategy" in stored:
+        raise CheckpointError(
+            f"{path}: expected a model as it was published, got one that the package rwkv has converted for a "
+            "strategy, which changes numbers: give the file that it was made of"
+        )
     entries = stored.items() if isinstance(stored, dict) else [(f"a {type(stored).__name__}", None)]
     for name, value in entries:
         if not (isinstance(name, str) and isinstance(value, Tensor)):
@@ -230,6 +233,44 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
                 "if it is the file of a training run, save its model.state_dict() alone"
             )
     return stored
+
+
+def _require_file(path: Path) -> None:
+    """Refuse what is no file with a whole model in it, as far as its name and its first bytes tell."""
+    if os.path.isdir(path):
+        raise CheckpointError(f"{path}: expected a file, got a folder; {_advice_on_folder(path)}")
+    if re.match(r"[a-z]{2,}:[/\\]", str(path)):
+        raise CheckpointError(f"{path}: expected a file, got an address: download it, then give the file's path")
+    if not os.path.exists(path):  # False also for names that no file could have
+        near = _nearest_model(path.name)
+        hint = f"; did you mean the model {near!r}?" if near else ""
+        raise CheckpointError(
+            f"{str(path):.200}: expected a file, there is none{hint or f'; paths start from {Path.cwd()}'}"
+        )
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{path}: expected a file, got a device or a pipe; copy what comes from it into a file")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(42)
+    except OSError as error:
+        raise CheckpointError(f"{path}: expected a file to read, got: {error.strerror}; may you read it?") from error
+    if start == b"version https://git-lfs.github.com/spec/v1":
+        raise CheckpointError(f"{path}: expected tensors, got a pointer of Git LFS to them: run `git lfs pull`")
+    if path.name.endswith(".index.json"):
+        raise CheckpointError(f"{path}: expected tensors, got the list of the files that they are in; {_JOIN}")
+    if (part := re.search(r"-0*(\d+)-of-0*(\d+)\.", path.name)) and part[2] != "1":
+        raise CheckpointError(f"{path}: expected a whole model, got part {part[1]} of {part[2]}; {_JOIN}")
+
+
+_JOIN = "load all parts, join their tensors in one dict, and save that with safetensors.torch.save_file"
+
+
+def _advice_on_folder(folder: Path) -> str:
+    """Which file in a folder to name."""
+    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(SUFFIXES))
+    if any("-of-" in name for name in names):
+        return f"the model in it is in parts: {_JOIN}"
+    return f"name the file in it: {_abbreviate(names)}" if names else f"no {', '.join(SUFFIXES)} is in it"
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -269,12 +310,21 @@ def _stored_sizes(path: Path, stored: Mapping[str, Tensor], layout: str) -> tupl
 def _require_tensor(what: str, tensor: Tensor, axes: tuple[str, ...], sizes: Mapping[str, int]) -> None:
     """Refuse a tensor that is not what its place in the model asks for."""
     shape = tuple(sizes[axis] for axis in axes)
-    if tensor.shape != shape:
+    if tensor.is_nested or tensor.shape != shape:
         raise CheckpointError(
-            f"{what}: expected shape {shape}, that is ({', '.join(axes)}), got {tuple(tensor.shape)}; is it an RWKV-4?"
+            f"{what}: expected shape {shape}, that is ({', '.join(axes)}), got "
+            f"{'a nested tensor' if tensor.is_nested else tuple(tensor.shape)}; is it an RWKV-4?"
         )
     if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
         raise CheckpointError(f"{what}: expected floats, got {tensor.dtype}; turn a quantized model into floats first")
+    if tensor.is_meta:
+        raise CheckpointError(
+            f"{what}: expected numbers, got a tensor of PyTorch's meta device: save it with its numbers"
+        )
+    if tensor.layout is not torch.strided:
+        raise CheckpointError(
+            f"{what}: expected a plain tensor, got one of layout {tensor.layout}: save its to_dense()"
+        )
     if max(shape) == tensor.numel() and not tensor.isfinite().all():  # matrices would have to be read for it
         raise CheckpointError(
             f"{what}: expected finite numbers, got NaN or infinity; it is damaged, or "
@@ -303,9 +353,16 @@ def save_weights(model: RWKVLM, path: str | Path, dtype: torch.dtype = torch.flo
     """Write the model as safetensors, in upstream's layout. Whatever happens, `path` is never half a file.
 
     Raises:
-        CheckpointError: if a number is too large for `dtype`, or not a number.
+        CheckpointError: if a number is too large for `dtype`, or not a number; if `dtype` has no floats of at least 16
+            bits, or `path` cannot be a file.
     """
     path = Path(path)
+    _require_float(dtype)
+    if path.is_dir() or not path.parent.is_dir():
+        raise CheckpointError(
+            f"{path}: expected the name of a file in a folder that is there, got "
+            f"{'a folder: name a file in it' if path.is_dir() else f'no folder {path.parent}: make it first'}"
+        )
     weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in upstream_weights(model).items()}
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
@@ -360,8 +417,8 @@ def load_pretrained(
     Raises:
         CheckpointError: if there is no such model, it cannot be had or read, or there is not enough memory for it.
     """
-    if dtype is not None and not dtype.is_floating_point:
-        raise CheckpointError(f"dtype: expected a float dtype, such as torch.float32, got {dtype}")
+    if dtype is not None:
+        _require_float(dtype)
     name = str(name_or_path or os.environ.get("RWKV_EXPLAINER_MODEL") or "textbook")
     if name in PILE:
         dtype = dtype or torch.float32
@@ -369,16 +426,22 @@ def load_pretrained(
         tokenizer, weights = fetch_tokenizer(), fetch_weights(PILE[name])
     elif name == "textbook":
         weights, tokenizer = find_bundled()
-    elif isinstance(name_or_path, Path) or Path(name).name != name or name.endswith(SUFFIXES) or Path(name).exists():
-        weights = Path(name).expanduser()
-        beside = (weights.with_name(file) for file in ("tokenizer.json", TOKENIZER_FILE))
-        tokenizer = next((file for file in beside if file.exists()), None)
+    elif isinstance(name_or_path, Path) or Path(name).name != name or name.endswith(SUFFIXES) or os.path.exists(name):
+        weights = Path(os.path.expanduser(name))
+        beside = (os.path.join(weights.parent, file) for file in ("tokenizer.json", TOKENIZER_FILE))
+        tokenizer = next((Path(file) for file in beside if os.path.lexists(file)), None)
     else:
         raise CheckpointError(_unknown_model(name))
     model = model_from_weights(load_weights(weights), dtype or torch.float64)
     model.name = name
     model.tokenizer = _load_tokenizer(tokenizer, model.vocab_size) if tokenizer else None
     return model, model.tokenizer
+
+
+def _require_float(dtype: torch.dtype) -> None:
+    """Refuse dtypes in which no model can be computed."""
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1):
+        raise CheckpointError(f"dtype: expected a float dtype of 16 bits or more, such as torch.float32, got {dtype!r}")
 
 
 def model_from_weights(weights: Mapping[str, Tensor], dtype: torch.dtype) -> RWKVLM:
@@ -438,13 +501,21 @@ def _load_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
 
 def _unknown_model(name: str) -> str:
     """That there is no such model, and which ones there are."""
-    names = ["textbook", *PILE]
-    nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name.lower(), _NAMES, n=1, cutoff=0.5)
     return (
-        f"{name!r}: expected a model's name or the path of a file, got neither"
+        f"{name[:200]!r}: expected a model's name or the path of a file, got neither"
         + (f"; did you mean {nearest[0]!r}?" if nearest else ".")
-        + f" There are: {', '.join(names)}"
+        + f" There are: {', '.join(_NAMES)}"
     )
+
+
+_NAMES = ("textbook", *PILE)
+
+
+def _nearest_model(name: str) -> str | None:
+    """The model that others call by the same words in another order, such as rwkv-4-169m-pile."""
+    words = sorted(name.lower().split("-"))
+    return next((known for known in _NAMES if sorted(known.split("-")) == words), None)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

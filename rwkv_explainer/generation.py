@@ -15,7 +15,7 @@ from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.shapes import Distribution
 from rwkv_explainer.tokens import END_OF_TEXT_ID
 
-__all__ = ["adjust_probabilities", "generate", "sample", "stream_decode"]
+__all__ = ["adjust_probabilities", "generate", "print_anywhere", "sample", "stream_decode"]
 
 
 def adjust_probabilities(
@@ -148,7 +148,7 @@ def generate(
 
     parts = []
     for text in stream_decode(token_ids(), model.tokenizer):
-        _print_anywhere(text)
+        print_anywhere(text, end="")
         parts.append(text)
     print()
     return "".join(parts)
@@ -165,7 +165,7 @@ def _encode(tokenizer: Tokenizer, context: object) -> list[int]:
     return tokenizer.encode(context).ids
 
 
-def _print_anywhere(text: str) -> None:
-    """Print without a line end; where the output's encoding lacks a character, print a question mark instead."""
+def print_anywhere(text: str, end: str = "\n") -> None:
+    """Print; where the output's encoding lacks a character, as of pipes on Windows, a question mark stands for it."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, errors="replace").decode(encoding), end="", flush=True)
+    print(text.encode(encoding, errors="replace").decode(encoding), end=end, flush=True)

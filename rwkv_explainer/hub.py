@@ -186,9 +186,13 @@ _STATUS = {  # HTTP status of an answer: what it means, and what to do
     401: f"the hub wants a login for it (401), though it is public; {_MIRROR}",
     403: f"the hub refuses to give it (403), though it is public; {_MIRROR}",
     404: f"there is no such file (404); {_MIRROR}",
+    407: "a proxy on the way wants a login (407): ask whoever runs this network",
     429: "the hub has too many requests from this network (429), as happens when a whole class starts together: "
     "wait a few minutes, then call again",
+    451: "it may not be had from this place, for legal reasons (451); another network or mirror may have it",
+    511: "this network wants a login first (511): open any page in a browser, log in, then call again",
 }
+_PASSES = (408, 425)  # besides all from 500 on: an answer that may be another one in a while
 
 
 @contextmanager
@@ -210,8 +214,10 @@ def _explain(error: Exception) -> str:
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in _STATUS:
             return _STATUS[status]
-        if status is not None:
+        if status is not None and (status >= 500 or status in _PASSES):
             return f"the hub is out of order (HTTP status {status}): wait, then call again; {_MIRROR}"
+        if status is not None:
+            return f"the hub does not answer this (HTTP status {status}), and waiting will not help; {_MIRROR}"
         if isinstance(cause, UserWarning) or getattr(cause, "errno", None) == errno.ENOSPC:
             return f"there is not enough space on the disk ({why}): make room, or set HF_HOME to a larger disk"
         if isinstance(cause, OSError) and cause.filename:

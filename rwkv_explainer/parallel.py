@@ -304,8 +304,9 @@ def _load_state(memory: AnyMemory, like: Tensor, dtype: torch.dtype) -> tuple[Te
 def _store_state(memory: AnyMemory, average: Tensor, log_normalizer: Tensor, shape: torch.Size) -> None:
     """Put an average and a normalizer's logarithm, (channels, runs) each, back into the memory."""
     average, log_normalizer = average.T.reshape(shape), log_normalizer.T.reshape(shape)  # (*batch, channels) each
+    dtype = memory.state_dtype(memory.log_decay.dtype)  # in which the next step expects it
     if isinstance(memory, StableWKVMemory):
-        memory.average, memory.log_normalizer = average.clone(), log_normalizer.clone()
+        memory.average, memory.log_normalizer = average.to(dtype, copy=True), log_normalizer.to(dtype, copy=True)
     else:
         normalizer = exp(log_normalizer)  # (*batch, channels)
-        memory.contents, memory.normalizer = average * normalizer, normalizer
+        memory.contents, memory.normalizer = (average * normalizer).to(dtype), normalizer.to(dtype)

@@ -1,6 +1,5 @@
 """How a token is written: in a text, in a figure and on a page."""
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,7 +8,17 @@ from tokenizers import Tokenizer
 
 from rwkv_explainer.drawing.palette import LIGHT
 
-__all__ = ["END_OF_TEXT", "END_OF_TEXT_ID", "TokenRow", "show_tokens", "token_bytes", "token_formatter", "token_name"]
+__all__ = [
+    "END_OF_TEXT",
+    "END_OF_TEXT_ID",
+    "TokenRow",
+    "in_bytes",
+    "show_tokens",
+    "token_bytes",
+    "token_formatter",
+    "token_name",
+    "visible_signs",
+]
 
 END_OF_TEXT = "<|endoftext|>"  # stands between two documents
 END_OF_TEXT_ID = 0  # its id, in every tokenizer that this book meets
@@ -23,23 +32,28 @@ _BYTE_OF = {chr(byte): byte for byte in _PRINTABLE_BYTES} | {
 def token_name(token_ids: int | Sequence[int], tokenizer: Tokenizer, space: str = "·") -> str:
     """A token as figures write it, or several as one text.
 
-    Spaces become ·, or what `space` says, and line ends ↵. Control characters, and what is no whole character, stand as
-    bytes in hexadecimal.
+    Spaces become ·, or what `space` says, and line ends ↵. What is not to be seen, and what is no whole character,
+    stand as bytes in hexadecimal.
     """
     token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
     data = b"".join(token_bytes(token_id, tokenizer) for token_id in token_ids)
     try:
         text = data.decode().translate({ord(" "): space, ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): "␍"})
-        return "".join(_control_as_hex(character) for character in text)
+        return visible_signs(text)
     except UnicodeDecodeError:
         if len(token_ids) > 1:  # name each token by itself: the others may be whole characters
             return "".join(token_name(token_id, tokenizer, space) for token_id in token_ids)
         return data.hex(" ").upper()
 
 
-def _control_as_hex(character: str) -> str:
-    """A control character, which no figure can hold, as its bytes; any other character as it is."""
-    return character.encode().hex(" ").upper() if unicodedata.category(character) == "Cc" else character
+def visible_signs(text: str) -> str:
+    """A text with nothing hidden: controls, marks of direction, and spaces of other widths stand as their bytes."""
+    return "".join(sign if sign.isprintable() else in_bytes(sign) for sign in text)
+
+
+def in_bytes(sign: str) -> str:
+    """A sign's bytes in UTF-8, in hexadecimal."""
+    return sign.encode(errors="replace").hex(" ").upper()
 
 
 def token_bytes(token_id: int, tokenizer: Tokenizer) -> bytes:

@@ -315,7 +315,29 @@ def test_the_chosen_model_may_lie_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(CHOSEN_MODEL, "~/model.pth")
     (tmp_path / "model.pth").write_bytes(b"1")
-    assert chosen_model() == str((tmp_path / "model.pth").resolve())
+    assert chosen_model() == str(tmp_path / "model.pth")
+
+
+def test_the_chosen_model_may_be_a_link(tiny_book, tmp_path, monkeypatch):
+    """As in the Hugging Face cache: the name and the tokenizer beside it are the link's, its time is the file's."""
+    folder = tmp_path / "snapshots"
+    folder.mkdir()
+    (tmp_path / "blob").write_bytes(b"1")
+    (folder / "model.safetensors").symlink_to("../blob")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv(CHOSEN_MODEL, "model.safetensors")
+    model = chosen_model()
+    assert model == str(folder / "model.safetensors")
+    before = fingerprint(tiny_book, model)
+    (tmp_path / "blob").write_bytes(b"12")
+    assert fingerprint(tiny_book, model) != before
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "~nobody-of-this-name/model.pth"])
+def test_any_name_of_a_model_is_handed_on(tiny_book, monkeypatch, name):
+    """`load_pretrained` has the words for it."""
+    monkeypatch.setattr(os, "environ", {CHOSEN_MODEL: name})
+    assert chosen_model() == name and fingerprint(tiny_book, name)
 
 
 @pytest.mark.parametrize("name", ["book/chapter.ipynb", "rwkv_explainer/__pycache__/model.pyc", "rwkv_explainer/.swap"])

@@ -1,5 +1,6 @@
 """From files to models and back: every name in its place, nothing copied that need not be, every bad file refused."""
 
+import errno
 import hashlib
 import os
 import pickle
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
@@ -285,9 +288,21 @@ def test_the_tokenizer_beside_a_file_comes_with_it(checkpoint, tmp_path):
         load_pretrained(path)
 
 
-def test_a_dtype_must_be_of_floats(checkpoint, tmp_path):
-    with pytest.raises(CheckpointError, match="dtype: expected a float dtype.* got torch.int8"):
-        load_pretrained(save(checkpoint, tmp_path), dtype=torch.int8)
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_a_dtype_must_be_of_floats(checkpoint, random_model, tmp_path, dtype):
+    with pytest.raises(CheckpointError, match=f"dtype: expected a float dtype of 16 bits or more.* got {dtype}"):
+        load_pretrained(save(checkpoint, tmp_path), dtype=dtype)
+    with pytest.raises(CheckpointError, match=f"dtype: .* got {dtype}"):
+        save_weights(random_model(), tmp_path / "other.safetensors", dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "name, says", [("none/model.safetensors", "no folder .*none: make it"), ("", "got a folder: name")]
+)
+def test_where_no_file_can_be_written(random_model, tmp_path, name, says):
+    with pytest.raises(CheckpointError, match=says):
+        save_weights(random_model(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -332,6 +347,7 @@ BAD = {  # what is done to a good checkpoint: what the error says
     "converted RWKV-5": (having("rwkv.blocks.0.attention.gate.weight", torch.ones(4)), "got RWKV-5 or later"),
     "another architecture": (lambda c: {"wte.weight": c["emb.weight"]}, "with emb.weight or .*got wte.weight"),
     "a wrapper's names": (lambda c: {f"_orig_mod.{name}": t for name, t in c.items()}, "begin with '_orig_mod.'.*take"),
+    "two wrappers' names": (lambda c: {f"module.net.{name}": t for name, t in c.items()}, "begin with 'module.net.'"),
     "an adapter": (having("blocks.0.att.key.lora_A", torch.ones(2, 4)), "LoRA.* merge it"),
     "no head": (lambda c: {name: t for name, t in c.items() if name != "head.weight"}, "missing: head.weight.*tied"),
     "float8": (having("ln_out.weight", torch.ones(4).to(torch.float8_e4m3fn)), "expected floats, got torch.float8"),
@@ -362,6 +378,115 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(CheckpointError, match="a pointer of Git LFS .*git lfs pull"):
         load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "tensor, says",
+    [
+        (torch.ones(11, 4).to_sparse(), "head.weight: expected a plain tensor, got one of layout torch.sparse_coo"),
+        (torch.ones(11, 4, device="meta"), "head.weight: expected numbers, got a tensor of PyTorch's meta device"),
+        (
+            torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
+            r"\(11, 4\).* a nested tensor",
+        ),
+    ],
+    ids=["sparse", "meta", "nested"],
+)
+def test_a_tensor_of_an_unusual_kind_is_refused(checkpoint, tmp_path, tensor, says):
+    with pytest.raises(CheckpointError, match=says):
+        load_weights(save(checkpoint | {"head.weight": tensor}, tmp_path))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_a_model_in_parts_is_told_how_to_become_whole(checkpoint, tmp_path, suffix):
+    first, *others = checkpoint
+    save({first: checkpoint[first]}, tmp_path, "model-00001-of-00002" + suffix)
+    save({name: checkpoint[name] for name in others}, tmp_path, "model-00002-of-00002" + suffix)
+    (tmp_path / f"model{suffix}.index.json").write_text("{}")
+    join = "load all parts, join their tensors in one dict"
+    for name, got in (
+        ("model-00001-of-00002" + suffix, "a whole model, got part 1 of 2"),
+        ("model-00002-of-00002" + suffix, "a whole model, got part 2 of 2"),
+        (f"model{suffix}.index.json", "tensors, got the list of the files"),
+        ("", "a file, got a folder; the model in it is in parts"),
+    ):
+        with pytest.raises(CheckpointError, match=f"expected {got}.*{join}"):
+            load_pretrained(tmp_path / name)
+    assert load_weights(save(checkpoint, tmp_path, "model-00001-of-00001" + suffix))
+
+
+def test_a_folder_says_which_file_to_name(checkpoint, tmp_path):
+    with pytest.raises(CheckpointError, match="got a folder; no .safetensors, .pth.* is in it"):
+        load_pretrained(tmp_path)
+    save(checkpoint, tmp_path)
+    with pytest.raises(CheckpointError, match="got a folder; name the file in it: model.pth"):
+        load_pretrained(tmp_path)
+
+
+def test_a_model_that_rwkv_converted_is_named(checkpoint, tmp_path):
+    with pytest.raises(CheckpointError, match="the package rwkv has converted.*give the file that it was made of"):
+        load_weights(save(checkpoint | {"_strategy": "cpu fp32", "_version": 0.7}, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["RWKV/rwkv-4-169m-pile", "BlinkDL/rwkv-4-pile-169m"])
+def test_a_name_of_the_hub_leads_to_ours(name):
+    with pytest.raises(CheckpointError, match=f"{name}: .*there is none; did you mean the model 'rwkv-4-pile-169m'"):
+        load_pretrained(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 5000, "folder/" + "x" * 5000, "a\0b", "a/\0b.pth", "~nobody-of-this-name/model.pth", "/dev/null", "."],
+)
+def test_any_name_is_refused_in_words(name):
+    """Names that no file can have, users that there are not, devices."""
+    with pytest.raises(CheckpointError, match="expected"):
+        load_pretrained(name)
+
+
+def test_an_address_is_to_be_downloaded():
+    with pytest.raises(CheckpointError, match="expected a file, got an address: download it, then"):
+        load_pretrained("https://example.org/model.pth")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")
+def test_a_pipe_does_not_make_it_wait(tmp_path):
+    os.mkfifo(tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="got a device or a pipe"):
+        load_pretrained(tmp_path / "model.pth")
+
+
+def test_a_file_that_may_not_be_read(checkpoint, tmp_path, monkeypatch):
+    path = save(checkpoint, tmp_path)
+
+    def refuse(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(CheckpointError, match=f"{path}: expected a file to read, got: Permission denied"):
+        load_weights(path)
+
+
+@given(start=st.sampled_from([b"", b"PK\3\4", b"\x80\x02", b"\x08" + 7 * b"\0" + b"{"]), content=st.binary(max_size=60))
+@settings(deadline=None, max_examples=60, derandomize=True)
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model.pth", "model.index.json", "tokenizer.json", "model-1-of-2.pt"]
+)
+def test_any_bytes_under_any_name_are_refused_in_words(tmp_path_factory, name, start, content):
+    folder = tmp_path_factory.getbasetemp() / "any bytes"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(start + content)
+    with pytest.raises(CheckpointError, match="expected"):
+        load_pretrained(folder / name)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "folder", "link to nothing"])
+def test_whatever_is_called_tokenizer_is_read_or_refused(checkpoint, tmp_path, kind):
+    path, tokenizer = save(checkpoint, tmp_path), tmp_path / "tokenizer.json"
+    make = {"bytes": lambda: tokenizer.write_bytes(b"\xff"), "folder": tokenizer.mkdir}
+    make.get(kind, lambda: tokenizer.symlink_to("nowhere"))()
+    with pytest.raises(CheckpointError, match="tokenizer.json: expected a tokenizer"):
+        load_pretrained(path)
 
 
 @pytest.mark.parametrize("name", ["MODEL.SAFETENSORS", "blob"])

@@ -1,5 +1,6 @@
 """The measurements: credit for the whole answer and nothing else, and bits counted right."""
 
+import io
 import json
 import lzma
 import math
@@ -454,6 +455,18 @@ def test_writing_replaces_the_figures_and_nothing_else(tmp_path, monkeypatch, ca
     assert report(FIGURES) in once and "old" not in once
     assert report(FIGURES) in capsys.readouterr().out
     assert '"documents": 82' in (card.parent / "figures.json").read_text()
+
+
+def test_a_console_that_lacks_a_character_costs_no_measurement(tmp_path, monkeypatch):
+    """What was measured is written, though an arrow cannot be printed."""
+    monkeypatch.setattr(evaluate, "BUNDLED", tmp_path)
+    monkeypatch.setattr(evaluate, "measure", lambda corpus, name, zero_layer, run: FIGURES)
+    monkeypatch.setattr("sys.argv", ["evaluate", "--corpus", "text.txt", "--write"])
+    (tmp_path / "MODEL_CARD.md").write_text("<!-- figures --><!-- end of figures -->")
+    page = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(page, encoding="cp1252"))
+    evaluate.main()
+    assert "city of* ? Paris" in page.getvalue().decode("cp1252") and (tmp_path / "figures.json").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

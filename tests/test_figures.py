@@ -1,9 +1,14 @@
 """Figures: the same bytes each time, words that are computed, and what readers try at the edges."""
 
+import json
 import re
+from xml.etree import ElementTree
 
 import pytest
 import torch
+from bs4 import BeautifulSoup
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from rwkv_explainer import load_pretrained, tokens
 from rwkv_explainer.chapters.attention_and_memory import figures as attention_and_memory_figures
@@ -13,7 +18,7 @@ from rwkv_explainer.chapters.the_gated_mlp import figures as the_gated_mlp_figur
 from rwkv_explainer.chapters.time_parallel_mode import figures as time_parallel_mode_figures
 from rwkv_explainer.chapters.training import figures as training_figures
 from rwkv_explainer.chapters.where_rwkv_went_next import figures as where_rwkv_went_next_figures
-from rwkv_explainer.drawing import figure, shared
+from rwkv_explainer.drawing import figure, live, shared
 from rwkv_explainer.drawing.palette import DARK, LIGHT
 
 LOSSES, RATES = [3.0, 2.0, 1.0], [0.5, 1.0, 0.5]
@@ -54,6 +59,41 @@ def test_every_token_is_drawn(token, shown):
     trace = causal_trace_figures.plot_causal_trace(torch.rand(2, 3), [token, "b"])
     bars = shared.plot_read_shares({f"after {token}": torch.tensor([0.5, 0.5])}, [token, "b"], title=f"of {token}")
     assert shown in drawn_texts(trace) and {shown, f"of {shown.replace('·', ' ')}"} <= drawn_texts(bars)
+
+
+LONG = ["a" * 300, "हिन्दी" * 3, "<!--<script>" * 4]
+
+
+@given(st.text(max_size=6) | st.sampled_from(LONG))
+@example("$x_{$")
+@example("<!--<script>--")
+@settings(deadline=None, max_examples=4, derandomize=True)
+def test_any_text_is_drawn_and_the_page_stays_whole(text):
+    """A picture that is well formed, without a warning, which fails a test; a script that ends where it should."""
+    plot = causal_trace_figures.plot_causal_trace(torch.rand(2, 3), [text, "b"], range(0, 1))
+    bars = shared.plot_read_shares({"after": torch.tensor([0.5, 0.5])}, [text, "b"], title="shares")
+    for svg in (plot.light, *plot.narrow, bars.light, *bars.narrow):
+        ElementTree.fromstring(svg)
+
+
+@given(st.text(max_size=12) | st.sampled_from(LONG))
+@example("</script>")
+@example("<!--<script>")
+@example("a\x00\u202e")
+@settings(deadline=None, derandomize=True)
+def test_any_text_stands_in_a_figure_that_the_page_draws(text):
+    kept = {
+        "bars": live.live_bars({text: [0.1, 0.2]}, [text, "b"], caption=text),
+        "lines": live.live_lines([0, 1], {text: [1, 2]}, xlabel=text, ylabel=text, names=[text, "b"], caption=text),
+        "heat": live.live_heatmap([[0.1, 0.2]], [text], ["b", text], label=text, caption=text),
+    }
+    for kind, drawn in kept.items():
+        html = drawn._repr_html_().partition("</style>")[2]
+        (script,) = BeautifulSoup(html, "html.parser").find_all("script")
+        assert json.loads(script.string) == drawn.data and "<" not in script.string, kind
+        assert html.rstrip().endswith("</script></figure>")
+        hidden = {sign for sign in html if not sign.isprintable()} - set("\n\u00a0\u2009\u202f")
+        assert not hidden and drawn.alt.encode(), kind
 
 
 def test_panels_stand_below_each_other_on_a_phone():

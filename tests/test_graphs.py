@@ -283,6 +283,47 @@ def test_errors_say_which_module_wants_what(module, given, depth, words):
     assert "RecorderTensor" not in str(error.value)
 
 
+class Returns(nn.Module):
+    """Computes x + 1 and 2 x, and gives back whatever `pack` makes of the two."""
+
+    def __init__(self, pack):
+        super().__init__()
+        self.pack = pack
+
+    def forward(self, x):
+        return self.pack(x + 1, 2 * x)
+
+
+@pytest.mark.parametrize(
+    ("pack", "outputs"),
+    [
+        (lambda a, b: {"a": a, "b": b}, 2),
+        (lambda a, b: [a, {"b": (b, a)}], 2),  # each is drawn once
+        (lambda a, b: (a, "words", None, torch.zeros(3)), 1),
+    ],
+    ids=["dict", "nested", "with other things"],
+)
+def test_outputs_come_in_any_container(pack, outputs):
+    lines = make_graph(Returns(pack), X, 1).text.splitlines()
+    assert lines[-outputs:] == outputs * ["output [8]"] and "output" not in "".join(lines[:-outputs])
+
+
+@pytest.mark.parametrize("constant", [torch.zeros(3), 3, None, {}, "words"], ids=repr)
+def test_a_module_that_makes_nothing_of_its_input_is_refused(constant):
+    with pytest.raises(
+        ValueError, match="module: expected a Returns that makes tensors of its input, got one that ret"
+    ):
+        make_graph(Returns(lambda a, b: constant), X, 1)
+
+
+def test_an_error_without_words_is_named():
+    def refuse(a, b):
+        raise KeyError
+
+    with pytest.raises(ValueError, match="Returns expects .* got torch.float32 .8.; KeyError"):
+        make_graph(Returns(refuse), X, 1)
+
+
 def test_a_class_is_no_module():
     with pytest.raises(TypeError, match="such as Mixer"):
         inspect.unwrap(make_graph)(Mixer, X, 1)  # as it is where no type checker is on

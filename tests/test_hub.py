@@ -8,6 +8,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import sys
 import threading
 from collections import namedtuple
@@ -252,6 +253,7 @@ def test_a_file_that_is_not_there(loopback, tmp_path, missing):
         (403, "refuses to give it .403."),
         (404, "no such file .404."),
         (429, "too many requests from this network .429., as happens when a whole class.*wait a few minutes"),
+        (407, "a proxy on the way wants a login .407.: ask whoever"),
         (503, "out of order .HTTP status 503.: wait, then call again"),
     ],
 )
@@ -261,6 +263,18 @@ def test_each_answer_has_its_own_words(loopback, tmp_path, status, words, fetch)
     with pytest.raises(CheckpointError, match=f"{loopback.url}/.*{words}"):
         fetch()
     assert whole_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", [*range(300, 520), 599, 999])
+def test_any_status_says_what_to_do(status):
+    """Waiting is advised where it may help, and nowhere else."""
+    error = Exception("no")
+    error.response = namedtuple("Response", "status_code")(status)
+    words = hub._explain(error)
+    assert str(status) in words and re.search("call again|mirror|ask whoever|log in", words)
+    assert ("wait" in words.replace("waiting will not help", "")) == (
+        status in (408, 425, 429) or status >= 500 and status != 511
+    )
 
 
 def test_no_network_and_nothing_cached(loopback, tmp_path):

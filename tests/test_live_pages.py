@@ -72,6 +72,9 @@ CELLS = [
     ("code", MAP),
     ("code", TOKENS.replace("PATH", repr(str(TOKENIZER)))),
     ("markdown", "<details><summary>A hint</summary>\n\nIt is folded.\n\n</details>"),
+    ("code", "40 + 2", "set-up"),
+    ("code", "assert answer == 42", "proof"),
+    ("markdown", "|  | one | two |\n|---|---|---|\n| a | 1 | 2 |"),
 ]
 
 
@@ -89,7 +92,7 @@ def book(tmp_path_factory) -> Path:
     (root / "_toc.yml").write_text(yaml.safe_dump({"format": "jb-book"} | chapters), encoding="utf-8")
     (root / "book/index.md").write_text("# A book\n\nWithout a formula.\n", encoding="utf-8")
     make = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
-    cells = [make[kind](source.strip()) for kind, source in CELLS]
+    cells = [make[kind](source.strip(), metadata={"tags": tags}) for kind, source, *tags in CELLS]
     python = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": python}), root / "book/chapter.ipynb")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", "book", "--config", "_config.yml"]
@@ -243,6 +246,38 @@ def test_accessible(browser, chapter, scheme):
         )
         wrong = [(f["id"], node["html"][:160]) for f in found for node in f["nodes"] if f["impact"] != "minor"]
         assert [(name, html) for name, html in wrong if "lv-" in html or "rwkv" in html or "predict" in html] == []
+
+
+def test_a_folds_title_stays_where_it_is(browser, chapter):
+    place = """fold => {
+        const words = document.createRange();
+        words.selectNodeContents(fold.querySelector("p") ?? fold);
+        const { x, y } = words.getBoundingClientRect();
+        return [x, y + scrollY];
+    }"""
+    with visit(browser, chapter) as page:
+        folds = page.locator("article details > summary:visible").all()
+        assert len(folds) >= 3
+        for fold in folds:
+            before = fold.evaluate(place)
+            fold.click()
+            assert fold.locator("xpath=..").get_attribute("open") is not None and fold.evaluate(place) == before
+            fold.click()
+
+
+def test_a_finger_leaves_no_tooltip_behind(browser, chapter):
+    with visit(browser, chapter, width=390, has_touch=True, is_mobile=True) as page:
+        page.locator(".theme-switch-button:visible").first.tap()
+        page.evaluate("() => new Promise(done => setTimeout(done, 400))")  # a tooltip takes a moment to come
+        assert page.locator("body > .tooltip").count() > 0, "the theme shows none any more: drop this and its rule"
+        assert not page.locator("body > .tooltip").first.is_visible()
+
+
+def test_an_empty_corner_is_no_header(book):
+    page = BeautifulSoup((book / "chapter.html").read_text("utf-8"), "html.parser")
+    tables = [table for table in page.select("article table") if not table.find_parent(class_="rwkv-live")]
+    assert tables and [cell for table in tables for cell in table.select("th") if not cell.get_text(strip=True)] == []
+    assert tables[0].select_one("thead td") is not None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

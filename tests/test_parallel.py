@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkv_explainer import parallel
-from rwkv_explainer.model import WKVMemory
+from rwkv_explainer.model import RWKVLM, StableWKVMemory, WKVMemory
 from rwkv_explainer.parallel import read_logits, remember
 
 VOCABULARY = 11  # of the `random_model` fixture's models
@@ -198,6 +198,20 @@ def test_it_follows_the_model_to_another_device(random_model, monkeypatch):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("memory", [WKVMemory, StableWKVMemory])
+def test_what_is_read_can_be_stepped_on_in_any_dtype(random_model, memory, dtype):
+    """The state keeps the dtype that a step gives it, also where reading computes in a wider one."""
+    model = RWKVLM.from_weights(random_model().state_dict(), memory_class=memory).to(dtype)
+    for token in (1, 2, 3):
+        model(token)
+    stepped = {name: buffer.dtype for name, buffer in model.state_buffers().items()}
+    model.clear_buffers()
+    model.read([1, 2, 3])
+    assert {name: buffer.dtype for name, buffer in model.state_buffers().items()} == stepped
+    assert model(4).dtype == dtype
+
+
 def test_one_token_is_a_step(random_model):
     model, calls = random_model(), []
     model.register_forward_hook(lambda *args: calls.append(args))

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 import playground
@@ -23,6 +25,7 @@ from rwkv_explainer.generation import adjust_probabilities
 from rwkv_explainer.lab import tracing
 from rwkv_explainer.lab.atlas import load_atlas, questions
 from rwkv_explainer.lab.decay import half_lives
+from rwkv_explainer.tokens import token_name
 
 HERE = Path(__file__).parent
 
@@ -506,14 +509,52 @@ def test_address_holds_what_is_chosen(page, browser, built_book):
     page.locator(".pg-tokens input").nth(2).check(force=True)
     shown = tokens(page), page.locator(".pg-next").inner_text()
     with visit(browser, page.url) as other:
-        assert "address asks" in other.evaluate(SAYS)
-        other.locator(".pg-main").click()
-        other.wait_for_function(f"{SAYS}.includes('ms each')")
+        other.set_default_timeout(300_000)
+        has_read(other)  # by itself: the address asks for it
+        assert 0 <= other.locator(".rwkv-playground").bounding_box()["y"] < 100
         assert (tokens(other), other.locator(".pg-next").inner_text()) == shown
         assert other.get_by_role("radio", name="3", exact=True).is_checked()
         assert slider(other, "Channel").input_value() == "40"
         assert other.locator(".pg-tokens input").nth(2).is_checked()
         assert other.url == page.url
+
+
+def test_address_on_a_line_that_is_paid_for_asks_first(browser, built_book):
+    context = browser.new_context()
+    context.add_init_script("Object.defineProperty(navigator, 'connection', { value: { saveData: true } })")
+    page = context.new_page()
+    page.goto((built_book / PAGE).as_uri() + "#text=Hello+world")
+    page.wait_for_function(f"{SAYS}.includes('address asks')")
+    assert page.evaluate("performance.getEntriesByType('resource').every(e => !e.name.includes('weights-'))")
+    context.close()
+
+
+WHOLE_CHARACTERS = ("The painter of the Gleaners is", "日本", "Dvořák")
+
+
+@pytest.mark.parametrize("text", WHOLE_CHARACTERS)
+def test_what_is_written_has_whole_characters(page, model, tokenizer, text):
+    """The status line is `generate`'s text; a token that is part of a character stands as its bytes."""
+    read(page, text)
+    slider(page, "Temperature").fill("0")
+    press(page, "Write twenty")
+    model.tokenizer = tokenizer
+    whole = model.generate(text, N=20, temperature=0.0)
+    assert page.evaluate(SAYS) == f"After the text: {whole.removeprefix(text)}"
+    names = [name.replace("\u00a0", " ") for name in tokens(page)]
+    ids = page.evaluate("text => rwkvPlayground.tokenizer.encode(text).ids", text)
+    parts = [token_name(i, tokenizer) for i in ids if "\ufffd" in tokenizer.decode([i])]
+    assert [name for name in names[: len(ids)] if name in parts] == parts
+    assert not any("\ufffd" in name for name in names)
+
+
+@given(st.text(max_size=10))
+@settings(deadline=None, max_examples=50, derandomize=True)
+def test_any_token_can_be_seen(loaded, text):
+    shown = loaded.evaluate("text => rwkvPlayground.visible(text)", text).replace("\u00a0", " ")
+    assert shown.isprintable() and "\n" not in shown
+    if text.isprintable():
+        assert shown == re.sub("^ | $", "·", text)
 
 
 def test_address_of_a_heading_is_left_alone(browser, built_book):
@@ -704,8 +745,10 @@ def test_two_ends_are_pytorchs(browser, built_book, model, tokenizer):
             alone = model.unembedding(model.embedding(ids[-1]))
             whole = read_all(model, ids)[0][-1].softmax(dim=-1)
             for place, expected in zip(page.locator(".pg-next").all(), (alone, whole), strict=True):
-                rows = [row.locator("th, td").all_inner_texts() for row in place.locator("tbody tr").all()]
+                *rows, others = [row.locator("th, td").all_inner_texts() for row in place.locator("tbody tr").all()]
                 best = expected.topk(5)
+                assert others[0] == "all others"
+                close(share(others[-1]), 1 - best.values.sum(), 0.006)
                 assert [row[0].strip("·") for row in rows] == [tokenizer.decode([i]).strip() for i in best.indices]
                 close([share(row[-1]) for row in rows], best.values, 0.006)
             page.locator(".pg-next button").first.click()

@@ -1,6 +1,8 @@
 """How tokens are written: as text, as bytes, for a figure or a page."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rwkv_explainer.checkpoints import load_pretrained
@@ -28,6 +30,10 @@ def tokenizer():
         ("a\x1fb", "a1Fb"),
         ("\x7f", "7F"),
         ("\x85", "C2 85"),
+        ("\u202e", "E2 80 AE"),
+        ("a\u00a0b\u200d", "aC2 A0bE2 80 8D"),
+        ("\ufeff", "EF BB BF"),
+        ("\ue000", "EE 80 80"),
         ("$$", "$$"),
     ],
 )
@@ -39,6 +45,15 @@ def test_no_name_has_a_control_character(tokenizer):
     """Any of the 256 bytes: one control character would break a whole figure."""
     for token_id in range(len(ALPHABET)):
         assert token_name(token_id, tokenizer).isprintable()
+
+
+@given(st.text(max_size=8))
+@settings(deadline=None, derandomize=True)
+def test_any_text_is_named_by_what_can_be_seen(tokenizer, text):
+    name = token_name(tokenizer.encode(text).ids, tokenizer)
+    assert name.isprintable()
+    if text.isprintable():
+        assert name == text.replace(" ", "·")
 
 
 def test_part_of_a_character_is_its_byte(tokenizer):

@@ -7,7 +7,6 @@ import multiprocessing
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -42,7 +41,6 @@ from rwkv_explainer.lab.training import (
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.piece import RWKVConfig
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = Recipe(
     layers=2,
     channels=8,
@@ -56,9 +54,6 @@ TINY = Recipe(
     atlas_share=0.3,
 )
 DOCUMENTS = [f"Document {n}\nThe number after {n} is {n + 1}.\nTwice {n} is {2 * n}." for n in range(120)]
-
-
-FEW = "from rwkv_explainer.lab import record, training; record.EARLY, record.EACH, record.TRACED = (0, 25), 1, 1; "
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -344,6 +339,13 @@ def work_in_float32(rank: int, args: Namespace, recipe: Recipe) -> None:
     training.work(rank, args, recipe)
 
 
+def run_command(words: list[str]) -> None:
+    """The command `training`, whose record asks few questions."""
+    record.EARLY, record.EACH, record.TRACED = (0, 25), 1, 1
+    sys.argv = words
+    training.main()
+
+
 def arguments(folder: Path, corpus: Path, workers: int = 1, save_every: int = 100) -> Namespace:
     return Namespace(out=folder, corpus=corpus, workers=workers, save_every=save_every, check_every=2, compile=False)
 
@@ -365,28 +367,32 @@ def test_two_processes_give_what_one_gives(processes, corpus_path, tmp_path):
     torch.testing.assert_close(two, one, rtol=0, atol=1e-4)
 
 
-def test_killed_ten_times_at_any_moment_and_resumed_it_ends_the_same(corpus_path, tmp_path):
+def test_killed_ten_times_at_any_moment_and_resumed_it_ends_the_same(processes, corpus_path, tmp_path):
     """The command itself, with SIGKILL, and no matter what it is doing at that moment."""
 
-    def command(out: str, save_every: int) -> subprocess.Popen:
+    def command(out: str, save_every: int) -> multiprocessing.Process:
         sizes = "--layers 2 --channels 8 --vocabulary 300 --rows 4 --length 12 --steps 400 --warmup 3 --held-out 0.2"
         files = ["--out", str(tmp_path / out), "--corpus", str(corpus_path), "--save-every", str(save_every)]
         words = ["training", *files, *sizes.split(), "--no-compile", "--check-every", "50"]
-        program = f"{FEW} import sys; sys.argv = {words}; training.main()"
-        return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+        process = processes.Process(target=run_command, args=(words,))
+        process.start()
+        return process
 
     checkpoint, rng = tmp_path / "killed" / "checkpoint.pt", random.Random(0)
     saved = lambda: checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
     for kill in range(10):
         before, process, give_up = saved(), command("killed", 1), time.monotonic() + 300
-        while saved() == before and process.poll() is None:  # it has to get on, or ten kills prove nothing
+        while saved() == before and process.is_alive():  # it has to get on, or ten kills prove nothing
             assert time.monotonic() < give_up, "the run saves nothing"
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.1))
         process.kill()
-        assert process.wait() == -signal.SIGKILL, f"kill {kill}: the run was over too soon to be killed"
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, f"kill {kill}: the run was over too soon to be killed"
     for out in ("killed", "undisturbed"):
-        assert command(out, 100).wait() == 0
+        whole = command(out, 100)
+        whole.join()
+        assert whole.exitcode == 0
     one, other = (load_record(tmp_path / out / "record.jsonl") for out in ("killed", "undisturbed"))
     assert one.steps == other.steps == [0, 25, *range(50, 401, 50)] and one == other
     killed, undisturbed = (torch.load(tmp_path / out / "checkpoint.pt") for out in ("killed", "undisturbed"))

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from rwkv_explainer.checkpoints import BUNDLED
 from rwkv_explainer.claims import METADATA
+from rwkv_explainer.generation import print_anywhere
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -106,7 +107,7 @@ def write_models(folder: Path, others: list[Path]) -> dict[str, str]:
         save_file({key: tensor.half().contiguous() for key, tensor in altered.items()}, path)
         shutil.copy(BUNDLED / "tokenizer.json", path.parent)
         models[name] = str(path)
-    return models | {f"another training run, {run.name}": str((run / "model.safetensors").resolve()) for run in others}
+    return models | {f"another training run, {run.name}": str((run / "model.safetensors").absolute()) for run in others}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ def main() -> None:
             runs = run_chapter(notebook, models)
             seconds = time.perf_counter() - begin
             findings = compare(runs)
-            print(f"\n{name}, {seconds:.0f} seconds", *findings, sep="\n  ", flush=True)
+            print_anywhere("\n  ".join([f"\n{name}, {seconds:.0f} seconds", *map(str, findings)]))
             stops = {model: run.stop for model, run in runs.items() if run.stop}
             for model, stop in stops.items():
                 print(f"  with {model} the chapter stops at {stop}", flush=True)
@@ -281,7 +282,7 @@ def main() -> None:
     target = ROOT / "_build" / "claims.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print("", *lines, *(["", "To mend:"] if to_mend else []), *to_mend, sep="\n")
+    print_anywhere("\n".join(["", *lines, *(["", "To mend:"] if to_mend else []), *to_mend]))
     sys.exit(bool(to_mend))
 
 

@@ -198,7 +198,7 @@ def picture(lines: list[str]) -> str:
         read["alt"] = in_words(read, rates, layer)
     first = sentences[0]
     data = {"rates": [float(f"{rate:.4g}") for rate in rates.tolist()], "sentences": sentences}
-    said = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    said = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     text = " ".join(f"<span>{escape(word)}</span>" for word in first["words"])
     return (
         f'<style>{css_hues(".cover", 2)}</style><figure class="cover" id="cover">{choices(sentences)}'

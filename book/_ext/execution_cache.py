@@ -33,7 +33,7 @@ def fingerprint(root: Path, model: str = "") -> str:
     files = [path for path in package.rglob("*") if path.is_file() and not is_scratch(path.relative_to(package))]
     digest = hash_files(root, [root / "requirements.txt", *files])
     digest.update(f"model {model}\n".encode())
-    if Path(model).is_file():
+    if os.path.isfile(model):  # unlike Path.is_file, False for any text that is no path
         for file in filter(Path.is_file, (Path(model), *(Path(model).with_name(name) for name in TOKENIZERS))):
             digest.update(f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
@@ -54,10 +54,13 @@ def is_scratch(path: Path) -> bool:
 
 
 def chosen_model() -> str:
-    """The model that the chapters will load; a path made absolute, since they run in the folder book."""
+    """The model that the chapters will load; a path made absolute, since they run in the folder book.
+
+    Links are kept: in the Hugging Face cache, the name and the tokenizer are the link's, not those of the file behind.
+    """
     model = os.environ.get(CHOSEN_MODEL, "")
-    path = Path(model).expanduser()
-    return str(path.resolve()) if path.is_file() else model
+    path = Path(os.path.expanduser(model))
+    return str(path.absolute()) if os.path.isfile(path) else model
 
 
 def configure(app: Sphinx, config: Config) -> None:

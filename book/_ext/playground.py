@@ -171,7 +171,6 @@ def examples_in_words(examples: list[dict]) -> str:
     parts = []
     for example in examples:
         prompt, moments = example["prompt"], example["moments"]
-        written = "".join(moment["text"] for moment in moments[prompt:])
         said = moments[prompt - 1]
         rows = "".join(f"<tr><td>{visible(text)}</td><td>{p:.1%}</td></tr>" for _, p, text in said["next"][:5])
         layers = "".join(
@@ -179,7 +178,7 @@ def examples_in_words(examples: list[dict]) -> str:
             for i, best in enumerate(said["lens"])
         )
         parts.append(
-            f"<section><p><strong>{escape(example['text'])}</strong>{escape(written)}</p>"
+            f"<section><p><strong>{escape(example['text'])}</strong>{escape(example['after'])}</p>"
             f"<table><thead><tr><th>next token</th><th>probability</th></tr></thead><tbody>{rows}</tbody></table>"
             "<details><summary>What each layer would have said</summary><table><thead><tr><th>after layer</th>"
             f"<th>likeliest</th><th>probability</th></tr></thead><tbody>{layers}</tbody></table></details></section>"
@@ -188,8 +187,8 @@ def examples_in_words(examples: list[dict]) -> str:
 
 
 def visible(token: str) -> str:
-    """A token's text as HTML, its outer spaces made visible."""
-    return escape(token.replace(" ", "·").replace("\n", "⏎"))
+    """A token's text as HTML, its spaces made visible."""
+    return escape(token.replace(" ", "·").replace("\n", "↵"))
 
 
 def step_listing() -> str:

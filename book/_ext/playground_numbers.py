@@ -25,6 +25,7 @@ from rwkv_explainer.drawing.palette import DARK, LIGHT, Theme
 from rwkv_explainer.lab import tracing
 from rwkv_explainer.lab.decay import decay_rates
 from rwkv_explainer.model import RWKVLM
+from rwkv_explainer.tokens import token_name
 
 EXAMPLES = (  # a prompt, what the causal trace hides in it, and how many tokens to write
     ("The Eiffel Tower is located in the city of", "The Eiffel Tower", 6),
@@ -161,7 +162,7 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
         moments.append(
             {
                 "token": token,
-                "text": tokenizer.decode([token], skip_special_tokens=False),
+                "text": piece(token, tokenizer),
                 "next": likeliest(said[-1], 12, tokenizer),
                 "lens": [likeliest(p, 3, tokenizer) for p in said],
             }
@@ -173,6 +174,7 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
     model.clear_buffers()
     numbers = torch.stack([torch.stack(layer) for layer in wrote]).half()  # (layers, time, 2, channels)
     example = {"text": text, "prompt": len(ids), "moments": moments, "wrote": encoded(numbers)}
+    example["after"] = tokenizer.decode(written[:more], skip_special_tokens=False)
     if subject:
         span = tracing.find_subject(tokenizer, text, subject)[2]
         count = TRACE["samples"] * len(span) * model.config.channels
@@ -181,7 +183,7 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
         clean, corrupted, grid = trace_with(model, ids, span, written[0], noise * scale)
         example["trace"] = {
             "subject": [span.start, span.stop - 1],
-            "answer": tokenizer.decode([written[0]]),
+            "answer": piece(written[0], tokenizer),
             **TRACE,
             "restore": "both",
             "clean": clean,
@@ -194,10 +196,13 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
 def likeliest(probabilities: Tensor, count: int, tokenizer: Tokenizer) -> list[list]:
     """[id, probability, text] of the likeliest tokens."""
     best = probabilities.topk(count)
-    return [
-        [i, float(f"{p:.4g}"), tokenizer.decode([i], skip_special_tokens=False)]
-        for i, p in zip(best.indices.tolist(), best.values.tolist())
-    ]
+    return [[i, float(f"{p:.4g}"), piece(i, tokenizer)] for i, p in zip(best.indices.tolist(), best.values.tolist())]
+
+
+def piece(token_id: int, tokenizer: Tokenizer) -> str:
+    """A token's text alone; where it is part of a character, its bytes."""
+    text = tokenizer.decode([token_id], skip_special_tokens=False)
+    return token_name(token_id, tokenizer) if "\ufffd" in text else text
 
 
 def rounded(tensor: Tensor) -> list:

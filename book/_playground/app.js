@@ -50,6 +50,7 @@
   let run = null; // {text, prompt: number of tokens, moments, trace}
   let model = null;
   let tokenizer = null;
+  const written = []; // by id, how the vocabulary writes a token
   let busy = false; // or what is being done: "read", "write", "trace"
   let stop = false;
   const moment = () => run.moments[chosen.at];
@@ -253,15 +254,15 @@
   }
 
   /** A table behind a picture: made when it is opened. */
-  function behind(make) {
-    const place = element("div", { class: "pg-scroll", tabindex: 0, role: "region", "aria-label": "table" });
+  function behind(name, make) {
+    const place = element("div", { class: "pg-scroll", tabindex: 0, role: "region", "aria-label": name });
     const fill = () => folded.open && run && place.replaceChildren(make());
     const folded = element("details", { toggle: fill }, element("summary", {}, "The same as a table"), place);
     follow(fill, place);
     return folded;
   }
 
-  /** The likeliest tokens, `best`: id, probability, words; `before`: the probabilities before they were reshaped. */
+  /** The likeliest tokens, `best`: id, probability, words, and all others; `before`: before they were reshaped. */
   function choices(caption, column, best, before = best.map(([, p]) => p)) {
     const goOn = (id, words) =>
       button(visible(words), () => busy || take(id), {
@@ -269,7 +270,14 @@
         title: live() ? "Go on with this token" : "Needs the model: load it with the text",
       });
     const rows = best.map(([id, p, words], i) => [goOn(id, words), playground.bar(p, before[i]), percent(p)]);
-    return table(caption, ["token", "", column], rows, "pg-next");
+    const others = (shares) => Math.max(0, 1 - shares.reduce((sum, p) => sum + p, 0));
+    const [now, then] = [others(best.map(([, p]) => p)), others(before)];
+    return table(
+      caption,
+      ["token", "", column],
+      [...rows, ["all others", playground.bar(now, then), percent(now)]],
+      "pg-next",
+    );
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -345,7 +353,7 @@
         const odds = live() ? playground.reshape(probabilities, chosen.temperature, chosen.topP) : null;
         return choices(
           `The likeliest tokens after “${visible(text)}”`,
-          odds && (chosen.temperature !== 1 || chosen.topP < 1) ? "drawn" : "probability",
+          odds && (chosen.temperature !== 1 || chosen.topP < 1) ? "probability, changed" : "probability",
           best.map(([id, p, words]) => [id, odds ? odds[id] : p, words]),
           best.map(([, p]) => p),
         );
@@ -485,7 +493,7 @@
         element("div", { class: "pg-ends" }, element("span", {}, "quick"), element("span", {}, "slow")),
       ),
       legend,
-      behind(asTable),
+      behind("What the memory holds, as a table", asTable),
     );
   }
 
@@ -536,7 +544,7 @@
       layerChips(),
       channelSlider(),
       chart(draw),
-      behind(asTable),
+      behind("One channel, through time, as a table", asTable),
     );
   }
 
@@ -576,7 +584,7 @@
       layerChips(),
       channelSlider(),
       chart(draw),
-      behind(asTable),
+      behind("How fast each layer forgets, as a table", asTable),
     );
   }
 
@@ -749,6 +757,7 @@
     await inParallel(manifest.chunks, loadChunk);
     await words;
     tokenizer = playground.makeTokenizer(playground.tokenizerData);
+    for (const [token, id] of Object.entries(playground.tokenizerData.model.vocab)) written[id] = token;
     delete playground.tokenizerData;
     model = playground.createModel(playground.openWeights(manifest, room.buffer), room.multiply);
     root.dataset.how = room.how;
@@ -756,7 +765,12 @@
     progress.hidden = true;
   }
 
-  const textOf = (id) => tokenizer.decode([id], { skip_special_tokens: false });
+  const textsOf = (ids) => tokenizer.decode(ids, { skip_special_tokens: false });
+  /** A token's text alone; where it is part of a character, its bytes. */
+  function textOf(id) {
+    const text = textsOf([id]);
+    return text.includes("\ufffd") ? (globalThis.rwkvTokenName?.(written[id]) ?? text) : text;
+  }
   const withTexts = (best) => best.map(([id, p]) => [id, p, textOf(id)]);
 
   /** Read one more token, after the run's last moment. */
@@ -857,8 +871,8 @@
   }
 
   function sayWritten() {
-    const written = run.moments.slice(run.prompt).map((m) => m.text);
-    say(written.length ? `After the text: ${written.join("")}` : "");
+    const own = run.moments.slice(run.prompt).map(({ token }) => token);
+    say(own.length ? `After the text: ${textsOf(own)}` : ""); // together: a character may take several tokens
   }
 
   function takeBack() {
@@ -954,11 +968,13 @@
     const known = texts.includes(details.text);
     await pickExample(known ? details.text : texts[0], known ? at : undefined);
     const shown = run.moments.slice(run.prompt).map(({ token }) => token);
+    if (details.text) root.scrollIntoView();
     if (details.text && (!known || (wrote.length && wrote.join() !== shown.join()))) {
       text.value = details.text;
-      say("This address asks for a text that has to be read by the model. Load it to see.");
       history.replaceState(null, "", `#${said}`);
       asked = details;
+      if (manifest.whole && !navigator.connection?.saveData) return readText();
+      say("This address asks for a text that has to be read by the model. Load it to see.");
     }
   }
 

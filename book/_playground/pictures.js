@@ -20,9 +20,18 @@
   };
   const element = playground.element;
 
-  /** A token as it is shown: its spaces and line ends visible. */
+  const inBytes = (sign) =>
+    Array.from(new TextEncoder().encode(sign), (byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join(" ");
+
+  /** A token as it is shown: its spaces and line ends visible, and what is not to be seen as bytes. */
   playground.visible = (text) =>
-    text.replace(/^ | $/g, "·").replace(/ /g, "\u00a0").replace(/\n/g, "⏎").replace(/\t/g, "⇥");
+    text
+      .replace(/[^\P{C}\n\t\r]|[^\P{Z} ]/gu, inBytes)
+      .replace(/^ | $/g, "·")
+      .replace(/ /g, "\u00a0")
+      .replace(/\n/g, "↵")
+      .replace(/\t/g, "⇥")
+      .replace(/\r/g, "␍");
 
   playground.percent = (p) =>
     p >= 0.9995
@@ -68,7 +77,7 @@
         element(
           "tr",
           {},
-          columns.map((name) => element("th", { scope: "col" }, name)),
+          columns.map((name) => (name ? element("th", { scope: "col" }, name) : element("td"))),
         ),
       ),
       element(

@@ -6,7 +6,7 @@ if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = f
 // What scrolls sideways can be scrolled by keyboard, and is no stop on the way where it does not.
 function markScrollers() {
   const boxes =
-    "div.rwkv-figure, .rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, " +
+    ".rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, " +
     ".cell_output .text_html, .cell_output .text_markdown, div.math, .pst-scrollable-table-container";
   for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;

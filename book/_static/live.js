@@ -221,5 +221,7 @@
   }
 
   globalThis.rwkvLive = { bars, lines, heat };
-  addEventListener("DOMContentLoaded", () => document.querySelectorAll(".rwkv-live:not(.rwkv-buckets)").forEach(bringToLife));
+  addEventListener("DOMContentLoaded", () =>
+    document.querySelectorAll(".rwkv-live:not(.rwkv-buckets)").forEach(bringToLife),
+  );
 })();

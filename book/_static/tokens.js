@@ -10,14 +10,17 @@
     BYTE_OF.set(String.fromCodePoint(printable(byte) ? byte : 256 + hidden++), byte);
   const SEEN = { " ": "·", "\n": "↵", "\t": "⇥", "\r": "␍" };
 
+  const inHex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join(" ");
+  const inBytes = (sign) => inHex(new TextEncoder().encode(sign));
+
   /** A token as `token_name` writes it: `written` is how the tokenizer's vocabulary has it. */
   function tokenName(written) {
     const bytes = [...written].flatMap((sign) => BYTE_OF.get(sign) ?? [...new TextEncoder().encode(sign)]);
     try {
       const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(bytes));
-      return text.replace(/[ \n\t\r]/g, (sign) => SEEN[sign]);
+      return text.replace(/[ \n\t\r]/g, (sign) => SEEN[sign]).replace(/[\p{C}\p{Z}]/gu, inBytes);
     } catch {
-      return bytes.map((byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join(" ");
+      return inHex(bytes);
     }
   }
 

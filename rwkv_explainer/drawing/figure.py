@@ -37,6 +37,7 @@ from torch import Tensor
 
 from rwkv_explainer.drawing.palette import DARK, LIGHT, Theme, css_colors, dark_rule
 from rwkv_explainer.drawing.themes import merge_themes
+from rwkv_explainer.tokens import in_bytes
 
 __all__ = [
     "Plot",
@@ -59,6 +60,7 @@ __all__ = [
 ]
 
 PHONE = 3.5  # inches: what a page of 360 pixels has for a figure, letters at their size
+LONGEST = 22  # signs of a name along an axis
 NARROW = 5.0  # inches: what is narrower has its panels and its color bars one below the other
 
 
@@ -168,9 +170,11 @@ def render(paint: Callable[[Figure, Theme], None], theme: Theme, size: tuple[flo
 
 
 def fit_axes(figure: Figure) -> None:
-    """Logarithmic axes without TeX, which tokens rule out, and in a narrow figure the axes' words on lines that fit."""
+    """Axes without TeX, which tokens rule out, whose names leave room for the picture, and whose words fit."""
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(names := axis.get_major_formatter(), matplotlib.ticker.FuncFormatter):
+                axis.set_major_formatter(lambda value, place, names=names: cut(names(value, place)))
             if isinstance(axis.get_major_formatter(), matplotlib.ticker.LogFormatterSciNotation):
                 axis.set_major_formatter(lambda value, _: plain_power(value))
             if isinstance(axis.get_minor_formatter(), matplotlib.ticker.LogFormatterSciNotation):
@@ -178,6 +182,12 @@ def fit_axes(figure: Figure) -> None:
         if is_narrow(figure):
             axes.set_title(textwrap.fill(axes.get_title("left"), 44), loc="left")
             axes.set_xlabel(textwrap.fill(axes.get_xlabel(), 44))
+
+
+def cut(name: str) -> str:
+    """A name along an axis; axes give way to the longest one, until nothing is left of them."""
+    lines = (drawable(line) for line in name.split("\n"))
+    return "\n".join(line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…" for line in lines)
 
 
 @contextmanager
@@ -193,10 +203,6 @@ def drawable_words() -> Iterator[None]:
 def drawable(text: str) -> str:
     """A text as the fonts can draw it: a sign that none of them has stands as its bytes in hexadecimal."""
     return "".join(sign if sign == "\n" or ord(sign) in drawn_signs() else in_bytes(sign) for sign in text)
-
-
-def in_bytes(sign: str) -> str:
-    return sign.encode(errors="replace").hex(" ").upper()
 
 
 @functools.cache

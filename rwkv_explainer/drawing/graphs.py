@@ -14,7 +14,7 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -111,7 +111,8 @@ def make_graph(module: nn.Module, input_data: int | Tensor | Sequence[int | Tens
 
     Raises:
         TypeError: if `module` is not one.
-        ValueError: if `depth` is negative, or if a piece refuses its input: it says which, and what would fit.
+        ValueError: if `depth` is negative, if a piece refuses its input (it says which, and what would fit), or if the
+            module returns no tensor that it made of its input.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module: expected a module, such as Mixer(channels=8), got {module!r:.80}")
@@ -212,9 +213,15 @@ class Recording(ComputationGraph):
                 got = ", ".join(f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else repr(x) for x in given)
                 raise ValueError(
                     f"input_data: {self.parts[id(part)][1]} expects {expected(part)}, got {got}; "
-                    f"{str(error).replace('RecorderTensor', 'tensor').splitlines()[0]}"
+                    f"{(str(error) or type(error).__name__).replace('RecorderTensor', 'tensor').splitlines()[0]}"
                 ) from error
-        for output in [outputs] if isinstance(outputs, Tensor) else outputs:
+        made = [output for output in tensors_in(outputs) if isinstance(output, RecorderTensor)]
+        if not made:
+            raise ValueError(
+                f"module: expected a {type(self.twin).__name__} that makes tensors of its input, got one that returns "
+                f"{type(outputs).__name__} {outputs!r:.60} and uses the input for none of it; return what it computes"
+            )
+        for output in made:
             node = output.tensor_nodes[-1]
             node.name = "output"
             self.ends.append(node)
@@ -291,6 +298,15 @@ class Recording(ComputationGraph):
         canvas = self.visual_graph if subgraph is None or kind == "end" else subgraph
         canvas.node(str(self.id_dict[node.node_id]), label(name, small), **OUTLINES[kind])
         self.node_set.add(id(node))
+
+
+def tensors_in(outputs: object) -> list[Tensor]:
+    """All tensors in what a module returned: a tensor, or dicts, lists and tuples of such, one in the other."""
+    if isinstance(outputs, Mapping):
+        outputs = list(outputs.values())
+    if isinstance(outputs, list | tuple):
+        return [tensor for part in outputs for tensor in tensors_in(part)]
+    return [outputs] if isinstance(outputs, Tensor) else []
 
 
 def label(name: str, small: str) -> str:

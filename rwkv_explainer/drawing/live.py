@@ -19,6 +19,7 @@ import matplotlib.ticker
 from torch import Tensor
 
 from rwkv_explainer.drawing.palette import LIGHT, css_colors, dark_rule
+from rwkv_explainer.tokens import visible_signs
 
 __all__ = ["Live", "live_bars", "live_heatmap", "live_lines", "wrap"]
 
@@ -117,7 +118,8 @@ class Live:
 
 def wrap(picture: str, alt: str, caption: str, numbers: dict[str, object], controls: str = "") -> str:
     """The whole figure: controls, which a script shows, the picture, its caption, and the numbers for the script."""
-    said = json.dumps(numbers, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    said = json.dumps(numbers, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")  # nor <!-- nor </
+    alt, caption = in_line(alt), in_line(caption)
     return (
         f'{STYLE}<figure class="rwkv-live">{controls}'
         f'<div class="lv-picture" role="group" aria-label="{escape(alt)}">{picture}</div>'
@@ -161,7 +163,7 @@ def live_bars(
     data = {
         "kind": "bars",
         "names": [shown(name) for name in names],
-        "series": [[name, values] for name, values in series.items()],
+        "series": [[in_line(name), values] for name, values in series.items()],
         "limits": list(limits or (min(0.0, *every), max(0.0, *every) or 1.0)),
         "digits": digits,
     }
@@ -213,15 +215,15 @@ def live_lines(
     data = {
         "kind": "lines",
         "x": x,
-        "series": [[name, values, int(name in dots)] for name, values in series.items()],
+        "series": [[in_line(name), values, int(name in dots)] for name, values in series.items()],
         "xlim": list(xlim),
         "ylim": list(ylim),
         "xlog": xlog,
         "ylog": ylog,
         "xticks": [[place, shown(name)] for place, name in zip(x, names)] if names else ticks(xlim, xlog, 6),
         "yticks": ticks(ylim, ylog, 5),
-        "xlabel": xlabel,
-        "ylabel": ylabel,
+        "xlabel": in_line(xlabel),
+        "ylabel": in_line(ylabel),
         "digits": digits,
     }
     return Live(data, alt or lines_in_words(data), caption)
@@ -266,7 +268,7 @@ def live_heatmap(
         "columns": [shown(name) for name in columns],
         "cells": table,
         "limits": [low, high if high > low else low + 1.0],
-        "label": label,
+        "label": in_line(label),
         "digits": digits,
     }
     return Live(data, alt or heat_in_words(data), caption)
@@ -287,11 +289,15 @@ def numbers(values: Numbers | Tensor) -> list[Number | None]:
 
 def shown(name: object) -> str:
     """A name as a page shows it: spaces at its ends are seen, and what is not to be seen stands as bytes."""
-    name = str(name)
-    name = "".join(sign if sign.isprintable() else sign.encode(errors="replace").hex(" ").upper() for sign in name)
+    name = visible_signs(str(name))
     inner = name.strip(" ")
     left = len(name) - len(name.lstrip(" "))
     return "·" * left + inner + "·" * (len(name) - left - len(inner)) if inner else "·" * len(name)
+
+
+def in_line(words: str) -> str:
+    """Words as a page may hold them: of what is not to be seen, line ends and spaces of other widths alone."""
+    return "".join(sign if sign in "\n\u00a0\u2009\u202f" else visible_signs(sign) for sign in words)
 
 
 def padded(values: Numbers, logarithmic: bool) -> tuple[Number, Number]:

@@ -26,6 +26,7 @@ import torch
 from tokenizers import Tokenizer
 
 from rwkv_explainer.checkpoints import BUNDLED, load_pretrained, model_from_weights, quantize_dequantize
+from rwkv_explainer.generation import print_anywhere
 from rwkv_explainer.lab.atlas import (
     PHRASINGS,
     Direction,
@@ -515,7 +516,7 @@ def main() -> None:
         return
     with torch.inference_mode():
         figures = measure(args.corpus, args.model, args.zero_layer, args.run)
-    print(report(figures))
+    print_anywhere(report(figures))
     if args.write:
         card = BUNDLED / "MODEL_CARD.md"
         before, _, after = card.read_text(encoding="utf-8").partition("<!-- figures -->")
