@@ -172,6 +172,19 @@ def test_temperature_and_top_p_are_generation_py(node):
         close(got, adjust_probabilities(p, *setting), 1e-9)
 
 
+def test_characters_stay_whole(node, numbers, tokenizer):
+    """Bytes token by token, as they come: whole characters are text, and the bytes of one that is not whole wait."""
+    whole = "Jean-François, 漢字 and 🧠: naïve ".encode()
+    pieces = [whole[:end] for end in range(len(whole))] + [b"\x80 \xff", b"a\xc3", b"\xe6\xbc", b"\xc3(", b""]
+    told = node("plain", decoded=[list(piece) for piece in pieces])["decoded"]
+    assert [(said["text"], bytes(said["waiting"]), said["name"]) for said in told] == [
+        numbers.decode_bytes(piece) for piece in pieces
+    ]
+    assert numbers.decode_bytes("Franç".encode()[:-1]) == ("Fran", b"\xc3", "FranC3")
+    ids = tokenizer.encode(whole.decode()).ids
+    assert node("plain", pieces=[ids])["bytesOf"] == [list(whole)]
+
+
 def strings() -> list[str]:
     """3,000 texts of every kind that a reader may paste."""
     chance = random.Random(0)
