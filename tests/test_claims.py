@@ -30,7 +30,6 @@ NOT_YET = {
     "training",
     "time-decay",
     "causal-trace",
-    "playground",
     "where-rwkv-went-next",
 }
 

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import zipfile
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import playground
+from browser import visit
 from rwkv_explainer.checkpoints import (
     keys_of,
     load_weights,
@@ -24,6 +26,8 @@ from rwkv_explainer.checkpoints import (
     quantize_rows,
     upstream_weights,
 )
+from test_checkpoints import find_20b_tokenizer
+from test_playground import folder, idle, press  # noqa: F401, a fixture
 
 HERE = Path(__file__).parent
 TEXT = "Un été à Besançon, and then the river."
@@ -36,13 +40,13 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory) -> Path:
     """The playground's scripts and no weights: what opens a checkpoint needs no other model."""
-    folder = tmp_path_factory.mktemp("scripts")
+    root = tmp_path_factory.mktemp("scripts")
     for name in ("text.js", "model.js", "experiments.js", "checkpoint.js"):
-        (folder / name).write_text((playground.SOURCES / name).read_text(encoding="utf-8"), encoding="utf-8")
-    (folder / "tokenizer.js").write_text(playground.tokenizer_script(), encoding="utf-8")
-    playground.write(folder / "kernel.js", "kernel", base64.b64encode(playground.assemble()).decode())
-    playground.write(folder / "data.js", "manifest", {"checkpoint": playground.checkpoint_names()})
-    return folder
+        (root / name).write_text((playground.SOURCES / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (root / "tokenizer.js").write_text(playground.tokenizer_script(), encoding="utf-8")
+    playground.write(root / "kernel.js", "kernel", base64.b64encode(playground.assemble()).decode())
+    playground.write(root / "data.js", "manifest", {"checkpoint": playground.checkpoint_names()})
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +290,127 @@ def test_other_tokenizers_are_refused_in_words(opened, random_model, model, toke
     }
     for told, expected in zip(opened(*asked), asked.values(), strict=True):
         assert re.search(expected, told.get("refused", "it was opened")), told
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# in the page
+
+
+@pytest.fixture(scope="module")
+def alone(folder, tmp_path_factory) -> str:  # noqa: F811
+    """The address of a page on the disk with the playground and nothing else."""
+    root = tmp_path_factory.mktemp("a page")
+    shutil.copytree(folder, root / "playground")
+    body = playground.whole("playground/", folder)
+    (root / "page.html").write_text(f"<!doctype html><html lang=en><meta charset=utf-8>{body}", encoding="utf-8")
+    return (root / "page.html").as_uri()
+
+
+def told_of(page) -> str:
+    """What the panel says."""
+    return page.locator(".pg-own [role=status]").inner_text()
+
+
+def choose(page, label: str, path: Path, words: str) -> None:
+    """Choose a file, and wait until the panel says something of it."""
+    page.get_by_label(label).set_input_files(path)
+    page.wait_for_function(
+        "words => document.querySelector('.pg-own [role=status]').textContent.includes(words)", arg=words
+    )
+
+
+def logits_in(page, ids: list[int]) -> np.ndarray:
+    """What the page's model says after each token: (time, vocabulary)."""
+    text = page.evaluate(
+        """ids => {
+        const { model } = rwkvPlayground, state = model.emptyState();
+        let text = "";
+        for (const id of ids) {
+            const bytes = new Uint8Array(model.step(id, state).buffer);
+            for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
+        }
+        return btoa(text);
+    }""",
+        ids,
+    )
+    return np.frombuffer(base64.b64decode(text), dtype=np.float32).reshape(len(ids), -1).astype(np.float64)
+
+
+def test_a_checkpoint_is_opened_in_the_page(browser, alone, model, tokenizer, tmp_path):
+    """From the disk: what it is and takes stands there before; then it speaks in all panels; nothing is asked for."""
+    path = save(stored(model, torch.float16), tmp_path / "mine.pth")
+    ids = Tokenizer.from_file(str(tokenizer)).encode(TEXT).ids
+    with visit(browser, alone) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.get_by_label("Text", exact=True).fill(TEXT)
+        button = page.get_by_role("button", name="Open it")
+        choose(page, "Weights", path, "mine.pth is an RWKV-4: 3 layers of 32 channels")
+        assert re.search(
+            r"in float16, \d+ kB on the disk.* takes \d+ kB of memory, and 4 kB for each token", told_of(page)
+        )
+        assert button.is_disabled()
+        choose(page, "Tokenizer", tokenizer, "Its tokenizer fits")
+        button.click()
+        page.wait_for_function("document.querySelector('.pg-own [role=status]').textContent.includes('is open')")
+        idle(page)
+        assert page.locator(".rwkv-playground").get_attribute("data-how") == "WebAssembly"
+        weights = {name: tensor.double() for name, tensor in load_weights(path).items()}
+        same_logits(logits_in(page, ids).tolist(), weights, ids, 1e-3)
+        assert page.locator(".pg-tokens input").last.get_attribute("value") == str(len(ids) - 1)
+        assert page.locator(".pg-place fieldset input").count() == 3
+        assert page.locator(".pg-lens tbody tr").count() == 4
+        assert page.get_by_role("slider", name=re.compile("^Channel")).get_attribute("max") == "31"
+        page.locator(".pg-tokens input").nth(5).check(force=True)
+        press(page, "Trace")
+        assert page.locator(".pg-heat-table tbody tr").count() == 6
+        press(page, "Write a token")
+        assert asked == [] and "#" not in page.url
+        press(page, "Back to the book’s model")
+        assert page.locator(".pg-place fieldset input").count() == 8
+        assert page.locator(".pg-lens tbody tr").count() == 9
+
+
+def test_the_page_says_why_it_refuses(browser, alone, model, tokenizer, tmp_path):
+    """Before anything is read; the model that speaks goes on speaking."""
+    other = stored(model, torch.float32) | {OTHERS["RWKV-6"]: torch.zeros(3)}
+    path = save(other, tmp_path / "six.pth")
+    broken = save(WRONG["not finite"][0](stored(model, torch.float32)), tmp_path / "broken.safetensors")
+    with visit(browser, alone) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        choose(page, "Weights", path, "six.pth: expected an RWKV-4, got RWKV-6")
+        assert page.get_by_role("button", name="Open it").is_disabled()
+        choose(page, "Weights", broken, "broken.safetensors is an RWKV-4")
+        choose(page, "Tokenizer", tokenizer, "Its tokenizer fits")
+        page.get_by_role("button", name="Open it").click()
+        page.wait_for_function(
+            "document.querySelector('.pg-own [role=status]').textContent.includes('expected finite numbers')"
+        )
+        idle(page)
+        assert page.locator(".pg-lens tbody tr").count() == 9
+
+
+@pytest.mark.large
+def test_the_smallest_of_the_pile_is_opened_in_the_page(browser, alone, random_model, tmp_path, request):
+    """Its shape, 12 layers of 768 channels and 50,277 tokens, random weights in float16: `pytest -m large`."""
+    if "large" not in request.config.getoption("markexpr"):
+        pytest.skip("run `pytest -m large`: it takes a minute and some GB of memory")
+    tokenizer = find_20b_tokenizer()
+    path = tmp_path / "169m.pth"
+    save(stored(random_model(12, 768, 50_277, 3072, dtype=torch.float32), torch.float16), path)
+    ids = Tokenizer.from_file(str(tokenizer)).encode(TEXT).ids
+    with visit(browser, alone) as page:
+        page.set_default_timeout(600_000)
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        page.get_by_label("Text", exact=True).fill(TEXT)
+        choose(page, "Weights", path, "12 layers of 768 channels, 50,277 tokens")
+        print(told_of(page))
+        choose(page, "Tokenizer", tokenizer, "Its tokenizer fits")
+        page.get_by_role("button", name="Open it").click()
+        page.wait_for_function("document.querySelector('.pg-own [role=status]').textContent.includes('is open')")
+        idle(page)
+        print(told_of(page), page.locator(".pg-status").inner_text())
+        got = logits_in(page, ids).tolist()
+        weights = {name: tensor.double() for name, tensor in load_weights(path).items()}
+        print(f"logits differ by {same_logits(got, weights, ids, 1e-2):.1e} at most")

@@ -59,7 +59,7 @@
   let run = null; // {text, prompt: number of tokens, moments, trace}
   let model = null;
   let tokenizer = null;
-  let own = null; // the name of the reader's own checkpoint, while that is the model
+  let opened = null; // the name of the reader's own checkpoint, while that is the model
   let busy = false; // or what is being done: "read", "write", "trace", "open"
   let stop = false;
   const moment = () => run.moments[chosen.at];
@@ -470,12 +470,12 @@
       "After each layer, the vector on its way up is sent straight to the end: through the last norm and the " +
         "unembedding. It shows from which layer on the stream reads like the answer, not which layer knows it.",
       filled(() => {
-        const rows = lens().map(([[, p, words], second, third], i) => [
+        const rows = lens().map(([[, p, words], second], i) => [
           i ? `layer ${i}` : "embedding",
           visible(words),
           playground.bar(p),
           percent(p),
-          `${visible(second[2])}  ${visible(third[2])}`,
+          visible(second[2]),
         ]);
         return table(`After “${visible(moment().name)}”`, ["after", "likeliest", "", "", "then"], rows, "pg-lens");
       }),
@@ -783,7 +783,7 @@
       const size = playground.megabytes;
       return (
         `${file.name} is an RWKV-4: ${layers} layers of ${channels} channels, ${tokens.toLocaleString("en")} tokens, ` +
-        `${(parameters / 1e6).toFixed(1)} million parameters in ${dtypes.join(" and ")}, ${size(file.size)} on the disk. ` +
+        `${parameters.toLocaleString("en")} parameters in ${dtypes.join(" and ")}, ${size(file.size)} on the disk. ` +
         `Opened it takes ${size(bytes)} of memory, and ${size(playground.bytesOfToken(checkpoint.sizes))} for each ` +
         `token that it reads. ${vocabulary ? "Its tokenizer fits. " : "Now choose its tokenizer."}`
       );
@@ -801,7 +801,7 @@
             await breathe();
           });
           useModel(weights, room, vocabulary);
-          own = checkpoint.file.name;
+          opened = checkpoint.file.name;
           const seconds = (performance.now() - start) / 1000;
           await readNow();
           const { sizes, tensors } = weights;
@@ -809,7 +809,7 @@
             tensors[`blocks.${i}.attention.memory.log_decay`].map(Math.exp),
           );
           present(sizes, itsRates, playground.embeddingStd(tensors["embedding.embedding.weight"]));
-          tell(told, `${own} is open, after ${seconds.toFixed(1)} seconds. It speaks in all panels.`);
+          tell(told, `${opened} is open, after ${seconds.toFixed(1)} seconds. It speaks in all panels.`);
         } catch (error) {
           await leave();
           tell(told, stop ? "Stopped. The book’s model is back." : `That did not work: ${error.message}`);
@@ -818,7 +818,7 @@
       });
 
     function forgetModel() {
-      [model, tokenizer, own] = [null, null, null];
+      [model, tokenizer, opened] = [null, null, null];
       delete playground.model;
       delete playground.tokenizer;
     }
@@ -852,7 +852,7 @@
         ),
         usable(
           button("Back to the book’s model", back),
-          () => own && !busy,
+          () => opened && !busy,
           () => "It is the book’s model that speaks",
         ),
       ),
@@ -1014,7 +1014,7 @@
     }
     const each = (performance.now() - start - waited) / tokens.length;
     const known = manifest.examples.find((example) => example.text === made.text);
-    show(made, at ?? prompt - 1, subject ?? (own ? undefined : known?.subject));
+    show(made, at ?? prompt - 1, subject ?? (opened ? undefined : known?.subject));
     say(
       `Read ${tokens.length} tokens in your browser, ${each.toFixed(each < 10 ? 1 : 0)} ms each, with ` +
         `${root.dataset.how}.` +
@@ -1102,7 +1102,7 @@
   let asked = null; // the address's text and details, which wait for the model
 
   function keepInAddress() {
-    if (!touched || figure || own) return; // a file on a disk has no address
+    if (!touched || figure || opened) return; // a file on a disk has no address
     const said = new URLSearchParams({
       text: run.text,
       at: chosen.at,
@@ -1175,9 +1175,11 @@
   if (figure) root.replaceChildren(...panels(root.dataset.panels).map(([, made]) => made));
   else {
     const board = element("div", { class: "pg-board" });
-    root.replaceChildren(benchWords(), examplesRow(button("Start over", startOver)), bench(), board);
+    const examples = examplesRow(button("Start over", startOver));
+    examples.classList.add("pg-examples");
+    root.replaceChildren(benchWords(), examples, bench(), board);
     for (const [name, made] of panels("next lens place memory channel decays trace own")) {
-      if (WIDE.includes(name)) made.classList.add("pg-wide");
+      if (WIDE.includes(name)) made.classList.add("pg-wide", `pg-${name}`);
       board.append(made);
     }
   }

@@ -27,13 +27,13 @@
   const product = (shape) => shape.reduce((a, b) => a * b, 1);
 
   // -------------------------------------------------------------------------------------------------------------------
-  // dtypes: bytes of a number, and a buffer's numbers in a type that holds all of them exactly
+  // dtypes: what they are called, bytes of a number, and a buffer's numbers in a type that holds all of them exactly
 
   const DTYPES = {
-    F64: { size: 8, widen: (buffer) => new Float64Array(buffer) },
-    F32: { size: 4, widen: (buffer) => new Float32Array(buffer) },
-    F16: { size: 2, widen: widenHalf },
-    BF16: { size: 2, widen: widenBfloat },
+    F64: { name: "float64", size: 8, widen: (buffer) => new Float64Array(buffer) },
+    F32: { name: "float32", size: 4, widen: (buffer) => new Float32Array(buffer) },
+    F16: { name: "float16", size: 2, widen: widenHalf },
+    BF16: { name: "bfloat16", size: 2, widen: widenBfloat },
   };
   const STORAGES = { DoubleStorage: "F64", FloatStorage: "F32", HalfStorage: "F16", BFloat16Storage: "BF16" };
 
@@ -331,7 +331,7 @@
         `expected a model that takes less than 4 GB, got one that takes ${playground.megabytes(bytes)}`,
       );
     const sizes = { vocabulary, channels, layers, hidden };
-    const dtypes = [...new Set(tensors.map(({ dtype }) => dtype))];
+    const dtypes = [...new Set(tensors.map(({ dtype }) => DTYPES[dtype].name))];
     return {
       file,
       sizes,
