@@ -316,7 +316,7 @@
     },
   });
   const progress = element("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });
-  const status = element("p", { class: "pg-status", role: "status" });
+  const status = element("p", { class: "pg-status", role: "status", tabindex: figure ? null : 0 }); // in the bar it scrolls
   const say = (words) => tell(status, words);
 
   function examplesRow(...more) {
@@ -800,6 +800,7 @@
             tell(told, `Rounding: ${Math.floor(10 * share)} tenths of the file are read.`);
             await breathe();
           });
+          if (!playground.makeTokenizer) await loadScript("tokenizer.js");
           useModel(weights, room, vocabulary);
           opened = checkpoint.file.name;
           const seconds = (performance.now() - start) / 1000;
@@ -1055,6 +1056,7 @@
   function sayWritten() {
     const written = run.moments.slice(run.prompt).map((m) => m.text);
     say(written.length ? `After the text: ${written.join("")}` : "");
+    status.scrollTop = status.scrollHeight;
   }
 
   function takeBack() {
