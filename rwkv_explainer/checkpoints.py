@@ -37,6 +37,7 @@ from rwkv_explainer.piece import RWKVConfig
 __all__ = [
     "BUNDLED",
     "KEYS",
+    "OTHER_ARCHITECTURES",
     "Key",
     "find_bundled",
     "keys_of",
@@ -125,7 +126,7 @@ KEYS = [
     Key("head.weight", "head.weight", "unembedding.unembedding.weight", ("vocab_size", "channels")),
 ]
 
-_OTHER_ARCHITECTURES = {  # pattern of a tensor's name: the architecture it belongs to
+OTHER_ARCHITECTURES = {  # pattern of a tensor's name: the architecture it belongs to
     r"\.att\.(x_r|a0|r_k)$": "RWKV-7",
     r"\.att\.time_maa": "RWKV-6",
     r"\.att\.(ln_x|gate|time_faaaa)": "RWKV-5",
@@ -281,7 +282,7 @@ def _is_safetensors(path: Path) -> bool:
 
 def _require_rwkv4(path: Path, names: Iterable[str]) -> None:
     """Refuse the other RWKVs."""
-    for pattern, architecture in _OTHER_ARCHITECTURES.items():
+    for pattern, architecture in OTHER_ARCHITECTURES.items():
         for name in names:
             if re.search(pattern, name):
                 raise CheckpointError(

@@ -28,7 +28,6 @@ NOT_YET = {
     "training",
     "time-decay",
     "causal-trace",
-    "playground",
 }
 
 

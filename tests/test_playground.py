@@ -25,7 +25,6 @@ from rwkv_explainer.generation import adjust_probabilities
 from rwkv_explainer.lab import tracing
 from rwkv_explainer.lab.atlas import load_atlas, questions
 from rwkv_explainer.lab.decay import half_lives
-from rwkv_explainer.tokens import token_name
 
 HERE = Path(__file__).parent
 
@@ -175,6 +174,19 @@ def test_temperature_and_top_p_are_generation_py(node):
         close(got, adjust_probabilities(p, *setting), 1e-9)
 
 
+def test_characters_stay_whole(node, numbers, tokenizer):
+    """Bytes token by token, as they come: whole characters are text, and the bytes of one that is not whole wait."""
+    whole = "Jean-François, 漢字 and 🧠: naïve ".encode()
+    pieces = [whole[:end] for end in range(len(whole))] + [b"\x80 \xff", b"a\xc3", b"\xe6\xbc", b"\xc3(", b""]
+    told = node("plain", decoded=[list(piece) for piece in pieces])["decoded"]
+    assert [(said["text"], bytes(said["waiting"]), said["name"]) for said in told] == [
+        numbers.decode_bytes(piece) for piece in pieces
+    ]
+    assert numbers.decode_bytes("Franç".encode()[:-1]) == ("Fran", b"\xc3", "FranC3")
+    ids = tokenizer.encode(whole.decode()).ids
+    assert node("plain", pieces=[ids])["bytesOf"] == [list(whole)]
+
+
 def strings() -> list[str]:
     """3,000 texts of every kind that a reader may paste."""
     chance = random.Random(0)
@@ -241,7 +253,7 @@ def test_page_is_light_until_the_model_is_asked_for(built_book):
     """All that the page's own scripts, styles and first example weigh, in bytes."""
     page = (built_book / PAGE).read_text(encoding="utf-8")
     names = set(re.findall(r"""(?:src|href)=["']playground/([\w.-]+)""", page))
-    assert names == {*playground.SCRIPTS, "playground.css"}
+    assert names == {*playground.ALL_SCRIPTS, "playground.css"}
     weight = sum((built_book / "playground" / name).stat().st_size for name in {*names, "example-0.js"})
     assert weight + len(page.encode()) < 1_500_000
 
@@ -396,6 +408,7 @@ def test_every_control_does_something(page):
     change("Temperature", lambda: slider(page, "Temperature").fill("1.5"))
     change("Top-p", lambda: slider(page, "Top-p").fill("0.5"))
     change("Seed", lambda: set_seed(page, 5))
+    change("Roll another", lambda: button("⚄ Roll another").click())
     change("Write twenty", lambda: button("Write twenty").click())
     change("a token of the table", lambda: page.locator(".pg-next button").nth(1).click())
     change("Moment", lambda: page.locator(".pg-tokens input").nth(5).check(force=True))
@@ -415,10 +428,51 @@ def test_every_control_does_something(page):
     for i in range(page.locator(".rwkv-playground summary").count()):
         change(f"table {i}", lambda: page.locator(".rwkv-playground summary").nth(i).click())
     change("Text and Read", lambda: read(page, "Supply"))
-    controls = page.locator(".rwkv-playground").locator("button, select, textarea, summary, input:not([type=radio])")
+    change("Start over", lambda: button("Start over").click())
+    kinds = "button, select, textarea, summary, input:not([type=radio])"
+    controls = page.locator(".rwkv-playground").locator(kinds).count() - page.locator(".pg-own").locator(kinds).count()
     tokens_of_table = page.locator(".pg-next button").count()
     radio_groups, the_map, token_row = 2, 1, 1
-    assert len(pressed) == controls.count() - tokens_of_table - 1 + radio_groups + the_map + token_row  # Text with Read
+    assert len(pressed) == controls - tokens_of_table - 1 + radio_groups + the_map + token_row  # Text with Read
+
+
+def test_start_over_is_the_first_page(page):
+    """The first example, read to its end, and every control as it was."""
+    slider(page, "Temperature").fill("1.5")
+    page.get_by_label("Put back").select_option("state")
+    page.get_by_role("radio", name="2", exact=True).check(force=True)
+    press(page, "Start over")
+    has_read(page)
+    assert page.get_by_label("Text", exact=True).input_value() == "The cell membrane"
+    assert slider(page, "Temperature").input_value() == "1"
+    assert page.get_by_label("Put back").input_value() == "both"
+    assert page.get_by_role("radio", name="4", exact=True).is_checked()
+
+
+def test_a_character_of_several_tokens_is_one_piece(page, tokenizer):
+    """It has one chip, for the moment after its last token, and stands whole in what was written."""
+    text = "The son of Jean-François said 漢字 and"
+    read(page, text)
+    pieces = [piece.replace("·", " ").replace("\u00a0", " ") for piece in tokens(page)]
+    assert "".join(pieces) == text and "\ufffd" not in page.locator(".rwkv-playground").inner_text()
+    ids = tokenizer.encode(text).ids
+    assert len(pieces) < len(ids)
+    assert page.locator(".pg-tokens input").last.get_attribute("value") == str(len(ids) - 1)
+    written = tokenizer.encode("ç").ids
+    assert len(written) > 1
+    page.goto(page.url.partition("#")[0] + f"#text=Fran&wrote={'.'.join(map(str, written))}")
+    has_read(page)
+    assert tokens(page)[-1] == "ç"
+
+
+def test_the_bar_stays_in_view(page):
+    """With the last panel in the window, text, tokens and what was written are in it too."""
+    press(page, "Write a token")
+    page.locator(".pg-own").scroll_into_view_if_needed()
+    for part in ("textarea", ".pg-tokens", ".pg-status"):
+        box = page.locator(f".pg-bench {part}").bounding_box()
+        assert 0 <= box["y"] and box["y"] + box["height"] < 900, part
+    assert "After the text" in page.locator(".pg-bench .pg-status").inner_text()
 
 
 def test_every_picture_has_a_table(page):
@@ -509,9 +563,9 @@ def test_address_holds_what_is_chosen(page, browser, built_book):
     page.locator(".pg-tokens input").nth(2).check(force=True)
     shown = tokens(page), page.locator(".pg-next").inner_text()
     with visit(browser, page.url) as other:
-        other.set_default_timeout(300_000)
-        has_read(other)  # by itself: the address asks for it
-        assert 0 <= other.locator(".rwkv-playground").bounding_box()["y"] < 100
+        has_read(other)  # without a press: the link asks for it
+        idle(other)
+        assert other.locator(".pg-bench").bounding_box()["y"] < 300
         assert (tokens(other), other.locator(".pg-next").inner_text()) == shown
         assert other.get_by_role("radio", name="3", exact=True).is_checked()
         assert slider(other, "Channel").input_value() == "40"
@@ -534,18 +588,14 @@ WHOLE_CHARACTERS = ("The painter of the Gleaners is", "日本", "Dvořák")
 
 @pytest.mark.parametrize("text", WHOLE_CHARACTERS)
 def test_what_is_written_has_whole_characters(page, model, tokenizer, text):
-    """The status line is `generate`'s text; a token that is part of a character stands as its bytes."""
+    """The status line is `generate`'s text."""
     read(page, text)
     slider(page, "Temperature").fill("0")
     press(page, "Write twenty")
     model.tokenizer = tokenizer
     whole = model.generate(text, N=20, temperature=0.0)
     assert page.evaluate(SAYS) == f"After the text: {whole.removeprefix(text)}"
-    names = [name.replace("\u00a0", " ") for name in tokens(page)]
-    ids = page.evaluate("text => rwkvPlayground.tokenizer.encode(text).ids", text)
-    parts = [token_name(i, tokenizer) for i in ids if "\ufffd" in tokenizer.decode([i])]
-    assert [name for name in names[: len(ids)] if name in parts] == parts
-    assert not any("\ufffd" in name for name in names)
+    assert "\ufffd" not in page.locator(".rwkv-playground").inner_text()
 
 
 @given(st.text(max_size=10))
@@ -660,7 +710,9 @@ def test_figures_are_where_they_belong(built_book):
     loads = [
         path
         for path in (built_book / "playground").iterdir()
-        if path.suffix in (".js", ".css") and not path.name.startswith("example") and path.name != "start.js"
+        if path.suffix in (".js", ".css")
+        and not path.name.startswith("example")
+        and path.name not in ("start.js", "checkpoint.js")
     ]
     said = f"loads {sum(path.stat().st_size for path in loads) / 1e6:.1f} MB"
     assert all(said in pages[name] for name in FIGURES)

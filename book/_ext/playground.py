@@ -8,7 +8,6 @@ A page asks with lines of HTML. What stands between the tags is said where there
     the model comes when it is asked for; else a button loads all. data-layer and data-channel say where to look first,
     counted from 1, channels from the one that forgets fastest; data-channel-index names a channel by its index in the
     model's tensors, from 0.</div>
-    <pre class="rwkv-playground-step">The listing of the step.</pre>
 
 From `book/_playground` and the bundled model this makes the folder `playground` of the built book: the scripts, the
 weights as int8 numbers with a scale a row, the tokenizer, and a few examples worked out beforehand with those weights.
@@ -44,9 +43,9 @@ SOURCES = ROOT / "book" / "_playground"
 BUNDLED = ROOT / "rwkv_explainer" / "bundled"
 PACKAGES = Path(sys.prefix) / "playground" / "node_modules"  # where `make install` puts what comes from npm
 STYLE = "playground.css"
-SCRIPTS = ("data.js", "kernel.js", "model.js", "experiments.js", "pictures.js", "app.js")  # that a page loads at once
+SCRIPTS = ("data.js", "kernel.js", "text.js", "model.js", "experiments.js", "pictures.js", "app.js")  # of a figure
+ALL_SCRIPTS = (*SCRIPTS[:-1], "checkpoint.js", SCRIPTS[-1])  # of the whole playground, which loads them at once
 PLACE = re.compile(r'<div class="rwkv-playground"( [^>]*)?>.*?</div>', re.DOTALL)
-LISTING = re.compile(r'<pre class="rwkv-playground-step">.*?</pre>', re.DOTALL)
 CHUNK = 720_000  # bytes of weights in a file, so that loading shows its progress
 
 logger = logging.getLogger(__name__)
@@ -98,10 +97,21 @@ def make(folder: Path) -> None:
     (new / STYLE).write_text(style_sheet(), encoding="utf-8")
     download = size(new, "weights-*.js") + size(new, "tokenizer.js")
     told = {"bytes": len(data), "chunks": len(parts), "chunk": CHUNK, "download": download, "whole": whole}
+    told["checkpoint"] = checkpoint_names()
     write(new / "data.js", "manifest", manifest | told)
     (new / "examples.html").write_text(examples_in_words(examples), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
+
+
+def checkpoint_names() -> dict[str, list]:
+    """What the page has to know to open an RWKV-4 from a file: its tensors' names, and how other architectures look."""
+    from rwkv_explainer.checkpoints import KEYS, OTHER_ARCHITECTURES
+
+    keys = [
+        {"upstream": key.upstream_name, "hf": key.hf_name, "name": key.name, "shape": key.stored_shape} for key in KEYS
+    ]
+    return {"keys": keys, "others": list(OTHER_ARCHITECTURES.items())}
 
 
 def numbers(kept: Path) -> tuple[dict, bytes, list[dict]]:
@@ -191,21 +201,9 @@ def visible(token: str) -> str:
     return escape(token.replace(" ", "·").replace("\n", "↵"))
 
 
-def step_listing() -> str:
-    """The step's lines of model.js, highlighted."""
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import JavascriptLexer
-
-    text = (SOURCES / "model.js").read_text(encoding="utf-8")
-    lines = text.partition("// the step\n")[2].partition("// end of the step")[0].rstrip().splitlines()
-    code = highlight("\n".join(line[4:] for line in lines), JavascriptLexer(), HtmlFormatter(nowrap=True))
-    return f'<div class="highlight-javascript notranslate"><div class="highlight"><pre>{code}</pre></div></div>'
-
-
 def whole(prefix: str, made: Path) -> str:
     """The playground's HTML: the examples in words, which the scripts replace."""
-    scripts = "".join(f'<script defer src="{prefix}{name}{stamp()}"></script>' for name in SCRIPTS)
+    scripts = "".join(f'<script defer src="{prefix}{name}{stamp()}"></script>' for name in ALL_SCRIPTS)
     return (
         f'<link rel="stylesheet" href="{prefix}{STYLE}{stamp()}"><div class="rwkv-playground" {where(prefix)}>'
         '<div class="rwkv-playground-words"><noscript><p>The playground needs scripts, and this browser runs none. '
@@ -266,7 +264,7 @@ def fill(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
         prefix = context["pathto"]("playground/", 1)
         made = made_in(app)
         body = PLACE.sub(lambda place: figure(prefix, made, place[1]) if place[1] else whole(prefix, made), body)
-    context["body"] = LISTING.sub(lambda _: step_listing(), body)
+    context["body"] = body
 
 
 def note(app: Sphinx, doctree) -> None:

@@ -4,6 +4,7 @@
 """
 
 import base64
+import codecs
 import json
 import math
 from collections.abc import Mapping
@@ -25,14 +26,14 @@ from rwkv_explainer.drawing.palette import DARK, LIGHT, Theme
 from rwkv_explainer.lab import tracing
 from rwkv_explainer.lab.decay import decay_rates
 from rwkv_explainer.model import RWKVLM
-from rwkv_explainer.tokens import token_name
+from rwkv_explainer.tokens import token_bytes
 
-EXAMPLES = (  # a prompt, what the causal trace hides in it, and how many tokens to write
+EXAMPLES = (  # a prompt, what the causal trace hides in it, and how many tokens to write; an open end comes first
+    ("The cell membrane", None, 16),
     ("The Eiffel Tower is located in the city of", "The Eiffel Tower", 6),
     ("Drosophila", None, 8),
     ("The novel Moby-Dick was written by", "Moby-Dick", 6),
     ("The chemical symbol of silver is", "silver", 6),
-    ("The cell membrane", None, 16),
     ("Supply and demand", None, 16),
 )
 TRACE = {"noise": 3.0, "samples": 3, "seed": 1}  # as the playground's own controls start
@@ -152,19 +153,21 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
         for i, block in enumerate(model.blocks)
     ]
     model.clear_buffers()
-    moments = []
+    moments, waiting = [], b""  # bytes of a character that is not whole yet
     for t in range(len(ids) + more):
         token = ids[t] if t < len(ids) else written[-1]
         streams = [model.embedding(token)]
         for block in model.blocks:
             streams.append(block(streams[-1]))
         said = model.unembedding(torch.stack(streams))  # (1 + layers, vocabulary)
+        completed, waiting, name = decode_bytes(waiting + token_bytes(token, tokenizer))
         moments.append(
             {
                 "token": token,
-                "text": piece(token, tokenizer),
-                "next": likeliest(said[-1], 12, tokenizer),
-                "lens": [likeliest(p, 3, tokenizer) for p in said],
+                "text": completed,
+                "name": name,
+                "next": likeliest(said[-1], 12, tokenizer, waiting),
+                "lens": [likeliest(p, 3, tokenizer, waiting) for p in said],
             }
         )
         if t >= len(ids) - 1:
@@ -193,16 +196,21 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
     return example
 
 
-def likeliest(probabilities: Tensor, count: int, tokenizer: Tokenizer) -> list[list]:
-    """[id, probability, text] of the likeliest tokens."""
+def likeliest(probabilities: Tensor, count: int, tokenizer: Tokenizer, waiting: bytes) -> list[list]:
+    """[id, probability, name] of the likeliest tokens, after bytes of a character that is not whole yet."""
     best = probabilities.topk(count)
-    return [[i, float(f"{p:.4g}"), piece(i, tokenizer)] for i, p in zip(best.indices.tolist(), best.values.tolist())]
+    return [
+        [i, float(f"{p:.4g}"), decode_bytes(waiting + token_bytes(i, tokenizer))[2]]
+        for i, p in zip(best.indices.tolist(), best.values.tolist())
+    ]
 
 
-def piece(token_id: int, tokenizer: Tokenizer) -> str:
-    """A token's text alone; where it is part of a character, its bytes."""
-    text = tokenizer.decode([token_id], skip_special_tokens=False)
-    return token_name(token_id, tokenizer) if "\ufffd" in text else text
+def decode_bytes(data: bytes) -> tuple[str, bytes, str]:
+    """`decodeBytes` of text.js: what is whole, the bytes that wait, and both for the eye."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data)
+    waiting = decoder.getstate()[0]
+    return text, waiting, text + waiting.hex(" ").upper()
 
 
 def rounded(tensor: Tensor) -> list:

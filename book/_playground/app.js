@@ -1,7 +1,7 @@
 // The playground: a panel for each thing that one can look at, and what they share. Whatever is drawn comes from a run
 // of the model: one that was worked out when the book was built, with the same weights, or one of this browser's own.
-// A chapter's figure is the same with fewer panels. The model itself is loaded when a text asks for it that nobody
-// worked out beforehand.
+// A chapter's figure is the same with fewer panels. The model itself is loaded when a text asks for it that was not
+// worked out beforehand. On the playground's own page it can also be a checkpoint from the reader's disk.
 
 (function (playground) {
   "use strict";
@@ -10,7 +10,6 @@
   const root = document.querySelector(".rwkv-playground[data-folder]");
   if (!root || !manifest) return;
 
-  const { layers, channels } = manifest.sizes;
   const MOST_TOKENS = 400;
   const MOST_TRACED = 48;
   const ROWS = 16; // of the memory's map
@@ -25,9 +24,18 @@
   const figure = "panels" in root.dataset; // in a chapter, not the playground itself
   const texts =
     figure && manifest.whole ? root.dataset.texts.split(" | ") : manifest.examples.map((example) => example.text);
-  const rates = splitRows(floats(manifest.rates), channels); // for each layer: how fast its channels fade
-  const orders = rates.map((rate) => Array.from(rate.keys()).sort((a, b) => rate[b] - rate[a])); // quick channels first
-  const halfLives = rates.map((rate, i) => orders[i].map((c) => Math.LN2 / rate[c]));
+
+  // the model that speaks: its sizes, and for each layer how fast its channels fade, their order from quick to slow
+  let sizes, layers, channels, rates, orders, halfLives, noiseScale;
+  const bookRates = splitRows(floats(manifest.rates), manifest.sizes.channels);
+  function present(itsSizes, itsRates, itsNoiseScale) {
+    [sizes, rates, noiseScale] = [itsSizes, itsRates, itsNoiseScale];
+    ({ layers, channels } = sizes);
+    orders = rates.map((rate) => Array.from(rate.keys()).sort((a, b) => rate[b] - rate[a]));
+    halfLives = rates.map((rate, i) => orders[i].map((c) => Math.LN2 / rate[c]));
+    chosen.layer = Math.min(chosen.layer, layers - 1);
+    chosen.rank = Math.min(chosen.rank, channels - 1);
+  }
 
   // what the reader has chosen; `at` is the moment, `rank` the channel's place among its layer's, quick ones first
   const chosen = {
@@ -41,6 +49,7 @@
     draws: manifest.trace.samples,
     subject: [0, 0],
   };
+  present(manifest.sizes, bookRates, manifest.noiseScale);
   // the page may name a channel by its place among the layer's, or, from 0, by its index in the model's tensors
   const { channel, channelIndex } = root.dataset;
   chosen.rank =
@@ -50,8 +59,8 @@
   let run = null; // {text, prompt: number of tokens, moments, trace}
   let model = null;
   let tokenizer = null;
-  const written = []; // by id, how the vocabulary writes a token
-  let busy = false; // or what is being done: "read", "write", "trace"
+  let opened = null; // the name of the reader's own checkpoint, while that is the model
+  let busy = false; // or what is being done: "read", "write", "trace", "open"
   let stop = false;
   const moment = () => run.moments[chosen.at];
   const live = () => Boolean(model && run && moment().probabilities);
@@ -120,31 +129,32 @@
   const button = (words, click, attributes) => element("button", { type: "button", click, ...attributes }, words);
   const row = (...children) => element("div", { class: "pg-row" }, ...children);
 
-  function usable(control, when) {
+  function usable(control, when, why = () => (model ? "" : "Needs the model: load it with the text")) {
     gates.push(() => {
       control.disabled = !when();
-      control.title = control.disabled && !model && manifest.whole ? "Needs the model: load it with the text" : "";
+      control.title = control.disabled && manifest.whole ? why() : "";
     });
     return control;
   }
 
   /** A button for something that takes long. It is also there to stop it. */
-  function stoppable(what, words, action, when) {
+  function stoppable(what, words, action, when, why) {
     const made = button(words, () => (busy ? (stop = true) : action()));
     gates.push(() => (made.textContent = busy === what ? "Stop" : words));
-    return usable(made, () => live() && when() && (!busy || busy === what));
+    return usable(made, () => busy === what || (!busy && when()), why);
   }
 
+  /** `high` is a number, or a function that gives it. */
   function slider(name, label, low, high, step, show, when = () => true) {
     const told = element("span");
     const input = element("input", {
       type: "range",
       min: low,
-      max: high,
       step,
       input: () => choose({ [name]: Number(input.value) }),
     });
     follow(() => {
+      input.max = typeof high === "function" ? high() : high;
       input.value = chosen[name];
       told.textContent = show(chosen[name]);
       input.setAttribute("aria-valuetext", told.textContent);
@@ -167,14 +177,17 @@
     );
   }
 
-  /** One of several chips. `names`: words and style of each; until these change, the chips stay, with the focus. */
+  /**
+   * One of several chips. `names`: words, style and value of each, in the values' order; until these change, the chips
+   * stay, with the focus. A chip is chosen from the value after the one before it up to its own.
+   */
   function chips(legend, name, names, attributes) {
     const place = element("fieldset", attributes);
-    const chip = ([words, style], i) =>
+    const chip = ([words, style, value]) =>
       element(
         "label",
         { class: `pg-chip ${style}` },
-        element("input", { type: "radio", name: legend, value: i, change: () => choose({ [name]: i }) }),
+        element("input", { type: "radio", name: legend, value, change: () => choose({ [name]: value }) }),
         element("span", {}, words),
       );
     let shown = "";
@@ -183,8 +196,9 @@
       const known = shown === JSON.stringify(now);
       shown = JSON.stringify(now);
       if (!known) place.replaceChildren(element("legend", {}, legend), ...now.map(chip));
-      place.querySelectorAll("input").forEach((input, i) => (input.checked = i === chosen[name]));
-      if (!known && chosen[name] === now.length - 1) place.scrollTop = place.scrollHeight;
+      const at = now.findIndex(([, , value]) => value >= chosen[name]);
+      place.querySelectorAll("input").forEach((input, i) => (input.checked = i === at));
+      if (!known && at === now.length - 1) place.scrollTop = place.scrollHeight;
     });
     return place;
   }
@@ -202,24 +216,33 @@
     const input = element("input", {
       type: "number",
       min: 0,
-      max: channels - 1,
       change: () => choose({ rank: Math.max(0, orders[chosen.layer].indexOf(Math.trunc(Number(input.value)))) }),
     });
-    follow(() => (input.value = orders[chosen.layer][chosen.rank]));
+    follow(() => {
+      input.max = channels - 1;
+      input.value = orders[chosen.layer][chosen.rank];
+    });
     return element("label", {}, "Channel’s index ", input);
   }
 
-  const layerChips = () => once("layer", () => chips("Layer", "layer", () => rates.map((_, i) => [`${i + 1}`, ""])));
+  const layerChips = () => once("layer", () => chips("Layer", "layer", () => rates.map((_, i) => [`${i + 1}`, "", i])));
   const channelSlider = () =>
     once("channel", () =>
       element(
         "div",
         { class: "pg-sliders" },
-        slider("rank", "Channel", 0, channels - 1, 1, (rank) => {
-          const life = halfLives[chosen.layer][rank];
-          const tokens = life === 1 ? "token" : "tokens";
-          return `${rank + 1} of ${channels}, half is gone after ${short(life)} ${tokens}`;
-        }),
+        slider(
+          "rank",
+          "Channel",
+          0,
+          () => channels - 1,
+          1,
+          (rank) => {
+            const life = halfLives[chosen.layer][rank];
+            const tokens = life === 1 ? "token" : "tokens";
+            return `${rank + 1} of ${channels}, half is gone after ${short(life)} ${tokens}`;
+          },
+        ),
         channelIndexField(),
       ),
     );
@@ -270,14 +293,10 @@
         title: live() ? "Go on with this token" : "Needs the model: load it with the text",
       });
     const rows = best.map(([id, p, words], i) => [goOn(id, words), playground.bar(p, before[i]), percent(p)]);
-    const others = (shares) => Math.max(0, 1 - shares.reduce((sum, p) => sum + p, 0));
-    const [now, then] = [others(best.map(([, p]) => p)), others(before)];
-    return table(
-      caption,
-      ["token", "", column],
-      [...rows, ["all others", playground.bar(now, then), percent(now)]],
-      "pg-next",
-    );
+    const rest = [best.map(([, p]) => p), before].map((shares) => 1 - shares.reduce((a, b) => a + b, 0));
+    const [now, then] = rest.map((share) => Math.max(0, share));
+    rows.push(["all others", playground.bar(now, then), percent(now)]);
+    return table(caption, ["token", "", column], rows, "pg-next");
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -295,12 +314,16 @@
     },
   });
   const progress = element("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });
-  const status = element("p", { class: "pg-status", role: "status" });
+  const status = element("p", { class: "pg-status", role: "status", tabindex: figure ? null : 0 }); // in the bar it scrolls
   const say = (words) => tell(status, words);
 
-  function textPanel() {
+  function examplesRow(...more) {
     const examples = texts.map((words, i) => button(words, () => pickExample(words), { "data-example": i }));
     follow(() => examples.forEach((made, i) => made.setAttribute("aria-pressed", texts[i] === run.text)));
+    return element("div", { class: "pg-row", role: "group", "aria-label": "Examples" }, examples, more);
+  }
+
+  function readButton() {
     const read = usable(
       button("", () => (busy ? (stop = true) : readText()), { class: "pg-main" }),
       () => (!busy || busy === "read") && manifest.whole,
@@ -308,32 +331,84 @@
     const megabytes = Math.round(manifest.download / 1e6);
     const load = manifest.whole ? `Load the model (${megabytes} MB) and read` : "No model here";
     gates.push(() => (read.textContent = busy === "read" ? "Stop" : model ? "Read" : load));
-    return panel(
+    return read;
+  }
+
+  /** In a figure the text is a panel. */
+  const textPanel = () =>
+    panel(
       "A text for the model",
-      figure
-        ? null
-        : "Pick an example: what you see then was worked out when this page was built. Or load the model into your " +
-            "browser, and it reads what you write. Nothing that you type leaves this page.",
-      element("div", { class: "pg-row", role: "group", "aria-label": "Examples" }, examples),
+      null,
+      examplesRow(),
       element("label", { class: "pg-label", for: "pg-text" }, "Text"),
       text,
-      row(read),
+      row(readButton()),
       progress,
       status,
     );
+
+  /** A chip for each token. Tokens that share a character share a chip: it stands for the moment after the last. */
+  function tokenChips() {
+    const pieces = () => {
+      const made = [];
+      let begun = null; // what a piece says whose last character is not whole yet
+      for (const [t, m] of run.moments.entries()) {
+        if (begun !== null) made.pop();
+        made.push([visible((begun ?? "") + m.name), t < run.prompt ? "" : "pg-wrote", t]);
+        begun = m.name === m.text ? null : (begun ?? "") + m.text;
+      }
+      return made;
+    };
+    return chips("Moment", "at", pieces, { class: "pg-tokens" });
   }
 
-  const tokensPanel = () =>
-    panel(
-      "Token by token",
-      figure
-        ? null
-        : "The model reads these pieces one after the other. Choose one: all pictures below show the moment right " +
-            "after it. What the model wrote itself is underlined.",
-      chips("Moment", "at", () => run.moments.map((m, t) => [visible(m.text), t < run.prompt ? "" : "pg-wrote"]), {
-        class: "pg-tokens",
-      }),
+  const tokensPanel = () => panel("Token by token", null, tokenChips());
+
+  /** On the playground's own page a bar stays in view: the text, its tokens, and what the model writes. */
+  function bench() {
+    return element(
+      "section",
+      { class: "pg-bench", "aria-label": "Text, tokens, and what the model writes" },
+      element(
+        "div",
+        { class: "pg-typing" },
+        element("label", { class: "pg-label", for: "pg-text" }, "Text"),
+        text,
+        readButton(),
+      ),
+      element(
+        "div",
+        { class: "pg-reading" },
+        tokenChips(),
+        row(
+          usable(
+            button("Write a token", () => writeTokens(1)),
+            () => live() && !busy,
+          ),
+          stoppable("write", "Write twenty", () => writeTokens(20), live),
+          usable(button("Take one back", takeBack), () => live() && !busy && run.moments.length > run.prompt),
+        ),
+        progress,
+        status,
+      ),
     );
+  }
+
+  const benchWords = () =>
+    element(
+      "p",
+      { class: "pg-quiet" },
+      "Pick an example, or type a text and press Enter. All pictures show the moment right after the chosen token; " +
+        "what the model wrote is underlined. Nothing that you type leaves this page.",
+    );
+
+  /** As the page was at first. The model stays where it is. */
+  function startOver() {
+    if (busy) return;
+    Object.assign(chosen, atFirst);
+    present(sizes, rates, noiseScale);
+    pickExample(texts[0]);
+  }
 
   function nextPanel() {
     const seed = element("input", {
@@ -348,12 +423,12 @@
       "How probable each next token is at this moment. Temperature and top-p change the odds before a token is " +
         "drawn: the pale bar is before, the strong one after.",
       filled(() => {
-        const { next, probabilities, text } = moment();
+        const { next, probabilities, name } = moment();
         const best = next.slice(0, 8);
         const odds = live() ? playground.reshape(probabilities, chosen.temperature, chosen.topP) : null;
         return choices(
-          `The likeliest tokens after “${visible(text)}”`,
-          odds && (chosen.temperature !== 1 || chosen.topP < 1) ? "probability, changed" : "probability",
+          `The likeliest tokens after “${visible(name)}”`,
+          odds && (chosen.temperature !== 1 || chosen.topP < 1) ? "changed" : "probability",
           best.map(([id, p, words]) => [id, odds ? odds[id] : p, words]),
           best.map(([, p]) => p),
         );
@@ -365,22 +440,15 @@
         slider("topP", "Top-p", 0.05, 1, 0.05, (p) => (p < 1 ? p.toFixed(2) : "1, all tokens"), live),
       ),
       row(
-        usable(
-          button("Write a token", () => writeTokens(1)),
-          () => live() && !busy,
-        ),
-        stoppable(
-          "write",
-          "Write twenty",
-          () => writeTokens(20),
-          () => true,
-        ),
-        usable(button("Take one back", takeBack), () => live() && !busy && run.moments.length > run.prompt),
         element(
           "label",
           {},
           "Seed ",
           usable(seed, () => live() && !busy),
+        ),
+        usable(
+          button("⚄ Roll another", () => choose({ seed: Math.floor(1000000 * Math.random()) })),
+          () => live() && !busy,
         ),
       ),
     );
@@ -389,7 +457,7 @@
   /** For each layer, the embedding before the first one, the tokens that it would have said at this moment. */
   function lens() {
     const m = moment();
-    m.lens ??= playground.lens(model, m.streams).map((p) => withTexts(playground.best(p, 5)));
+    m.lens ??= playground.lens(model, m.streams).map((p) => withNames(playground.best(p, 5), m.waiting));
     return m.lens;
   }
 
@@ -397,16 +465,16 @@
     panel(
       "What each layer would have said",
       "After each layer, the vector on its way up is sent straight to the end: through the last norm and the " +
-        "unembedding. So one sees where the answer is made.",
+        "unembedding. It shows from which layer on the stream reads like the answer, not which layer knows it.",
       filled(() => {
-        const rows = lens().map(([[, p, words], second, third], i) => [
+        const rows = lens().map(([[, p, words], second], i) => [
           i ? `layer ${i}` : "embedding",
           visible(words),
           playground.bar(p),
           percent(p),
-          `${visible(second[2])}  ${visible(third[2])}`,
+          visible(second[2]),
         ]);
-        return table(`After “${visible(moment().text)}”`, ["after", "likeliest", "", "", "then"], rows, "pg-lens");
+        return table(`After “${visible(moment().name)}”`, ["after", "likeliest", "", "", "then"], rows, "pg-lens");
       }),
     );
 
@@ -419,7 +487,7 @@
       element(
         "div",
         { class: "pg-pair" },
-        filled(() => choices(`Without blocks, after “${visible(moment().text)}” alone`, "probability", lens()[0])),
+        filled(() => choices(`Without blocks, after “${visible(moment().name)}” alone`, "probability", lens()[0])),
         filled(() => choices("With its blocks, after the whole text", "probability", moment().next.slice(0, 5))),
       ),
     );
@@ -442,7 +510,7 @@
       const keys = run.moments.slice(0, chosen.at + 1).map((m) => m.wrote[chosen.layer].keys);
       const all = playground
         .shares(keys, rates[chosen.layer])
-        .map((share, t) => [visible(run.moments[t].text), orders[chosen.layer].map((c) => share[c])]);
+        .map((share, t) => [visible(run.moments[t].name), orders[chosen.layer].map((c) => share[c])]);
       if (all.length <= ROWS) return all;
       const old = all.splice(0, all.length - ROWS + 1);
       const sums = old[0][1].map((_, r) => old.reduce((sum, [, share]) => sum + share[r], 0));
@@ -497,6 +565,9 @@
     );
   }
 
+  /** On the playground's own page the layer and the channel, which four panels obey, have a panel of their own. */
+  const placePanel = () => panel("Which layer, which channel", null, layerChips(), channelSlider());
+
   const mean = (numbers) => numbers.reduce((a, b) => a + b, 0) / numbers.length;
 
   function channelPanel() {
@@ -513,11 +584,11 @@
       playground.drawChannel(
         place,
         moments,
-        run.moments.map((m) => m.text),
+        run.moments.map((m) => m.name),
         chosen.at,
-        `Layer ${chosen.layer + 1}, one channel through ${moments.length} tokens. After “${visible(moment().text)}” ` +
+        `Layer ${chosen.layer + 1}, one channel through ${moments.length} tokens. After “${visible(moment().name)}” ` +
           `it holds ${playground.fixed(average, 2)}, and ${percent(weights[top] / sum)} of its weight is ` +
-          `“${visible(run.moments[top].text)}”.`,
+          `“${visible(run.moments[top].name)}”.`,
       );
     }
 
@@ -528,7 +599,7 @@
         "The channel at each moment; its weight as a share of the largest",
         ["token", "value written", "average held", "weight in memory", "of it new"],
         moments.map(({ value, average, sum, weights }, t) => [
-          visible(run.moments[t].text),
+          visible(run.moments[t].name),
           playground.fixed(value, 3),
           playground.fixed(average, 3),
           percent(sum / most),
@@ -579,8 +650,8 @@
 
     return panel(
       "How fast each layer forgets",
-      "For each channel, the number of tokens after which half of a weight is left. One line a layer; the chosen " +
-        "layer is the thick one, the dot is the chosen channel.",
+      "For each channel, the number of tokens after which half of a weight is left. There is one line per layer; the " +
+        "chosen layer is the thick one, and the dot is the chosen channel.",
       layerChips(),
       channelSlider(),
       chart(draw),
@@ -593,7 +664,7 @@
 
   function tracePanel() {
     const map = element("div", { class: "pg-scroll" });
-    const tokens = () => run.moments.slice(0, chosen.at + 1).map((m, t) => [t, `${t + 1} ${visible(m.text)}`]);
+    const tokens = () => run.moments.slice(0, chosen.at + 1).map((m, t) => [t, `${t + 1} ${visible(m.name)}`]);
     const from = (t) => choose({ subject: [t, Math.max(t, chosen.subject[1])] });
     const to = (t) => choose({ subject: [Math.min(t, chosen.subject[0]), t] });
     const hide = (label, end, pick, name) =>
@@ -619,7 +690,7 @@
       return playground.heatTable(
         `Probability of “${visible(answer)}” in percent, with one cell put back`,
         ["layer", ...grid[0].map((_, i) => `${i + 1}`)],
-        grid.map((cells, t) => [visible(run.moments[t].text) + (isSubject(t) ? " ★" : ""), cells.map(likely)]),
+        grid.map((cells, t) => [visible(run.moments[t].name) + (isSubject(t) ? " ★" : ""), cells.map(likely)]),
       );
     }
 
@@ -632,7 +703,7 @@
         `is ${percent(likely(corrupted))}.` +
         (best
           ? ` Between the subject and the last token, most returns from layer ${best.i + 1} at ` +
-            `“${visible(run.moments[best.t].text)}”: ${percent(best.p)}.`
+            `“${visible(run.moments[best.t].name)}”: ${percent(best.p)}.`
           : "")
       );
     }
@@ -665,10 +736,126 @@
           (n) => choose({ draws: Number(n) }),
         ),
       ),
-      row(stoppable("trace", "Trace", trace, () => chosen.at < MOST_TRACED)),
+      row(stoppable("trace", "Trace", trace, () => live() && chosen.at < MOST_TRACED)),
       traceProgress,
       traceWords,
       map,
+    );
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // a checkpoint of the reader's own
+
+  function ownPanel() {
+    const told = element("p", { role: "status" });
+    const done = element("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress of opening" });
+    let checkpoint = null; // what the chosen file's header says
+    let vocabulary = null; // what the chosen tokenizer's file says
+    let trouble = ""; // what is wrong with one of them
+
+    const fileInput = (accept, change) => element("input", { type: "file", accept, change });
+    const weightsFile = fileInput(".pth,.pt,.bin,.safetensors", inspect);
+    const tokenizerFile = fileInput(".json", inspect);
+    for (const input of [weightsFile, tokenizerFile]) usable(input, () => !busy && manifest.whole);
+
+    /** Read what the files say of themselves. */
+    async function inspect() {
+      [checkpoint, vocabulary, trouble] = [null, null, ""];
+      try {
+        if (weightsFile.files[0])
+          checkpoint = await playground.inspectCheckpoint(weightsFile.files[0], manifest.checkpoint);
+        if (checkpoint && tokenizerFile.files[0])
+          vocabulary = await playground.readTokenizer(tokenizerFile.files[0], checkpoint.sizes.vocabulary);
+      } catch (error) {
+        trouble = error.message;
+      }
+      tell(told, trouble || inWords());
+      enable();
+    }
+
+    function inWords() {
+      if (!checkpoint) return "Then choose the file with the weights.";
+      const { file, parameters, bytes, dtypes } = checkpoint;
+      const { layers, channels, vocabulary: tokens } = checkpoint.sizes;
+      const size = playground.megabytes;
+      return (
+        `${file.name} is an RWKV-4: ${layers} layers of ${channels} channels, ${tokens.toLocaleString("en")} tokens, ` +
+        `${parameters.toLocaleString("en")} parameters in ${dtypes.join(" and ")}, ${size(file.size)} on the disk. ` +
+        `Opened it takes ${size(bytes)} of memory, and ${size(playground.bytesOfToken(checkpoint.sizes))} for each ` +
+        `token that it reads. ${vocabulary ? "Its tokenizer fits. " : "Now choose its tokenizer."}`
+      );
+    }
+
+    const open = () =>
+      during("open", async () => {
+        try {
+          forgetModel(); // two models would take twice the memory
+          done.hidden = false;
+          const start = performance.now();
+          const { room, weights } = await playground.readCheckpoint(checkpoint, playground.kernel, async (share) => {
+            done.value = share;
+            tell(told, `Rounding: ${Math.floor(10 * share)} tenths of the file are read.`);
+            await breathe();
+          });
+          if (!playground.makeTokenizer) await loadScript("tokenizer.js");
+          useModel(weights, room, vocabulary);
+          opened = checkpoint.file.name;
+          const seconds = (performance.now() - start) / 1000;
+          await readNow();
+          const { sizes, tensors } = weights;
+          const itsRates = Array.from({ length: sizes.layers }, (_, i) =>
+            tensors[`blocks.${i}.attention.memory.log_decay`].map(Math.exp),
+          );
+          present(sizes, itsRates, playground.embeddingStd(tensors["embedding.embedding.weight"]));
+          tell(told, `${opened} is open, after ${seconds.toFixed(1)} seconds. It speaks in all panels.`);
+        } catch (error) {
+          await leave();
+          tell(told, stop ? "Stopped. The book’s model is back." : `That did not work: ${error.message}`);
+        }
+        done.hidden = true;
+      });
+
+    function forgetModel() {
+      [model, tokenizer, opened] = [null, null, null];
+      delete playground.model;
+      delete playground.tokenizer;
+    }
+
+    /** Back to the book's model, which is loaded again when it is needed. */
+    async function leave() {
+      forgetModel();
+      await showExample(texts[0]);
+      present(manifest.sizes, bookRates, manifest.noiseScale);
+    }
+
+    const back = () =>
+      during("open", async () => {
+        await leave();
+        tell(told, "The book’s model speaks again.");
+      });
+
+    return panel(
+      "A model of your own",
+      "Open a checkpoint from your disk: an RWKV-4 as a .pth or a .safetensors, of any size that fits, and its " +
+        "tokenizer.json. For the models trained on the Pile the tokenizer is called 20B_tokenizer.json. The page reads " +
+        "the files itself and sends them nowhere. Each matrix is rounded to int8 on its way in, as the book’s model was.",
+      row(element("label", {}, "Weights ", weightsFile), element("label", {}, "Tokenizer ", tokenizerFile)),
+      row(
+        stoppable(
+          "open",
+          "Open it",
+          open,
+          () => checkpoint && vocabulary,
+          () => "Choose both files first",
+        ),
+        usable(
+          button("Back to the book’s model", back),
+          () => opened && !busy,
+          () => "It is the book’s model that speaks",
+        ),
+      ),
+      done,
+      told,
     );
   }
 
@@ -690,39 +877,32 @@
     const name = `example${i}`;
     if (!playground[name]) await loadScript(`example-${i}.js`);
     const { text, prompt, moments, wrote, trace } = playground[name];
-    const numbers = Array.from(new Uint16Array(playground.fromBase64(wrote).buffer), fromHalf);
-    const rows = splitRows(Float32Array.from(numbers), channels); // layer, token, then keys and values
+    const numbers = Array.from(new Uint16Array(playground.fromBase64(wrote).buffer), playground.fromHalf);
+    const rows = splitRows(Float32Array.from(numbers), manifest.sizes.channels); // layer, token, then keys and values
     const wroteAt = (t) =>
-      rates.map((_, i) => {
+      bookRates.map((_, i) => {
         const place = 2 * (i * moments.length + t);
         return { keys: rows[place], values: rows[place + 1] };
       });
     return { text, prompt, trace, moments: moments.map((m, t) => ({ ...m, wrote: wroteAt(t) })) };
   }
 
-  function fromHalf(bits) {
-    const sign = bits & 0x8000 ? -1 : 1;
-    const exponent = (bits >> 10) & 31;
-    const fraction = bits & 1023;
-    return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
-  }
+  const pickExample = (words, at) => during("read", () => showExample(words, at));
 
   /** Show an example: by the model where it is loaded, else as it was worked out beforehand. */
-  function pickExample(words, at) {
-    return during("read", async () => {
-      text.value = words;
-      const stored = manifest.examples.findIndex((example) => example.text === words);
-      if (model || stored < 0) return readNow({ at });
-      const { trace, ...made } = await exampleRun(stored);
-      show(made, at ?? made.prompt - 1, trace?.subject);
-      if (trace) run.trace = { ...trace, key: traceKey({ ...trace, at: made.prompt - 1, draws: trace.samples }) };
-      say(
-        manifest.whole
-          ? "Worked out when this page was built. For a text of yours, or another step, the model is loaded."
-          : "This copy of the book was made without a connection to npm, from which the tokenizer comes, so only the " +
-              "examples are here.",
-      );
-    });
+  async function showExample(words, at) {
+    text.value = words;
+    const stored = manifest.examples.findIndex((example) => example.text === words);
+    if (model || stored < 0) return readNow({ at });
+    const { trace, ...made } = await exampleRun(stored);
+    show(made, at ?? made.prompt - 1, trace?.subject);
+    if (trace) run.trace = { ...trace, key: traceKey({ ...trace, at: made.prompt - 1, draws: trace.samples }) };
+    say(
+      manifest.whole
+        ? "Worked out when this page was built. For a text of yours, or another step, the model is loaded."
+        : "This copy of the book was made without a connection to npm, from which the tokenizer comes, so only the " +
+            "examples are here.",
+    );
   }
 
   function show(made, at, subject) {
@@ -756,31 +936,31 @@
     };
     await inParallel(manifest.chunks, loadChunk);
     await words;
-    tokenizer = playground.makeTokenizer(playground.tokenizerData);
-    for (const [token, id] of Object.entries(playground.tokenizerData.model.vocab)) written[id] = token;
+    useModel(playground.openWeights(manifest, room.buffer), room, playground.tokenizerData);
     delete playground.tokenizerData;
-    model = playground.createModel(playground.openWeights(manifest, room.buffer), room.multiply);
-    root.dataset.how = room.how;
-    Object.assign(playground, { model, tokenizer }); // for the curious, in the browser's console
     progress.hidden = true;
   }
 
-  const textsOf = (ids) => tokenizer.decode(ids, { skip_special_tokens: false });
-  /** A token's text alone; where it is part of a character, its bytes. */
-  function textOf(id) {
-    const text = textsOf([id]);
-    return text.includes("\ufffd") ? (globalThis.rwkvTokenName?.(written[id]) ?? text) : text;
+  function useModel(weights, room, tokenizerData) {
+    tokenizer = playground.makeTokenizer(tokenizerData);
+    model = playground.createModel(weights, room.multiply);
+    root.dataset.how = room.how;
+    Object.assign(playground, { model, tokenizer }); // for the curious, in the browser's console
   }
-  const withTexts = (best) => best.map(([id, p]) => [id, p, textOf(id)]);
+
+  /** A token as text, after the bytes of a character that is not whole yet. */
+  const decode = (id, waiting = []) => playground.decodeBytes([...waiting, ...playground.tokenBytes(tokenizer, id)]);
+  const withNames = (best, waiting) => best.map(([id, p]) => [id, p, decode(id, waiting).name]);
 
   /** Read one more token, after the run's last moment. */
   function readToken(made, token) {
-    const state = made.moments.length ? playground.copyState(made.moments.at(-1).state) : model.emptyState();
-    const seen = playground.observe(model, token, state);
+    const last = made.moments.at(-1);
+    const seen = playground.observe(model, token, last ? playground.copyState(last.state) : model.emptyState());
+    const said = decode(token, last?.waiting);
     made.moments.push({
       ...seen,
-      text: textOf(token),
-      next: withTexts(playground.best(seen.probabilities, 12)),
+      ...said, // text, waiting, name
+      next: withNames(playground.best(seen.probabilities, 12), said.waiting),
       wrote: seen.state.map(({ wrote }) => wrote),
     });
   }
@@ -811,7 +991,7 @@
   const readText = () => during("read", () => readNow(asked?.text === text.value ? asked : {}));
 
   /** Read the text, then the tokens that were written after it, if any. */
-  async function readNow({ wrote = [], at, subject }) {
+  async function readNow({ wrote = [], at, subject } = {}) {
     await loadModel();
     asked = null;
     const ids = tokenizer.encode(text.value).ids;
@@ -832,7 +1012,7 @@
     }
     const each = (performance.now() - start - waited) / tokens.length;
     const known = manifest.examples.find((example) => example.text === made.text);
-    show(made, at ?? prompt - 1, subject ?? known?.subject);
+    show(made, at ?? prompt - 1, subject ?? (opened ? undefined : known?.subject));
     say(
       `Read ${tokens.length} tokens in your browser, ${each.toFixed(each < 10 ? 1 : 0)} ms each, with ` +
         `${root.dataset.how}.` +
@@ -871,8 +1051,9 @@
   }
 
   function sayWritten() {
-    const own = run.moments.slice(run.prompt).map(({ token }) => token);
-    say(own.length ? `After the text: ${textsOf(own)}` : ""); // together: a character may take several tokens
+    const written = run.moments.slice(run.prompt).map((m) => m.text);
+    say(written.length ? `After the text: ${written.join("")}` : "");
+    status.scrollTop = status.scrollHeight;
   }
 
   function takeBack() {
@@ -896,7 +1077,7 @@
       const key = traceKey();
       const [id, , answer] = moment().next[0];
       const width = chosen.subject[1] - chosen.subject[0] + 1;
-      const scale = manifest.trace.noise * manifest.noiseScale;
+      const scale = manifest.trace.noise * noiseScale;
       const normals = playground.normals(chosen.seed, chosen.draws * width * channels).map((z) => scale * z);
       const found = await playground.causalTrace(model, {
         tokens: run.moments.slice(0, chosen.at + 1).map(({ token }) => token),
@@ -920,7 +1101,7 @@
   let asked = null; // the address's text and details, which wait for the model
 
   function keepInAddress() {
-    if (!touched || figure) return;
+    if (!touched || figure || opened) return; // a file on a disk has no address
     const said = new URLSearchParams({
       text: run.text,
       at: chosen.at,
@@ -957,25 +1138,20 @@
     chosen.seed = whole("seed", 0, 999999, 1);
     if (RESTORES.some(([value]) => value === said.get("restore"))) chosen.restore = said.get("restore");
     const at = said.has("at") ? whole("at", 0, MOST_TOKENS, 0) : undefined;
-    const wrote = list("wrote", ".", manifest.sizes.vocabulary);
+    const wrote = list("wrote", ".", sizes.vocabulary);
     const subject = list("subject", "-", MOST_TOKENS);
     const details = { text: said.get("text"), wrote, at, subject: subject.length === 2 ? subject : undefined };
-    if (model && details.text) {
-      text.value = details.text;
-      asked = details;
-      return readText();
-    }
     const known = texts.includes(details.text);
-    await pickExample(known ? details.text : texts[0], known ? at : undefined);
+    if (!model) await pickExample(known ? details.text : texts[0], known ? at : undefined);
+    if (!details.text) return;
+    root.scrollIntoView();
     const shown = run.moments.slice(run.prompt).map(({ token }) => token);
-    if (details.text) root.scrollIntoView();
-    if (details.text && (!known || (wrote.length && wrote.join() !== shown.join()))) {
-      text.value = details.text;
-      history.replaceState(null, "", `#${said}`);
-      asked = details;
-      if (manifest.whole && !navigator.connection?.saveData) return readText();
-      say("This address asks for a text that has to be read by the model. Load it to see.");
-    }
+    if (!model && known && (!wrote.length || wrote.join() === shown.join())) return;
+    history.replaceState(null, "", `#${said}`);
+    text.value = details.text;
+    asked = details;
+    if (manifest.whole && !navigator.connection?.saveData) await readText();
+    else say("This address asks for a text that has to be read by the model. Load it to see.");
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -986,13 +1162,27 @@
     next: nextPanel,
     lens: lensPanel,
     ends: endsPanel,
+    place: placePanel,
     memory: memoryPanel,
     channel: channelPanel,
     decays: decaysPanel,
     trace: tracePanel,
+    own: ownPanel,
   };
-  const named = root.dataset.panels ?? "text tokens next lens memory channel decays trace";
-  root.replaceChildren(...named.split(" ").map((name) => PANELS[name]()));
+  const WIDE = ["place", "own"]; // they take the width of both columns
+  const atFirst = { ...chosen };
+  const panels = (names) => names.split(" ").map((name) => [name, PANELS[name]()]);
+  if (figure) root.replaceChildren(...panels(root.dataset.panels).map(([, made]) => made));
+  else {
+    const board = element("div", { class: "pg-board" });
+    const examples = examplesRow(button("Start over", startOver));
+    examples.classList.add("pg-examples");
+    root.replaceChildren(benchWords(), examples, bench(), board);
+    for (const [name, made] of panels("next lens place memory channel decays trace own")) {
+      if (WIDE.includes(name)) made.classList.add("pg-wide", `pg-${name}`);
+      board.append(made);
+    }
+  }
   if (figure) {
     if ("pressed" in root.dataset) root.focus({ preventScroll: true }); // the button, which had it, is gone
     const stored = manifest.examples.map((example) => example.text);

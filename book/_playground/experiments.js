@@ -61,7 +61,8 @@
     const streams = [model.embed(token)];
     for (let i = 0; i < model.sizes.layers; i++) streams.push(model.block(i, streams[i], state[i]));
     const logits = model.unembed(streams[model.sizes.layers]);
-    return { token, streams, probabilities: playground.softmax(logits), state: playground.copyState(state) };
+    const probabilities = Float32Array.from(playground.softmax(logits)); // half the memory: every moment keeps its own
+    return { token, streams, probabilities, state: playground.copyState(state) };
   };
 
   /** What each layer would have said: the stream after each of them, through the last norm and the unembedding. */

@@ -20,7 +20,6 @@
    * multiply(matrix, x) is plainMultiply, or the same in WebAssembly.
    */
   playground.createModel = function ({ sizes, tensors }, multiply = plainMultiply) {
-    // the step
     function step(token, state) {
       let x = embed(token);
       for (let i = 0; i < sizes.layers; i++) x = block(i, x, state[i]);
@@ -66,7 +65,6 @@
 
     const times = (name, x) => multiply(tensors[`${name}.weight`], x);
     const mix = (name, x, last) => tensors[`${name}.weight`].map((m, c) => m * x[c] + (1 - m) * last[c]);
-    // end of the step
 
     /** A vector with mean 0 and variance 1, then scaled and shifted. */
     function layerNorm(name, x) {
@@ -162,6 +160,15 @@
             };
     }
     return { sizes, tensors: views };
+  };
+
+  /** A 16-bit float's number. */
+  playground.fromHalf = function (bits) {
+    const sign = bits & 0x8000 ? -1 : 1;
+    const exponent = (bits >> 10) & 31;
+    const fraction = (bits & 1023) / 1024;
+    if (exponent === 31) return fraction ? NaN : sign * Infinity;
+    return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction);
   };
 
   playground.fromBase64 = function (text) {

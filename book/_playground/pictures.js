@@ -162,6 +162,8 @@
   const words = (x, y, text, anchor = "middle", style = "") =>
     element("svg:text", { x, y, "text-anchor": anchor, class: style }, text);
 
+  const shortened = (text) => (text.length > 10 ? `${text.slice(0, 9)}…` : text);
+
   /** A path through points. */
   const path = (points, attributes) =>
     element("svg:path", {
@@ -189,9 +191,18 @@
     svg.append(line(x(0), y(upper(0)), x(1), y(upper(0)), "pg-grid"), line(x(0), y(0), x(1), y(0), "pg-axis"));
     svg.append(
       words(x(0) - 6, y(upper(0)) + 4, "0", "end"),
-      words(x(0), y(1) - 10, "value written ●, average held —", "start", "pg-name"),
+      element(
+        "svg:text",
+        { x: x(0), y: y(1) - 10, class: "pg-name" },
+        "value written ",
+        element("svg:tspan", { style: `fill: ${hue(1)}` }, "●"),
+        ", average held ",
+        element("svg:tspan", { style: `fill: ${hue(0)}` }, "—"),
+      ),
+      words(x(0) - 6, y(lower(most)) + 4, playground.short(most), "end"),
+      words(x(0) - 6, y(0) + 4, "0", "end"),
+      words(x(0), y(0.55) + 2, "weight left in memory, one color per token", "start", "pg-name"),
     );
-    svg.append(words(x(0), y(0.55) + 2, "weight left in memory, a color a token", "start", "pg-name"));
     const middle = (t) => x((t + 0.5) * step);
     svg.append(
       path(
@@ -223,7 +234,7 @@
           element(
             "svg:text",
             { transform: spot, "text-anchor": "end", class: t === at ? "pg-strong" : "" },
-            playground.visible(tokens[t]).slice(0, 10),
+            shortened(playground.visible(tokens[t])),
           ),
         );
       }
