@@ -186,7 +186,7 @@ def work_out(model: RWKVLM, tokenizer: Tokenizer, text: str, subject: str | None
         clean, corrupted, grid = trace_with(model, ids, span, written[0], noise * scale)
         example["trace"] = {
             "subject": [span.start, span.stop - 1],
-            "answer": piece(written[0], tokenizer),
+            "answer": decode_bytes(token_bytes(written[0], tokenizer))[2],
             **TRACE,
             "restore": "both",
             "clean": clean,
