@@ -17,7 +17,6 @@ from rwkv_explainer.drawing.figure import (
     Plot,
     color_layers,
     draw,
-    format_probability,
     label_tokens,
     legend_above,
     title_above,
@@ -31,7 +30,6 @@ __all__ = [
     "plot_half_lives_before_after",
     "plot_kept_per_token",
     "plot_read_shares",
-    "plot_top_tokens",
 ]
 
 
@@ -84,39 +82,6 @@ def plot_kept_per_token(decays: Float[Tensor, "layers channels"], title: str = "
         f"{layers} falling curves, one a layer, of what is left of a weight after one token, channels sorted: from "
         f"near {ordered.max():.2f} down to near {ordered.min():.2f}. The mean is {first:.2f} in the first layer and "
         f"{last:.2f} in the last.",
-    )
-
-
-def plot_top_tokens(
-    probabilities: Float[Tensor, " vocabulary"], tokenizer: Tokenizer, k: int = 10, title: str = ""
-) -> Plot:
-    """The likeliest next tokens: a bar for each, longest on top, its probability written beside it.
-
-    Args:
-        probabilities: for every token of the vocabulary, summing to 1.
-        tokenizer: it knows their names.
-        k: how many tokens to show.
-        title: above the bars.
-    """
-    top = probabilities.topk(min(k, len(probabilities)))
-    names = [token_name(token_id, tokenizer) for token_id in top.indices.tolist()]
-    values = top.values.tolist()
-
-    def paint(figure: Figure, theme: Theme) -> None:
-        axes = figure.subplots()
-        bars = axes.barh(range(len(names)), values)
-        axes.bar_label(bars, [format_probability(value) for value in values], padding=4, color=theme.ink)
-        axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="probability of being next", xlim=(0, 1.18 * values[0]), title=title)
-        axes.invert_yaxis()
-        axes.grid(False, axis="y")
-
-    listed = ", ".join(f"{name} {format_probability(value)}" for name, value in zip(names[1:4], values[1:4]))
-    return draw(
-        paint,
-        f"{title + ': ' if title else ''}bars for the {len(names)} likeliest next tokens. First comes {names[0]} with "
-        f"probability {values[0]:.3f}, then {listed}; all {len(names)} together have {sum(values):.3f}.",
-        size=(6.4, 1.0 + 0.27 * len(names)),
     )
 
 

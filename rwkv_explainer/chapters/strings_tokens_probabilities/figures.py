@@ -1,5 +1,7 @@
 """Figures of chapter "Strings, tokens, probabilities"."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from tokenizers import Tokenizer
@@ -53,11 +55,18 @@ def plot_by_temperature(
         paint,
         f"{title + ': ' if title else ''}panels side by side, each with bars for the same {k} tokens and one for all "
         f"others: {found}.",
+        caption="Of all throws, the last bar gets "
+        + ", ".join(f"{share:.0%} at {name}" for name, share in others.items())
+        + ".",
     )
 
 
 def live_by_temperature(
-    distributions: dict[str, Float[Tensor, " vocabulary"]], tokenizer: Tokenizer, k: int = 8, title: str = ""
+    distributions: dict[str, Float[Tensor, " vocabulary"]],
+    tokenizer: Tokenizer,
+    k: int = 8,
+    title: str = "",
+    thrown: Sequence[int] = (),
 ) -> Live:
     """One distribution in several shapes, a bar each: the likeliest tokens, and all others together.
 
@@ -66,6 +75,7 @@ def live_by_temperature(
         tokenizer: it knows the tokens' names.
         k: how many tokens to show; they are the likeliest of the first shape.
         title: what the caption begins with.
+        thrown: ids that were drawn from the last shape; the caption names them.
     """
     top = next(iter(distributions.values())).topk(k).indices
     names = [token_name(token_id, tokenizer) for token_id in top.tolist()]
@@ -74,10 +84,11 @@ def live_by_temperature(
     }
     name, shape = list(distributions.items())[-1]
     count = int((shape > 0).sum())
+    drawn = ", ".join(token_name(token_id, tokenizer) for token_id in thrown)
     return live_bars(
         shares,
         [*names, "all others"],
         caption=f"{title + ': ' * bool(title)}{name} leaves {count:,} token{'s' * (count > 1)} to draw from, and "
-        f"{names[0]} is drawn with {shape[top[0]]:.1%}.",
+        f"{names[0]} is drawn with {shape[top[0]]:.1%}." + f" {len(thrown)} throws: {drawn}." * bool(thrown),
         limits=(0, 1),
     )
