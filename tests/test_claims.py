@@ -21,7 +21,6 @@ from test_book import CHAPTERS, code_cells, make_html, source, tags, tiny_book  
 NOT_YET = {
     "strings-tokens-probabilities",
     "embedding-and-unembedding",
-    "the-zero-layer-model",
     "blocks-and-the-residual-stream",
     "the-gated-mlp",
     "the-whole-model",
