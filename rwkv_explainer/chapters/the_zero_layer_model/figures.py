@@ -171,19 +171,17 @@ def plot_ring(ring: Sequence[int], walks: Sequence[Sequence[int]], name: Callabl
                     ha="left" if left else "right",
                     va="center",
                 )
-        axes.text(
-            0, 0, f"{len(ring)} tokens,\nround and round" if len(ring) > 1 else "1 token", ha="center", va="center"
-        )
+        axes.text(0, 0, f"{len(ring)}\ntoken{'s' * (len(ring) > 1)}", ha="center", va="center")
 
     hops = sorted(len(walk) - 1 for walk in walks)
     return draw(
         paint,
-        f"A ring of {len(ring)} tokens with their names, read clockwise, and lines that flow into it from outside, "
+        f"A ring of {len(ring)} tokens, some of them named, and lines that flow into it from outside, "
         f"{len(walks)} walks in all, many of them joined long before they reach the ring.",
         size=(6.4, 6.4),
         caption=f"{len(walks)} walks from random tokens, each from the outer end of a line to the ring: half of them "
         f"need at most {hops[len(hops) // 2]} hops, the longest {hops[-1]}. More of them enter at {name(mouth)} than "
-        f"anywhere else, {entries.count(mouth)}. Clockwise, the ring reads as the model goes.",
+        f"anywhere else, {entries.count(mouth)}. The chain goes round clockwise; tokens are named where there is room.",
     )
 
 
