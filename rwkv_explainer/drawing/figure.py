@@ -47,6 +47,7 @@ __all__ = [
     "contrasting_text",
     "draw",
     "format_number",
+    "format_probability",
     "format_ranges",
     "heatmap",
     "is_narrow",
@@ -305,6 +306,11 @@ def format_ranges(row: Tensor) -> str:
     groups = itertools.groupby(enumerate(places), lambda pair: pair[1] - pair[0])  # the same within a run
     runs = [[place for _, place in group] for _, group in groups]
     return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
+def format_probability(probability: float) -> str:
+    """A probability as figures write it."""
+    return f"{probability:.3f}" if probability >= 0.001 else "<0.001"
 
 
 def heatmap(axes: Axes, cells: Float[Tensor, "rows columns"], rows: Sequence[str], columns: Sequence[str]) -> AxesImage:
