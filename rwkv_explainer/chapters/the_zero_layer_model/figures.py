@@ -247,6 +247,6 @@ def live_temperatures(temperatures: Sequence[float], losses: dict[str, Sequence[
         xlabel="temperature",
         ylabel="loss per token",
         xlog=True,
-        caption=f"Best temperatures: {'; '.join(found)}. Guessing blindly costs {blind:.2f} at any temperature. No first guess changes "
-        "anywhere along these lines.",
+        caption=f"Best temperatures: {'; '.join(found)}. Guessing blindly costs {blind:.2f} at any temperature. "
+        "No first guess changes anywhere along these lines.",
     )
