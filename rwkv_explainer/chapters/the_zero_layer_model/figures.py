@@ -20,7 +20,7 @@ from rwkv_explainer.tokens import END_OF_TEXT_ID, token_name
 
 __all__ = ["live_temperatures", "live_transitions", "plot_ring", "touch_association"]
 
-WORDS = ("Eiffel", "because", "winter", "music", "king", "science", "Los", "water")
+WORDS = ("Eiffel", "because", "United", "music", "king", "science", "Los", "water")
 PLAYERS = 8
 GUESSES = 4  # of each model, in the game's bars
 
@@ -240,13 +240,13 @@ def live_temperatures(temperatures: Sequence[float], losses: dict[str, Sequence[
     found = []
     for title, values in losses.items():
         best = min(range(len(values)), key=lambda n: values[n])
-        found.append(f"{title} is best at {temperatures[best]:.2g}, with {values[best]:.2f}")
+        found.append(f"{title} {temperatures[best]:.2g}, with a loss of {values[best]:.2f}")
     return live_lines(
         temperatures,
         {**losses, "guessing blindly": [blind] * len(temperatures)},
         xlabel="temperature",
         ylabel="loss per token",
         xlog=True,
-        caption=f"{'; '.join(found)}. Guessing blindly costs {blind:.2f} at any temperature. No first guess changes "
-        "anywhere along these lines.",
+        caption=f"Best temperatures: {'; '.join(found)}. Guessing blindly costs {blind:.2f} at any temperature. "
+        "No first guess changes anywhere along these lines.",
     )
