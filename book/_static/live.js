@@ -222,6 +222,6 @@
 
   globalThis.rwkvLive = { bars, lines, heat };
   addEventListener("DOMContentLoaded", () =>
-    document.querySelectorAll(".rwkv-live:not(.rwkv-buckets)").forEach(bringToLife),
+    document.querySelectorAll(".rwkv-live:not(.rwkv-buckets, .rwkv-words)").forEach(bringToLife),
   );
 })();
