@@ -23,7 +23,6 @@ NOT_YET = {
     "embedding-and-unembedding",
     "the-zero-layer-model",
     "blocks-and-the-residual-stream",
-    "the-gated-mlp",
     "the-whole-model",
     "training",
     "time-decay",

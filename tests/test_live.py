@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rwkv_explainer.drawing.live import fixed, live_bars, live_heatmap, live_lines, shown
+from rwkv_explainer.drawing.live import fixed, live_bars, live_heatmap, live_lines, live_text, shown
 from test_palette import contrast
 
 SCRIPT = Path(__file__).parents[1] / "book/_static/live.js"
@@ -22,6 +22,8 @@ FIGURES = {
     "map": live_heatmap(ODD.view(2, 3), ["a", " b"], ["c", "d", "e"], label="<&>", digits=2),
     "wide map": live_heatmap(torch.rand(2, 14), ["a", "b"], 14 * ["column"], label="l", limits=(0, 1)),
     "long map": live_heatmap(torch.rand(2, 20), ["a", "b"], [str(n) for n in range(20)], label="l", limits=(0, 1)),
+    "text": live_text(ODD, TOKENS),
+    "text without a shade": live_text(torch.zeros(2), ["a", "b"], limits=(0, 1)),
 }
 
 
