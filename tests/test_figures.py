@@ -14,7 +14,6 @@ from rwkv_explainer import load_pretrained, tokens
 from rwkv_explainer.chapters.attention_and_memory import figures as attention_and_memory_figures
 from rwkv_explainer.chapters.causal_trace import figures as causal_trace_figures
 from rwkv_explainer.chapters.numerical_stability import figures as numerical_stability_figures
-from rwkv_explainer.chapters.the_gated_mlp import figures as the_gated_mlp_figures
 from rwkv_explainer.chapters.time_parallel_mode import figures as time_parallel_mode_figures
 from rwkv_explainer.chapters.training import figures as training_figures
 from rwkv_explainer.chapters.where_rwkv_went_next import figures as where_rwkv_went_next_figures
@@ -200,13 +199,6 @@ def test_a_short_run_has_a_loss_curve():
     assert "from 3.00 to 2.00" in training_figures.plot_loss_curve(LOSSES, {"even": 2.5}, RATES, window=20).alt
 
 
-def test_a_short_text_has_its_highest_places():
-    assert (
-        "A line for each of 2 tokens"
-        in the_gated_mlp_figures.plot_latent_activation(torch.tensor([1.0, 2.0]), ["a", "b"], named=5).alt
-    )
-
-
 @pytest.mark.parametrize("count", [1, 8])
 def test_any_number_of_curves_is_drawn(count):
     curve = torch.tensor([0.0, 0.3, 1.0])
@@ -214,7 +206,6 @@ def test_any_number_of_curves_is_drawn(count):
     recalls = {name: where_rwkv_went_next_figures.Recall(values, 0.1 * values) for name, values in curves.items()}
     for plot in (
         training_figures.plot_training_curves([1, 2, 3], curves),
-        the_gated_mlp_figures.plot_nonlinearities(curve, curves),
         where_rwkv_went_next_figures.plot_recall([1, 2, 3], {"one panel": recalls}, rows=2),
     ):
         assert drawn_texts(plot).issuperset(curves)

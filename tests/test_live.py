@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rwkv_explainer.drawing.live import fixed, live_bars, live_heatmap, live_lines, shown
+from rwkv_explainer.drawing.live import fixed, live_bars, live_heatmap, live_lines, live_text, shown
 from test_palette import contrast
 
 SCRIPT = Path(__file__).parents[1] / "book/_static/live.js"
@@ -22,6 +22,8 @@ FIGURES = {
     "map": live_heatmap(ODD.view(2, 3), ["a", " b"], ["c", "d", "e"], label="<&>", digits=2),
     "wide map": live_heatmap(torch.rand(2, 14), ["a", "b"], 14 * ["column"], label="l", limits=(0, 1)),
     "long map": live_heatmap(torch.rand(2, 20), ["a", "b"], [str(n) for n in range(20)], label="l", limits=(0, 1)),
+    "text": live_text(ODD, TOKENS),
+    "text without a shade": live_text(torch.zeros(2), ["a", "b"], limits=(0, 1)),
 }
 
 
@@ -78,6 +80,8 @@ def test_words_come_from_the_data():
     assert line.alt == "loss over step. loss: from 3.00 to 2.00, highest at 1 with 3.00."
     cells = live_heatmap([[0.1, 0.9]], ["a"], ["b", "c"], label="share in percent")
     assert cells.alt.endswith("The largest, 90%, is at row a, column c.")
+    shaded = live_text([0.0, 2.0, 0.5], ["A", " b", " c"])
+    assert shaded.alt == "A text of 3 tokens, shaded by a number each: 2 are above 0, and ·b has the largest, 2.00."
     assert live_bars([1, 2], ["a", "b"], alt="said", digits=0).alt == "said"
 
 
@@ -114,3 +118,21 @@ def test_numbers_are_read_on_every_shade(page, theme):
     )
     assert len(set(background for _, background in colors)) > 35
     assert min(contrast(*pair) for pair in colors) >= 4.5
+
+
+def test_a_shaded_text_gives_its_numbers(browser):
+    page = browser.new_page()
+    page.set_content(live_text([0.0, 2.0, 0.5], ["A", " b", " c"])._repr_html_())
+    page.add_script_tag(path=SCRIPT)
+    page.evaluate("dispatchEvent(new Event('DOMContentLoaded'))")
+    page.locator(".lv-text span").nth(1).hover()
+    assert page.locator(".lv-read").inner_text() == "“b”: 2.00"
+    page.locator(".lv-picture").press("ArrowRight")
+    assert page.locator(".lv-read").inner_text() == "“c”: 0.50"
+    assert page.locator(".lv-chosen").all_inner_texts() == [" c"]
+    page.close()
+
+
+def test_a_text_has_a_number_a_token():
+    with pytest.raises(ValueError, match="expected 2 numbers, one a token, got 1"):
+        live_text([1.0], ["a", "b"])

@@ -1,5 +1,5 @@
 // Figures of numbers (rwkv_explainer/drawing/live.py): they give their values, and move with their controls.
-// `bars`, `lines` and `heat` draw what the functions of these names in live.py draw, element by element.
+// `bars`, `lines`, `heat` and `text` draw what the functions of these names in live.py draw, element by element.
 (function () {
   "use strict";
 
@@ -100,6 +100,14 @@
     );
   }
 
+  function text({ tokens, values, limits: [low, high] }) {
+    const spans = tokens.map((token, n) => {
+      const at = clamped(((values[n] ?? 0) - low) / (high - low));
+      return `<span${at > 0 ? ` style="--v:${fixed(at, 2)}"` : ""}>${safe(token)}</span>`;
+    });
+    return `<p class="lv-text">${spans.join("")}</p>`;
+  }
+
   // -------------------------------------------------------------------------------------------------------------------
   // the value under pointer, finger or keyboard
 
@@ -127,6 +135,14 @@
       told.textContent = `${rows[row]}, ${columns[column]}: ${words(cells[row][column], digits)}`;
     }
 
+    function readToken() {
+      const { tokens, values, digits } = now();
+      const spans = picture.querySelector(".lv-text").children;
+      picture.querySelector(".lv-chosen")?.classList.remove("lv-chosen");
+      spans[at].classList.add("lv-chosen");
+      told.textContent = `“${tokens[at].trim()}”: ${words(values[at], digits)}`;
+    }
+
     function choose(event) {
       const { kind, x, xlim, xlog } = now();
       if (kind === "lines") {
@@ -134,6 +150,10 @@
         const place = (event.clientX - left) / width;
         const far = (i) => Math.abs(share(x[i], xlim, xlog) - place);
         at = x.reduce((best, _, i) => (far(i) < far(best) ? i : best), 0);
+      } else if (kind === "text") {
+        const token = event.target.closest(".lv-text span");
+        if (!token) return;
+        at = [...token.parentElement.children].indexOf(token);
       } else {
         const cell = event.target.closest("tbody td");
         if (!cell) return;
@@ -146,16 +166,18 @@
       const way = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
       if (!way || event.target !== picture) return;
       event.preventDefault();
-      const { kind, x, rows, columns } = now();
+      const { kind, x, rows, columns, tokens } = now();
       const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
-      if (kind === "lines") at = at === null ? 0 : within(at + way[1] - way[0], x.length);
+      if (kind === "text") at = at === null ? 0 : within(at + way[1], tokens.length);
+      else if (kind === "lines") at = at === null ? 0 : within(at + way[1] - way[0], x.length);
       else at = at === null ? [0, 0] : [within(at[0] + way[0], rows.length), within(at[1] + way[1], columns.length)];
       read();
     }
 
     function read() {
-      const { kind, x, rows, columns } = now();
+      const { kind, x, rows, columns, tokens } = now();
       if (at === null || kind === "bars") return;
+      if (kind === "text" && at < tokens.length) readToken();
       if (kind === "lines" && at < x.length) readLine();
       if (kind === "heat" && at[0] < rows.length && at[1] < columns.length) readCell();
     }
@@ -174,7 +196,7 @@
   // -------------------------------------------------------------------------------------------------------------------
   // controls
 
-  const DRAWINGS = { bars, lines, heat };
+  const DRAWINGS = { bars, lines, heat, text };
 
   /** A text of packed frames: its pieces, each stored once. */
   const unpack = ({ pieces }, frame) => frame.map((i) => pieces[i]).join("");
@@ -220,7 +242,7 @@
     controls.hidden = false;
   }
 
-  globalThis.rwkvLive = { bars, lines, heat };
+  globalThis.rwkvLive = { bars, lines, heat, text };
   addEventListener("DOMContentLoaded", () =>
     document.querySelectorAll(".rwkv-live:not(.rwkv-buckets, .rwkv-words)").forEach(bringToLife),
   );

@@ -1,4 +1,4 @@
-"""Figures of numbers: bars, lines and maps that a page draws itself.
+"""Figures of numbers: bars, lines, maps and shaded texts that a page draws itself.
 
     live_bars({"now": shares, "before": others}, tokens, caption="Paris takes over.")
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from rwkv_explainer.drawing.palette import LIGHT, css_colors, dark_rule
 from rwkv_explainer.tokens import visible_signs
 
-__all__ = ["Live", "live_bars", "live_heatmap", "live_lines", "wrap"]
+__all__ = ["Live", "live_bars", "live_heatmap", "live_lines", "live_text", "wrap"]
 
 STYLE = f"""<style>
 {css_colors(".rwkv-live")}
@@ -81,6 +81,11 @@ STYLE = f"""<style>
 .rwkv-live .lv-heat td:not([style]) {{ background: none; }}
 .rwkv-live .lv-many td {{ font-size: 0; height: 1.2rem; }}
 .rwkv-live .lv-heat .lv-chosen {{ outline: 2px solid var(--rwkv-hue-2); outline-offset: -1px; }}
+.rwkv-live .lv-text {{ margin: 0; white-space: pre-wrap; font-size: 1rem; line-height: 1.7; }}
+.rwkv-live .lv-text span {{ border-radius: 3px; background: color-mix(in oklab, var(--rwkv-hue-2) calc(50% * var(--v)),
+  transparent); }}
+.rwkv-live .lv-text span:not([style]) {{ background: none; }}
+.rwkv-live .lv-text .lv-chosen {{ outline: 2px solid var(--rwkv-hue-1); }}
 .rwkv-live .lv-picture {{ container-type: inline-size; }}
 .rwkv-live .lv-read {{ display: block; font-variant-numeric: tabular-nums; }}
 .rwkv-live .lv-controls {{ display: flex; flex-wrap: wrap; gap: .4rem 1.5rem; margin: 0 0 .6rem; }}
@@ -113,7 +118,7 @@ class Live:
 
     def picture(self) -> str:
         """The drawing as HTML, without its words: the same that live.js makes of `data`."""
-        return {"bars": bars, "lines": lines, "heat": heat}[self.data["kind"]](self.data)
+        return {"bars": bars, "lines": lines, "heat": heat, "text": text}[self.data["kind"]](self.data)
 
 
 def wrap(picture: str, alt: str, caption: str, numbers: dict[str, object], controls: str = "") -> str:
@@ -274,6 +279,42 @@ def live_heatmap(
     return Live(data, alt or heat_in_words(data), caption)
 
 
+def live_text(
+    values: Numbers | Tensor,
+    tokens: Sequence[str],
+    *,
+    caption: str = "",
+    alt: str = "",
+    limits: tuple[Number, Number] | None = None,
+    digits: int | str = 2,
+) -> Live:
+    """A text whose tokens are shaded by a number each. A pointer or the arrow keys read the number of one token.
+
+    Args:
+        values: a number a token.
+        tokens: the text, cut into tokens, spaces included.
+        caption: the finding, in a sentence.
+        alt: what is to be seen; by default it names the token with the largest number.
+        limits: the numbers that get no shade and full shade; None for 0 and the largest.
+        digits: as for `live_bars`.
+
+    Raises:
+        ValueError: if there is not one number a token.
+    """
+    values = numbers(values)
+    if len(values) != len(tokens):
+        raise ValueError(f"live_text: expected {len(tokens)} numbers, one a token, got {len(values)}")
+    low, high = limits or (0.0, max((value for value in values if value is not None), default=1.0))
+    data = {
+        "kind": "text",
+        "tokens": [in_line(token) for token in tokens],
+        "values": values,
+        "limits": [low, high if high > low else low + 1.0],
+        "digits": digits,
+    }
+    return Live(data, alt or text_in_words(data), caption)
+
+
 def named(series: object) -> dict[str, Numbers | Tensor]:
     """The series by name; a single one needs none."""
     return series if isinstance(series, dict) else {"": series}
@@ -322,7 +363,7 @@ def ticks(limits: Numbers, logarithmic: bool, count: int) -> list[list]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# the drawings: live.js has the same three functions, and a test holds them together
+# the drawings: live.js has the same four functions, and a test holds them together
 
 
 def legend(names: Sequence[str]) -> str:
@@ -420,6 +461,20 @@ def heat(data: dict) -> str:
     )
 
 
+def text(data: dict) -> str:
+    low, high = data["limits"]
+
+    def shade(value: Number | None) -> str:
+        at = min(max(((value or 0) - low) / (high - low), 0), 1)
+        return f' style="--v:{fixed(at, 2)}"' if at > 0 else ""
+
+    spans = (
+        f"<span{shade(value)}>{escape(token, quote=False)}</span>"
+        for token, value in zip(data["tokens"], data["values"])
+    )
+    return f'<p class="lv-text">{"".join(spans)}</p>'
+
+
 def share(value: Number, limits: Numbers, logarithmic: bool) -> float:
     """Where a number lies between the limits, 0 to 1."""
     low, high = limits
@@ -479,3 +534,12 @@ def heat_in_words(data: dict) -> str:
     top = max(cells, default=None)
     found = f" The largest, {words(top[0], data['digits'])}, is at row {top[1]}, column {top[2]}." if top else ""
     return f"{data['label']}: {len(data['rows'])} rows by {len(data['columns'])} columns.{found}"
+
+
+def text_in_words(data: dict) -> str:
+    known = [(value, token) for value, token in zip(data["values"], data["tokens"]) if value is not None]
+    top, token = max(known, default=(None, ""))
+    return (
+        f"A text of {len(data['tokens'])} tokens, shaded by a number each: {sum(value > 0 for value, _ in known)} are "
+        f"above 0, and {shown(token)} has the largest, {words(top, data['digits'])}."
+    )
