@@ -24,7 +24,6 @@ NOT_YET = {
     "the-zero-layer-model",
     "blocks-and-the-residual-stream",
     "the-gated-mlp",
-    "the-whole-model",
     "training",
     "time-decay",
     "causal-trace",
