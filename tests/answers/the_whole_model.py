@@ -146,6 +146,7 @@ ANSWERS = {
         ],
         {
             "length of the text": lambda layers, channels, tokens: 4 * layers * channels * tokens,
+            "a Transformer's cache": lambda layers, channels, tokens: 2 * layers * channels * tokens,
             "Mixers remember too": lambda layers, channels, tokens: 2 * channels * layers,
             "share one copy": lambda layers, channels, tokens: 7 * channels * layers,
             "a number more for each channel": lambda layers, channels, tokens: 3 * layers * channels,

@@ -70,6 +70,9 @@ STATE_SIZE = Exercise(
         "The length of the text does not matter: a memory is as large after the first token as after the last.": lambda layers, channels, tokens: (
             4 * layers * channels * tokens
         ),
+        "That is a Transformer's cache, a key and a value of every token. This memory does not grow with the text.": lambda layers, channels, tokens: (
+            2 * layers * channels * tokens
+        ),
         "Mixers remember too: the last input of the attention, and that of the gated MLP.": lambda layers, channels, tokens: (
             2 * layers * channels
         ),
