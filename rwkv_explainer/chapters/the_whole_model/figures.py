@@ -51,7 +51,7 @@ class Story(Plot):
 
 
 @torch.no_grad()
-def tell(model: RWKVLM, beginning: str, temperatures: Sequence[float], draws: int = 12, N: int = 45) -> Callable:
+def tell(model: RWKVLM, beginning: str, temperatures: Sequence[float], draws: int = 12, N: int = 30) -> Callable:
     """Several continuations of one text at each temperature, all of them from one reading.
 
     Args:
