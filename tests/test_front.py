@@ -53,7 +53,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def shorten(source: Path, target: Path) -> None:
-    """Of a chapter its first cell and how long it takes, without links; of any other page a title."""
+    """Of a chapter its first cell and how long it takes, without links or HTML; of any other page a title."""
     if source.suffix == ".md":
         (target / source.name).write_text(f"# {source.stem}\n", encoding="utf-8")
         return
@@ -61,6 +61,7 @@ def shorten(source: Path, target: Path) -> None:
     first, *_ = notebook["cells"]
     cells = ["".join(cell["source"]) for cell in notebook["cells"]]
     said = [cells[0], *(cell for cell in cells[1:] if "**It takes**" in cell)]
+    said = [re.sub(r"<div.*?</div>", "", text, flags=re.DOTALL) for text in said]
     first["source"] = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", "\n\n".join(said))
     notebook["cells"] = [first]
     (target / source.name).write_text(json.dumps(notebook), encoding="utf-8")

@@ -599,7 +599,7 @@ def test_what_is_written_has_whole_characters(page, model, tokenizer, text):
     assert "\ufffd" not in page.locator(".rwkv-playground").inner_text()
 
 
-@given(st.text(max_size=10))
+@given(st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=10))  # a browser knows newer signs than Python
 @settings(deadline=None, max_examples=50, derandomize=True)
 def test_any_token_can_be_seen(loaded, text):
     shown = loaded.evaluate("text => rwkvPlayground.visible(text)", text).replace("\u00a0", " ")

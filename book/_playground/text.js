@@ -10,7 +10,7 @@
   for (let byte = 0, hidden = 0; byte < 256; byte++)
     BYTE_OF.set(String.fromCodePoint(printable(byte) ? byte : 256 + hidden++), byte);
 
-  /** What a token stands for in UTF-8; its number, such as #9000, where the tokenizer has none of that id. */
+  /** What a token stands for in UTF-8; its number where the tokenizer has none of that id. */
   playground.tokenBytes = (tokenizer, id) =>
     [...(tokenizer.id_to_token(id) ?? `#${id}`)].flatMap(
       (sign) => BYTE_OF.get(sign) ?? [...new TextEncoder().encode(sign)],

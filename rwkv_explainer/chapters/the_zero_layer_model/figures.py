@@ -153,7 +153,7 @@ def plot_ring(ring: Sequence[int], walks: Sequence[Sequence[int]], name: Callabl
                 [arc(places, *pair) for pair in zip(ring, [*ring[1:], ring[0]])], colors=theme.hues[1], linewidths=2.5
             )
         )
-        room = 8.5 / (72 * min(figure.get_size_inches()) / 3.26)  # the angle that a line of text takes
+        room = 9.8 / (72 * min(figure.get_size_inches()) / 3.26)  # the angle that a line of text takes
         last = -room
         for token in ring:
             angle = places[token][0]
@@ -165,7 +165,7 @@ def plot_ring(ring: Sequence[int], walks: Sequence[Sequence[int]], name: Callabl
                     x,
                     y,
                     name(token),
-                    fontsize=6.5,
+                    fontsize=7.5,
                     rotation=90 - angle * 180 / pi + 180 * left,
                     rotation_mode="anchor",
                     ha="left" if left else "right",
