@@ -174,7 +174,7 @@ def opened(part: Tag) -> list[Tag]:
     """A part by itself; an answer goes with its question, and what readers play with in it comes after both."""
     if not is_of(part, "predict-answer"):
         return [part]
-    return [playground for playground in part.select(".rwkv-playground")]
+    return list(part.select(".rwkv-playground"))
 
 
 def slide_of(part: Tag, heading: str) -> Slide | None:

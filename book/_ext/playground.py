@@ -263,8 +263,8 @@ def fill(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
     if PLACE.search(body):
         prefix = context["pathto"]("playground/", 1)
         made = made_in(app)
-        body = PLACE.sub(lambda place: figure(prefix, made, place[1]) if place[1] else whole(prefix, made), body)
-    context["body"] = body
+        figures = PLACE.sub(lambda place: figure(prefix, made, place[1]) if place[1] else whole(prefix, made), body)
+        context["body"] = figures
 
 
 def note(app: Sphinx, doctree) -> None:

@@ -20,8 +20,7 @@
   };
   const element = playground.element;
 
-  const inBytes = (sign) =>
-    Array.from(new TextEncoder().encode(sign), (byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join(" ");
+  const inBytes = (sign) => playground.inHex(new TextEncoder().encode(sign));
 
   /** A token as it is shown: its spaces and line ends visible, and what is not to be seen as bytes. */
   playground.visible = (text) =>

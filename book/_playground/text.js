@@ -16,6 +16,8 @@
       (sign) => BYTE_OF.get(sign) ?? [...new TextEncoder().encode(sign)],
     );
 
+  playground.inHex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join(" ");
+
   /**
    * What bytes say: `text`, as far as its characters are whole, `waiting`, the bytes of one that is not, and `name`,
    * both of them for the eye, with these bytes in hexadecimal.
@@ -25,8 +27,7 @@
     let count = 3; // a character has four bytes at most
     while (count && decodeWhole(bytes.slice(0, -count)) !== text) count--;
     const waiting = count ? bytes.slice(-count) : [];
-    const hex = waiting.map((byte) => byte.toString(16).padStart(2, "0").toUpperCase()).join(" ");
-    return { text, waiting, name: text + hex };
+    return { text, waiting, name: text + playground.inHex(waiting) };
   };
 
   const decodeWhole = (bytes) =>

@@ -165,12 +165,12 @@ BUCKET_STYLE = """<style>
 </style>"""
 
 
-def touch_memory() -> Page | Sliders:
+def touch_memory() -> Buckets | Sliders:
     """Four tokens go into a memory of one channel.
 
     On a page each of them has a weight and a value to drag. In a notebook the sliders move the last one.
     """
-    return Page(Buckets()._repr_html_()) if os.environ.get(BUILDING) else slide(buckets_at, **NOTEBOOK_RANGES)
+    return Buckets() if os.environ.get(BUILDING) else slide(buckets_at, **NOTEBOOK_RANGES)
 
 
 NOTEBOOK_RANGES = {"up_to_token": (1, 4), "last_weight": (0, 8), "last_value": (0, 8), "left_after_a_token": (0.0, 1.0)}

@@ -23,16 +23,6 @@ LETTER, LINE = 6.6, 15  # pixels that a letter is wide, and a line high
 WORDS, NEAREST = 6000, 5  # that can be asked for, and neighbors that are told of each
 
 
-@dataclass(frozen=True)
-class Page:
-    """HTML that shows itself."""
-
-    html: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # the map of words
 
@@ -116,7 +106,7 @@ WORD_STYLE = """<style>
 </style>"""
 
 
-def touch_words(model: RWKVLM, tokenizer: Tokenizer, word: str = "June") -> Page | Sliders:
+def touch_words(model: RWKVLM, tokenizer: Tokenizer, word: str = "June") -> WordMap | Sliders:
     """A map of words by the directions of their embeddings. On a page any word can be pointed at, or typed.
 
     In a notebook a list has the words of the map.
@@ -137,7 +127,7 @@ def touch_words(model: RWKVLM, tokenizer: Tokenizer, word: str = "June") -> Page
     def choose(word: str = word) -> WordMap:
         return replace(drawn, chosen=words.index(word))
 
-    return Page(choose()._repr_html_()) if os.environ.get(BUILDING) else slide(choose, word=words)
+    return choose() if os.environ.get(BUILDING) else slide(choose, word=words)
 
 
 def map_words(directions: Float[Tensor, "tokens channels"], tokenizer: Tokenizer) -> WordMap:
