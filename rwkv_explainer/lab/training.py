@@ -61,6 +61,8 @@ __all__ = [
 ]
 
 CHECKPOINT, BEFORE_COOLDOWN = "checkpoint.pt", "before_cooldown.pt"  # a run's last state, and the last at full rate
+RUNNING_EXAMPLES = ("The Eiffel Tower is located in the city of Paris.", "Drosophila melanogaster: a species of Drosophila.")
+SPELLED = 500  # times that the tokenizer is trained on each
 TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  # sha256 of the bundled model's text
 
 
@@ -153,13 +155,18 @@ def split_documents(documents: list[str], held_out: float) -> tuple[list[str], l
 
 
 def train_tokenizer(documents: list[str], recipe: Recipe) -> Tokenizer:
-    """A byte-level BPE, trained on the training mixture: the documents, and the atlas at its share."""
+    """A byte-level BPE, trained on the training mixture: the documents, and the atlas at its share.
+
+    Among two thousand facts the names of the book's running examples are too rare to become tokens, so it hears them
+    `SPELLED` times more. The model does not: training speaks of them as often as of any other fact.
+    """
     rng = np.random.default_rng(recipe.seed)
     alone = not documents or recipe.atlas_share == 1
     size = 1_000_000 if alone else sum(map(len, documents)) * recipe.atlas_share / (1 - recipe.atlas_share)
 
     def texts() -> Iterator[str]:
         yield from documents
+        yield from RUNNING_EXAMPLES * SPELLED
         characters = 0
         while characters < size:
             text = sample_text(rng, 1, recipe.spoken)
