@@ -1,5 +1,6 @@
 """The exercises' checks: wrong answers get their own words, right ones pass however written, code runs as code."""
 
+import ast
 import importlib
 import itertools
 import json
@@ -107,6 +108,7 @@ def test_a_mistake_is_named_and_its_inputs_too(name):
             assert verdict.status == "wrong" and verdict.message == words
             assert verdict.detail.startswith("First difference: ")
             assert exercise.is_value or f'are `given("{name}", seed=7' in verdict.detail
+            assert "{" not in verdict.detail
 
 
 def test_the_inputs_that_a_verdict_names_show_the_difference():
@@ -119,6 +121,48 @@ def test_the_inputs_that_a_verdict_names_show_the_difference():
     assert not torch.allclose(wrong_for_large(*inputs), torch.logaddexp(*inputs))
     with pytest.raises(IndexError, match="case: log-add has . cases, counted from 0, got 99"):
         given("log-add", case=99)
+
+
+@each_chapter
+def test_the_inputs_have_the_names_that_they_have_in_the_chapter(chapter):
+    """A verdict may call `given` "the inputs" where it can be passed to the learner's function as it is."""
+    for exercise in exercises_of(json.loads(chapter.read_text(encoding="utf-8"))):
+        if exercise.answer and not (checked := find(exercise.name)).is_value:
+            function = next(part for part in ast.parse(source(exercise.answer)).body if hasattr(part, "name"))
+            takes = [part.arg for part in getattr(function, "args", ast.arguments(args=[])).args]
+            assert len(checked.inputs()) == len(checked.cases_for(0)[0]), exercise.name
+            assert (checked.inputs() == takes) == (checked.inputs_are == "The inputs"), exercise.name
+
+
+def test_a_difference_is_told_in_what_the_function_sees():
+    """Where the check steps through a run, the function gets neither the run nor a table of all results."""
+    right = find("share-step").reference
+
+    def never_moved(average, log_normalizer, key, value, log_decay):
+        return average, right(average, log_normalizer, key, value, log_decay)[1]
+
+    said = check("share-step", never_moved, seed=2).detail
+    assert said.startswith("First difference: `average[0]` after `keys[0]` should be ")
+    run = "The parts of the run that the check steps through (keys, values, log_decay) are"
+    assert f'{run} `given("share-step", seed=2)`.' in said
+    said = check("memory-step", answers.attention_and_memory.WritesFirst).detail
+    assert said.startswith("First difference: what is read for `keys[1]`, in channel 0, should be ")
+    said = check("last-of-its-kind", lambda kinds, wanted: [torch.zeros(len(kinds), 2)] * 2).detail
+    assert said.startswith("First difference: what comes through for `wanted[2]` should be ")
+    said = check("swap", lambda i, j, size: (torch.zeros(size), 2)).detail
+    assert said.startswith("First difference: the table after the write, in row 0 and column 0, should be ")
+    assert "The table and its rows to swap (table, i, j) are `given" in said
+
+
+def test_what_is_given_as_a_function_says_what_it_wants():
+    read, time = given("last-shares")
+    assert torch.equal(read([1, 0, 0, 0]), read(torch.eye(time)[0]))
+    for few in (torch.ones(time - 1), [1.0], 1.0, torch.tensor([])):
+        with pytest.raises(ValueError, match="values: expected 4 values, one for each token, got "):
+            read(few)
+    block = given("patch-channels")[0][0]
+    with pytest.raises(ValueError, match=r"x: expected a tensor of shape \(6,\), got one of shape \(3,\)"):
+        block(torch.ones(3))
 
 
 @each_exercise
@@ -317,6 +361,8 @@ def test_words_for_what_cannot_be_compared():
     said = str(check("half-life", lambda log_decay: numbers_one_by_one()))
     assert "a generator (use `return`, not `yield`)" in said
     assert "a function (call it, with parentheses)" in str(check("half-life", lambda log_decay: log_decay.exp().log))
+    assert "yours is three dots." in str(check("surprise", lambda logits, ids: [...][0]))
+    assert "yours is an object." in str(check("surprise", lambda logits, ids: object()))
 
 
 def test_words_for_a_row_that_is_not_what_was_asked_for():

@@ -1,6 +1,7 @@
 """Random numbers for the exercises' cases, always float64."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -27,10 +28,17 @@ def distribution(random: Generator, *shape: int) -> Tensor:
 
 
 def machines(random: Generator, channels: int, count: int) -> list[Callable]:
-    """Small functions of a vector, none of them linear."""
+    """Small functions of a vector, none of them linear. Each raises a ValueError for anything else."""
 
     def machine() -> Callable:
         matrix = normal(random, channels, channels)
-        return lambda x: torch.tanh(matrix @ x)
+
+        def apply(x: Any) -> Tensor:
+            if not isinstance(x, Tensor) or x.shape != (channels,):
+                came = f"one of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+                raise ValueError(f"x: expected a tensor of shape ({channels},), got {came}")
+            return torch.tanh(matrix @ x)
+
+        return apply
 
     return [machine() for _ in range(count)]

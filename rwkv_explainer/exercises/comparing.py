@@ -23,7 +23,7 @@ def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: boo
         expected: a number, a bool, a string, a tensor, or a tuple, list or dict of these.
         got: a result made plain by `to_plain_data`. Lists of numbers may stand for tensors, and a tensor of one number
             for the number.
-        name: what to call the result.
+        name: what to call the result. A number's indices stand behind it in brackets, or where it has `{0}`, `{1}`.
         tolerance: numbers are equal if they differ by no more than this, or by this part of the expected one.
         reveal: whether to say what was expected.
     """
@@ -48,7 +48,8 @@ def dict_difference(expected: dict, got: Any, name: str, tolerance: float, revea
     if got.keys() != expected.keys():
         first = next(iter(expected))
         return f"{name} should have {len(expected)} keys such as {first!r}, yours has {str(list(got)):.80}"
-    found = (difference(value, got[key], f"`{key}`", tolerance, reveal) for key, value in expected.items())
+    names = {key: key if " " in key else f"`{key}`" for key in expected}  # a key of several words is no code
+    found = (difference(value, got[key], names[key], tolerance, reveal) for key, value in expected.items())
     return next(filter(None, found), None)
 
 
@@ -77,7 +78,7 @@ def number_difference(expected: Any, got: Any, name: str, tolerance: float, reve
     if close.all():
         return None
     place = tuple((~close).nonzero()[0].tolist())
-    where = f"{name}[{', '.join(map(str, place))}]" if place else name
+    where = name.format(*place) if "{0}" in name else f"{name}[{', '.join(map(str, place))}]" if place else name
     should = f"should be {short(right[place])}" if reveal else "is off"
     return f"{where} {should}, yours is {short(yours[place])}" if reveal else f"{where} {should}: {short(yours[place])}"
 
@@ -169,8 +170,10 @@ def describe_kind(value: Any) -> str:
         tuple: "a tuple",
         np.ndarray: "an array",
         GeneratorType: "a generator (use `return`, not `yield`)",
+        type(...): "three dots",
     }
-    return words.get(type(value), f"a {type(value).__name__}")
+    kind = type(value).__name__
+    return words.get(type(value), f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}")
 
 
 def short(number: Tensor) -> str:

@@ -17,9 +17,10 @@ from torch.overrides import TorchFunctionMode
 from rwkv_explainer.exercises.comparing import describe_kind, difference, to_plain_data
 from rwkv_explainer.exercises.running import AnswerFailed, isolated, run
 
-__all__ = ["Case", "Exercise", "NotYet", "Verdict", "judge"]
+__all__ = ["A_RUN", "Case", "Exercise", "NotYet", "Verdict", "judge"]
 
 Case = tuple  # the inputs of one run of an answer
+A_RUN = "The parts of the run that the check steps through"  # for `inputs_are`
 
 
 def call(answer: Callable, *case: Any) -> Any:
@@ -43,7 +44,8 @@ class Exercise:
     success_message: str
     is_value: bool = False  # the answer is a value and not a function; there is one case, which `given` returns
     run: Callable = call  # calls the answer on a case
-    result_name: str = "the result"  # how messages name the result
+    result_name: str = "the result"  # how messages name the result; see `difference`
+    inputs_are: str = "The inputs"  # in messages, what a case holds; other words where it is not the arguments
     tolerance: float = 1e-6
     seconds: float = 10.0  # until an answer is cut off, where a course is marked
     forbidden: tuple[str, ...] = ()  # functions of torch that the answer must not call: they are what it should write
@@ -200,7 +202,8 @@ def errs_alike(exercise: Exercise, mistake: Callable, cases: list[Case], got: li
 def inputs_in_words(exercise: Exercise, seed: int, number: int) -> str:
     """How a learner gets the inputs of a case."""
     case = f", case={number}" if number else ""
-    return f'The inputs ({", ".join(exercise.inputs())}) are `given("{exercise.name}", seed={seed}{case})`.'
+    names = ", ".join(exercise.inputs())
+    return f'{exercise.inputs_are} ({names}) are `given("{exercise.name}", seed={seed}{case})`.'
 
 
 def is_blank(answer: Any) -> bool:

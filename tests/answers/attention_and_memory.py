@@ -323,8 +323,9 @@ ANSWERS = {
         ],
         {
             "all four are transposed": lambda x, W, *rest: block_around(step_in_place)(x, [w.T for w in W], *rest),
-            "in the order key, value": lambda x, W, *rest: block_around(step_in_place)(
-                x, (W[1], W[2], W[0], W[3]), *rest
+            "have changed places": lambda x, W, *rest: block_around(step_in_place)(x, (W[1], W[2], W[0], W[3]), *rest),
+            "matrices of keys and values are swapped": lambda x, W, *rest: block_around(step_in_place)(
+                x, (W[1], W[0], *W[2:]), *rest
             ),
             "the mixture itself": lambda x, W, *rest: block_around(step_in_place)(
                 x, (W[0], W[1], torch.eye(len(W[0])), W[3]), *rest
@@ -338,7 +339,7 @@ ANSWERS = {
             "one minus the sigmoid": block_around(step_without_exp_twice, gates=lambda x: 1 / (1 + exp(x))),
             "last matrix is missing": block_around(step_without_exp_twice, update=lambda gates, read, _: gates * read),
             "come too late": block_around(step_without_exp_twice, update=lambda gates, read, W_o: (W_o @ read) * gates),
-            "keys and values are swapped": values_first,
+            "mixtures of keys and values are swapped": values_first,
             "mixture for keys": one_mixture_for_all,
             "read before it fades": block_around(decayed_first),
             "the gain got into it": block_around(gain_written),

@@ -88,6 +88,17 @@ def shares_in_place(updates, scale, row):
     return [float(update.dot(row)) for update in updates]
 
 
+def steps_of_the_early_logits(updates, scale, row):
+    """They, too, sum to the logit: the chapter has just read the stream early."""
+    logit, stream, steps = 0.0, torch.zeros_like(row), []
+    for update in updates:
+        stream = stream + update
+        early = torch.nn.functional.layer_norm(stream, stream.shape, scale) @ row
+        steps.append(early - logit)
+        logit = early
+    return steps
+
+
 ANSWERS = {
     "stop-early": (
         [
@@ -159,6 +170,22 @@ ANSWERS = {
             "spread is missing": lambda u, scale, row: (u - u.mean(1, keepdim=True)) @ (scale * row),
             "mean and spread are missing": lambda u, scale, row: (u * scale * row).sum(dim=1),
             "grow from update to update": lambda u, scale, row: torch.stack(shares_by_loop(u, scale, row)).cumsum(0),
+            "Nothing is centered": lambda u, scale, row: u / (u.sum(0).pow(2).mean() + 1e-5).sqrt() @ (scale * row),
+            "before the mean was subtracted": lambda u, scale, row: (
+                (u - u.mean(1, True)) / torch.sqrt(torch.sum(u, 0).square().mean() + 1e-5) @ (scale * row)
+            ),
+            "steps of the early logits": steps_of_the_early_logits,
+            "outside of the square root": lambda u, scale, row: (
+                (u - u.mean(1, True)) / (u.sum(0).std(correction=0) + 1e-5) @ (scale * row)
+            ),
+            "and the epsilon belongs inside": lambda u, scale, row: (
+                (u - u.mean(1, True)) / (u.sum(0).std() + 1e-5) @ (scale * row)
+            ),
+            "and there is no epsilon": lambda u, scale, row: (u - u.mean(1, True)) / u.sum(0).std() @ (scale * row),
+            "These sum to 1": lambda u, scale, row: (s := torch.stack(shares_by_loop(u, scale, row))) / s.sum(),
+            "one mean for all updates": lambda u, scale, row: (
+                (u - u.mean()) / (u.sum(0).var(unbiased=False) + 1e-5).sqrt() @ (scale * row)
+            ),
         },
     ),
 }

@@ -108,6 +108,9 @@ ANSWERS = {
             "all that the answer is made of": lambda clean, corrupted: [corrupted, corrupted, clean],
             "nothing of the noise is left": lambda clean, corrupted: [clean, corrupted, corrupted],
             "not shares of the effect": lambda clean, corrupted: [1.0, 0.0, 1.0],
+            "Nothing comes back": lambda clean, corrupted: [corrupted] * 3,
+            "All three are turned around": lambda clean, corrupted: np.array([corrupted, clean, corrupted]),
+            "Only the first is right": lambda clean, corrupted: (clean, clean, corrupted),
         },
     ),
     "recovered": (
@@ -115,8 +118,9 @@ ANSWERS = {
             lambda clean, corrupted, restored: (corrupted - restored) / (corrupted - clean),
             lambda clean, corrupted, restored: restored.sub_(corrupted).div_(clean - corrupted),
             lambda clean, corrupted, restored: ((restored - corrupted) / (clean - corrupted)).numpy(),
-            lambda c, n, r: [[(x - n.item()) / (c - n).item() for x in row] for row in r.tolist()],
-            lambda c, n, r: (r - n).float() / (c - n).float(),
+            lambda c, n, r: [[(x - n) / (c - n) for x in row] for row in r.tolist()],
+            lambda c, n, r: (r.float() - n) / (c - n),
+            lambda c, n, r: np.subtract(r.numpy(), n) / np.subtract(c, n),
         ],
         {
             "still lost": lambda clean, corrupted, restored: (clean - restored) / (clean - corrupted),
@@ -129,7 +133,7 @@ ANSWERS = {
             ),
             "cut off at 0;": lambda clean, corrupted, restored: torch.relu(restored - corrupted) / (clean - corrupted),
             "cut off at 1;": lambda clean, corrupted, restored: (
-                (torch.minimum(restored, clean) - corrupted) / (clean - corrupted)
+                (restored.clamp(max=clean) - corrupted) / (clean - corrupted)
             ),
             "Absolute values": lambda clean, corrupted, restored: ((restored - corrupted) / (clean - corrupted)).abs(),
             "sign is turned around": lambda clean, corrupted, restored: (corrupted - restored) / (clean - corrupted),

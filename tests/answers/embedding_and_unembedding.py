@@ -162,6 +162,14 @@ ANSWERS = {
                 (x - x.mean()) / (((x - x.mean()) ** 2).mean() + 1e-5).sqrt() * w + b
             ),
             "each *channel*": lambda x, w, b: (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt() * w + b,
+            "and the epsilon belongs inside": lambda x, w, b: (
+                w * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-5) + b
+            ),
+            "and there is no epsilon": lambda x, w, b: (x - x.mean(-1, True)) / x.std(-1, keepdim=True) * w + b,
+            "multiplies the bias": lambda x, w, b: norm_by_std(x, 1, b) * w,
+            "before the mean was subtracted": lambda x, w, b: (
+                w * (x - x.mean(-1, True)) / torch.sqrt(x.pow(2).mean(-1, True) + 1e-5) + b
+            ),
             "has length 1": lambda x, w, b: (c := x - x.mean(-1, True)) / c.norm(dim=-1, keepdim=True) * w + b,
         },
     ),

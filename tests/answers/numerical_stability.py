@@ -191,6 +191,15 @@ ANSWERS = {
                 torch.lerp(a, v, torch.sigmoid(k - (L - d))),
                 torch.logaddexp(L - d, k),
             ),
+            "running maximum of the other memory": lambda a, L, k, v, d: (
+                torch.lerp(a, v, torch.sigmoid(k - L + exp(d))),
+                torch.maximum(L - exp(d), k),
+            ),
+            "where it is the smaller one": lambda a, L, k, v, d: (
+                torch.lerp(a, v, torch.sigmoid(k - L + exp(d))),
+                k + torch.log1p(exp(L - exp(d) - k)),
+            ),
+            "what is *kept*": lambda a, L, k, v, d: step_with_weights(a, L, k, v, -exp(d)),
             "The average fades": average_fades,
             "by now it has faded": share_of_the_old,
             "The share is the past's": share_turned_around,
@@ -211,6 +220,7 @@ ANSWERS = {
                 official_in_numpy(aa, bb, pp, k, v, w, u)[0],
                 *official_in_numpy(aa, bb, pp + exp(w) - w, k, v, w, u)[1:],
             ),
+            "what is *kept*": lambda aa, bb, pp, k, v, w, u: official_in_place(aa, bb, pp, k, v, -exp(w), u),
             "the old one": lambda aa, bb, pp, *rest: (*official_in_numpy(aa, bb, pp, *rest)[:3], pp),
         },
     ),

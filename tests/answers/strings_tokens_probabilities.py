@@ -113,6 +113,15 @@ ANSWERS = {
             "You took logits": lambda logits, ids: -sum(logits[t, i] for t, i in enumerate(ids)) / math.log(2),
             "over the tokens of the text": lambda logits, ids: -logits.softmax(0)[range(len(ids)), ids].log2().sum(),
             "last token alone": lambda logits, ids: -torch.log2(torch.softmax(logits[-1], 0)[ids[-1]]),
+            "one number for each token": lambda logits, ids: [
+                -math.log2(row.softmax(0)[i]) for row, i in zip(logits, ids)
+            ],
+            "takes every id in every row": lambda logits, ids: -torch.softmax(logits, -1)[:, ids].log2().sum(),
+            "as `cross_entropy` returns it": lambda logits, ids: torch.nn.functional.cross_entropy(logits, ids),
+            "base 10": lambda logits, ids: -torch.softmax(logits, -1)[range(len(ids)), ids].log10().sum(),
+            "That is the entropy": lambda logits, ids: (
+                torch.distributions.Categorical(logits=logits).entropy().sum() / math.log(2)
+            ),
         },
     ),
     "min-p": (

@@ -79,9 +79,10 @@ ANSWERS = {
             "All later outputs": lambda blocks, tokens, place: tokens,
             "One token per block": lambda blocks, tokens, place: place + 1,
             "does not double": lambda blocks, tokens, place: place + 2**blocks,
-            "not by two": lambda blocks, tokens, place: place + blocks * 2,
+            "stand side by side": lambda blocks, tokens, place: place + blocks * 2,
             "Not the changed token alone": lambda blocks, tokens, place: place,
             "how many outputs change": lambda blocks, tokens, place: blocks + 1,
+            "how far the change is handed on": lambda blocks, tokens, place: float(blocks),
         },
     ),
     "gated-mlp": (

@@ -88,6 +88,8 @@ ANSWERS = {
             "last hop is missing": lambda after: after["a"]["b"] * after["b"]["a"],
             "mean of the three": lambda after: (after["a"]["b"] + after["b"]["a"] + after["a"]["c"]) / 3,
             "looks at the latest token": lambda after: after["a"]["b"] * after["b"]["a"] * after["b"]["c"],
+            "yours is rounded": lambda after: float(f"{after['a']['b'] * after['b']['a'] * after['a']['c']:.2f}"),
+            "in percent": lambda after: 100 * after["a"]["b"] * after["b"]["a"] * after["a"]["c"],
         },
     ),
     "loop": (

@@ -30,6 +30,18 @@ def one_step_older(keys, log_decay, log_gain):
     return torch.softmax(exponents, dim=1)
 
 
+def one_step_younger(keys, log_decay, log_gain):
+    exponents = table(keys + exp(log_decay), log_decay, log_gain)
+    exponents.diagonal().copy_(keys + log_gain)
+    return torch.softmax(exponents, dim=1)
+
+
+def one_row_more(keys, log_decay, log_gain):
+    """As the chapter's `exponents_of`: its last row is the state behind the run."""
+    late = table(torch.cat([keys, torch.zeros(1)]), log_decay, log_gain)[:, :-1]
+    return torch.softmax(late, dim=1)
+
+
 def unmasked(keys, log_decay, log_gain):
     time = torch.arange(len(keys))
     exponents = keys - torch.exp(log_decay) * (time[:, None] - time - 1)
@@ -153,6 +165,13 @@ ANSWERS = {
             "Nothing fades": lambda k, d, g: torch.softmax(table(k, torch.tensor(-torch.inf), g), dim=1),
             "stands 0": lambda k, d, g: torch.softmax(table(k, d, g, future=0), dim=1),
             "future is in it": unmasked,
+            "One maximum for the whole matrix": lambda k, d, g: (
+                (w := exp(table(k - k.max(), d, g))) / w.sum(1, keepdim=True)
+            ),
+            "what is *kept* for the rate": lambda k, d, g: table(k, d, g, rate=lambda x: exp(-exp(x))).softmax(1),
+            "key and gain add up": lambda k, d, g: table(k, d, g).diagonal_scatter(k * g).softmax(1),
+            "one step younger": one_step_younger,
+            "One row too many": one_row_more,
         },
     ),
     "join-chunks": (

@@ -8,8 +8,7 @@ import torch
 
 
 def on_paper(chances):
-    p = [float(Fraction(chance)) for chance in chances]
-    loss = -sum(math.log(x) for x in p) / len(p)
+    loss = -sum(math.log(chance) for chance in chances) / len(chances)
     return [loss, math.exp(loss)]
 
 
@@ -126,7 +125,9 @@ ANSWERS = {
     "loss-on-paper": (
         [
             on_paper,
-            lambda chances: np.array([x := np.mean([np.log(int(c[2:])) for c in chances]), np.exp(x)]),
+            lambda chances: np.array([x := -np.log(chances).mean(), np.exp(x)]),
+            lambda chances: (x := -torch.tensor(chances).log().mean(), x.exp()),
+            lambda chances: (float(x := sum(map(math.log2, chances)) / -4) * math.log(2), 2**x),
             lambda chances: [round(number, 2) for number in on_paper(chances)],
             lambda chances: torch.tensor(on_paper(chances), dtype=torch.float32),
         ],
@@ -143,6 +144,21 @@ ANSWERS = {
                 on_paper(chances)[0],
                 float(sum(1 / Fraction(chance) for chance in chances) / 4),
             ],
+            "sum over the four tokens, and its": lambda chances: [
+                -math.log(math.prod(chances)),
+                1 / math.prod(chances),
+            ],
+            "sum over the four tokens, in bits": lambda chances: [
+                -math.log2(math.prod(chances)),
+                1 / math.prod(chances),
+            ],
+            "e was raised to it": lambda chances: [x := -np.mean(np.log2(chances)), np.exp(x)],
+            "base 10": lambda chances: [x := -np.mean(np.log10(chances)), 10**x],
+            "first the loss": lambda chances: on_paper(chances)[::-1],
+            "So the number of tokens is above 1": lambda chances: [x := np.mean(np.log(chances)), np.exp(x)],
+            "Upside down": lambda chances: [on_paper(chances)[0], math.prod(chances) ** 0.25],
+            "You averaged the numbers of tokens": lambda chances: [math.log(x := np.mean(1 / np.array(chances))), x],
+            "The loss is right; the number of tokens": lambda chances: [on_paper(chances)[0], 4 / sum(chances)],
         },
     ),
     "next-token-loss": (
@@ -165,6 +181,10 @@ ANSWERS = {
             "That is in bits": lambda logits, ids: loss_by_loop(logits, ids) / math.log(2),
             "sign": lambda logits, ids: -loss_by_loop(logits, ids),
             "last token alone": lambda logits, ids: -logits[-1].log_softmax(0)[ids[-1]],
+            "one number for each token": lambda logits, ids: torch.nn.functional.cross_entropy(
+                logits, ids[1:], reduction="none"
+            ),
+            "takes every id in every row": lambda logits, ids: -torch.log_softmax(logits, 1)[:, ids[1:]].mean(),
             "mean *probability*": lambda logits, ids: -torch.softmax(logits, 1)[range(len(logits)), ids[1:]].mean(),
             "over the moments": lambda logits, ids: -torch.log_softmax(logits, 0)[range(len(logits)), ids[1:]].mean(),
         },

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, exp, nn, sigmoid
 
 from rwkv_explainer.exercises.cases import normal, uniform
 from rwkv_explainer.exercises.comparing import unpack
-from rwkv_explainer.exercises.exercise import Exercise
+from rwkv_explainer.exercises.exercise import A_RUN, Exercise
 from rwkv_explainer.model import WKVMemory
 
 __all__ = ["EXERCISES"]
@@ -72,7 +72,10 @@ HALF_LIFE = Exercise(
 
 
 def hidden_memories(random: Generator) -> list[tuple]:
-    """Memories of one channel as functions of the values alone: keys, decay and gain are inside."""
+    """Memories of one channel as functions of the values alone: keys, decay and gain are inside.
+
+    Each reading begins empty. A function raises a ValueError for another number of values than it has keys.
+    """
 
     def reader(time: int) -> Callable[[Tensor], Tensor]:
         memory = WKVMemory(time).to(torch.float64).requires_grad_(False)  # a channel for each token's value
@@ -80,7 +83,15 @@ def hidden_memories(random: Generator) -> list[tuple]:
         memory.log_gain.fill_(float(normal(random)))
         one_hots = torch.eye(time, dtype=torch.float64)
         shares = torch.stack([memory(key.expand(time), value) for key, value in zip(normal(random, time), one_hots)])
-        return lambda values: shares @ torch.as_tensor(values).to(torch.float64)  # (time,)
+
+        def read(values: Any) -> Tensor:
+            values = torch.as_tensor(values).to(torch.float64)
+            if values.shape[:1] != (time,):
+                came = len(values) if values.dim() else "a single number"
+                raise ValueError(f"values: expected {time} values, one for each token, got {came}")
+            return shares @ values  # (time,)
+
+        return read
 
     return [(reader(time), time) for time in (4, 7)]
 
@@ -199,7 +210,11 @@ def run_memory(step: Callable, keys: Tensor, values: Tensor, log_decay: Tensor, 
         returned = step(contents, normalizer, key, value, log_decay, log_gain)
         read, contents, normalizer = unpack(returned, read=shape, contents=shape, normalizer=shape)
         reads.append(read)
-    return {"read": torch.stack(reads), "contents": contents, "normalizer": normalizer}
+    return {
+        "what is read for `keys[{0}]`, in channel {1},": torch.stack(reads),
+        "`contents[{0}]` at the end": contents,
+        "`normalizer[{0}]` at the end": normalizer,
+    }
 
 
 def runs_of_tokens(random: Generator) -> list[tuple]:
@@ -214,6 +229,7 @@ MEMORY_STEP = Exercise(
     cases=runs_of_tokens,
     reference=memory_step,
     run=run_memory,
+    inputs_are=A_RUN,
     success_message="Over two runs of 5 and 9 random tokens it reads and remembers what the package's `WKVMemory` does.",
     mistakes={
         "The past is one step older than it should be: read before you let it fade.": step_with(
@@ -337,7 +353,11 @@ def run_block(block: Callable, mixed: Tensor, matrices: Tensor, log_decay: Tenso
         returned = block(tuple(of_token), tuple(matrices), contents, normalizer, log_decay, log_gain)
         update, contents, normalizer = unpack(returned, update=shape, contents=shape, normalizer=shape)
         updates.append(update)
-    return {"update": torch.stack(updates), "contents": contents, "normalizer": normalizer}
+    return {
+        "the update for `mixed[{0}]`, in channel {1},": torch.stack(updates),
+        "`contents[{0}]` at the end": contents,
+        "`normalizer[{0}]` at the end": normalizer,
+    }
 
 
 def runs_of_mixtures(random: Generator) -> list[tuple]:
@@ -353,6 +373,7 @@ ATTENTION_BLOCK = Exercise(
     cases=runs_of_mixtures,
     reference=block_with(memory_step),
     run=run_block,
+    inputs_are=A_RUN,
     success_message="Over two runs of 4 and 6 random tokens every update is right, and so is what remains in memory.",
     mistakes={
         "The gates are missing: a sigmoid of the receptances decides how much of each average comes through.": block_with(
@@ -374,8 +395,11 @@ ATTENTION_BLOCK = Exercise(
         "A vector times a matrix, `k @ W_k`, is not the matrix times the vector, `W_k @ k`: all four are transposed.": block_with(
             order=lambda *matrices: tuple(matrix.T for matrix in matrices)
         ),
-        "The matrices come in the order key, value, receptance, output; you took the receptance's for the first.": block_with(
+        "Three matrices have changed places: keys are made by `key`, values by `value`, gates by `receptance`.": block_with(
             order=lambda key, value, receptance, output: (value, receptance, key, output)
+        ),
+        "The matrices of keys and values are swapped.": block_with(
+            order=lambda key, value, receptance, output: (value, key, receptance, output)
         ),
         "The gates are a sigmoid of the mixture itself: it goes through its matrix first.": block_with(
             order=lambda key, value, receptance, output: (key, value, torch.eye(len(key)), output)
@@ -441,7 +465,9 @@ def run_query(arrange: Callable, kinds: Tensor, wanted: Tensor) -> Any:
     memory.log_decay.fill_(math.log(10)), memory.log_gain.fill_(-200)
     values = torch.arange(1.0, time + 1)[:, None].expand(time, 2)  # (time, 2)
     reads = torch.stack([memory(200 * key, value) for key, value in zip(loud, values)])  # (time, 2)
-    return (opened * reads).sum(dim=1)[2:]  # (time - 2,): from here on, there is one of either kind to be found
+    through = (opened * reads).sum(dim=1)  # (time,)
+    through[:2] = 0  # before the third token, there is not yet one of either kind to be found
+    return through
 
 
 QUERY = Exercise(
@@ -449,7 +475,7 @@ QUERY = Exercise(
     cases=tagged_tokens,
     reference=arrange,
     run=run_query,
-    result_name="what comes through",
+    result_name="what comes through for `wanted[{0}]`",
     tolerance=1e-3,
     success_message="In 17 places, what comes through the gates is the value of the last earlier token of the wanted kind.",
     mistakes={

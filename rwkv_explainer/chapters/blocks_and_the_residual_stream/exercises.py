@@ -15,8 +15,8 @@ def streams(random: Generator) -> list[tuple]:
     return [(normal(random, 4), machines(random, 4, 5), blocks) for blocks in (3, 4, 2, 5, 0)]
 
 
-def stream_after(x: Tensor, updates: list[Callable], blocks: int) -> Tensor:
-    for update in updates[:blocks]:
+def stream_after(x: Tensor, updates: list[Callable], count: int) -> Tensor:
+    for update in updates[:count]:
         x = x + update(x)
     return x
 
@@ -64,9 +64,9 @@ def block_parts(random: Generator) -> list[tuple]:
     return cases
 
 
-def block(x: Tensor, ln1: nn.Module, attention: Callable, ln2: nn.Module, mlp: Callable) -> Tensor:
+def block(x: Tensor, ln1: nn.Module, attention: Callable, ln2: nn.Module, gated_mlp: Callable) -> Tensor:
     x = x + attention(ln1(x))
-    return x + mlp(ln2(x))
+    return x + gated_mlp(ln2(x))
 
 
 BLOCK = Exercise(
@@ -131,6 +131,17 @@ def logit_shares(updates: Tensor, scale: Tensor, row: Tensor) -> Tensor:
     return centered(updates) / spread(updates.sum(dim=0)) * scale @ row
 
 
+def steps_of_early_logits(updates: Tensor, scale: Tensor, row: Tensor) -> Tensor:
+    """What each update adds to the logit that the stream would have at this height: (parts,)."""
+    early = updates.cumsum(dim=0)  # (parts, channels)
+    return (centered(early) / spread(early) * scale @ row).diff(prepend=torch.zeros(1))
+
+
+def root_mean_square(x: Tensor) -> Tensor:
+    """A spread around 0 instead of the mean."""
+    return (x.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+
+
 def lost_without(updates: Tensor, scale: Tensor, row: Tensor) -> Tensor:
     """The whole logit, less the one of the stream without each update: (parts,)."""
     stream = updates.sum(dim=0)
@@ -156,6 +167,28 @@ WHO_WROTE = Exercise(
         ),
         "You subtract the mean over the *updates*; LayerNorm subtracts the mean over the channels.": lambda updates, scale, row: (
             (updates - updates.mean(dim=0)) / spread(updates.sum(dim=0)) * scale @ row
+        ),
+        "Nothing is centered: before it squares anything, the LayerNorm subtracts the mean over the channels.": lambda updates, scale, row: (
+            updates / root_mean_square(updates.sum(dim=0)) * scale @ row
+        ),
+        "The updates are centered, but the squares are those of the stream before the mean was subtracted.": lambda updates, scale, row: (
+            centered(updates) / root_mean_square(updates.sum(dim=0)) * scale @ row
+        ),
+        "You subtract one mean for all updates; each has a mean of its own over the channels.": lambda updates, scale, row: (
+            (updates - updates.mean()) / spread(updates.sum(dim=0)) * scale @ row
+        ),
+        "These are the steps of the early logits, each with the spread of the stream as it was then. They sum to the logit as well, but here all shares have one spread, that of the whole stream.": steps_of_early_logits,
+        "Your epsilon is outside of the square root; add it to the variance, inside.": lambda updates, scale, row: (
+            centered(updates) / (spread(updates.sum(dim=0), epsilon=0.0) + 1e-5) * scale @ row
+        ),
+        "torch's `std` divides by one less than the number of channels, and the epsilon belongs inside of the root, with the variance.": lambda updates, scale, row: (
+            centered(updates) / (updates.sum(dim=0).std() + 1e-5) * scale @ row
+        ),
+        "torch's `std` divides by one less than the number of channels, and there is no epsilon.": lambda updates, scale, row: (
+            centered(updates) / updates.sum(dim=0).std() * scale @ row
+        ),
+        "These sum to 1; the shares should sum to the logit.": lambda updates, scale, row: (
+            logit_shares(updates, scale, row) / logit_shares(updates, scale, row).sum()
         ),
         "That is what the logit would lose without the update: each time the spread is another one. Keep the whole stream's.": lost_without,
         "The LayerNorm subtracts a mean, and so each update loses its own.": lambda updates, scale, row: (

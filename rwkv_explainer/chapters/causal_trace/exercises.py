@@ -42,6 +42,15 @@ EXACT = Exercise(
         "Nothing is somewhere in between here: each of the three is exactly one or the other.": lambda clean, corrupted: (
             [(clean + corrupted) / 2] * 3
         ),
+        "Nothing comes back in any of yours. The last layer, at the last token, is all that the answer is made of; and with all restored, nothing of the noise is left.": lambda clean, corrupted: (
+            [corrupted] * 3
+        ),
+        "All three are turned around.": lambda clean, corrupted: [corrupted, clean, corrupted],
+        "Only the first is right. At an earlier token nothing reads the last layer, and with all restored nothing of the noise is left.": lambda clean, corrupted: [
+            clean,
+            clean,
+            corrupted,
+        ],
         "These three are log-probabilities, not shares of the effect.": lambda clean, corrupted: [1, 0, 1],
     },
 )
@@ -49,7 +58,8 @@ EXACT = Exercise(
 
 def three_runs(random: Generator) -> list[tuple]:
     """A map in which restoring one place hurts, and restoring another helps beyond the clean run."""
-    clean, corrupted, restored = uniform(random, -1, -0.1), uniform(random, -8, -5), uniform(random, -5, -1, 3, 4)
+    clean, corrupted = float(uniform(random, -1, -0.1)), float(uniform(random, -8, -5))
+    restored = uniform(random, -5, -1, 3, 4)
     restored[0, 1], restored[2, 3] = corrupted - 1, clean + 0.09
     return [(clean, corrupted, restored)]
 
@@ -86,7 +96,7 @@ RECOVERED = Exercise(
             (restored - corrupted) / (clean - corrupted)
         ).clamp(max=1),
         "Absolute values hide where restoring hurts: there the share is negative.": lambda clean, corrupted, restored: (
-            (restored - corrupted).abs() / (clean - corrupted).abs()
+            (restored - corrupted).abs() / abs(clean - corrupted)
         ),
         "The sign is turned around.": lambda clean, corrupted, restored: (restored - corrupted) / (corrupted - clean),
     },

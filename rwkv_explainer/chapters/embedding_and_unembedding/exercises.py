@@ -81,6 +81,18 @@ LAYER_NORM = Exercise(
         "Your variance divides by one less than the number of channels; LayerNorm divides by their number.": lambda x, weight, bias: (
             weight * centered(x) / (x.var(dim=-1, keepdim=True) + 1e-5).sqrt() + bias
         ),
+        "torch's `std` divides by one less than the number of channels, and the epsilon belongs inside of the root, with the variance.": lambda x, weight, bias: (
+            weight * centered(x) / (x.std(dim=-1, keepdim=True) + 1e-5) + bias
+        ),
+        "torch's `std` divides by one less than the number of channels, and there is no epsilon.": lambda x, weight, bias: (
+            weight * centered(x) / x.std(dim=-1, keepdim=True) + bias
+        ),
+        "The scale multiplies the bias, too: the bias is added at the end.": lambda x, weight, bias: (
+            weight * (centered(x) / (variance(x) + 1e-5).sqrt() + bias)
+        ),
+        "You squared the numbers before the mean was subtracted; the variance is the mean of the squares of what is left.": lambda x, weight, bias: (
+            weight * centered(x) / ((x**2).mean(dim=-1, keepdim=True) + 1e-5).sqrt() + bias
+        ),
         "The mean is not subtracted.": lambda x, weight, bias: weight * x / (variance(x) + 1e-5).sqrt() + bias,
         "The mean is not subtracted, and the squares are not taken around it.": lambda x, weight, bias: (
             weight * x / ((x**2).mean(dim=-1, keepdim=True) + 1e-5).sqrt() + bias

@@ -7,7 +7,7 @@ from torch import Generator, Tensor, exp, sigmoid
 
 from rwkv_explainer.exercises.cases import normal, uniform
 from rwkv_explainer.exercises.comparing import unpack
-from rwkv_explainer.exercises.exercise import Exercise
+from rwkv_explainer.exercises.exercise import A_RUN, Exercise
 
 __all__ = ["EXERCISES"]
 
@@ -148,7 +148,10 @@ def run_steps(step, keys: Tensor, values: Tensor, log_decay: Tensor):
         returned = step(average, log_normalizer, key, value, log_decay)
         average, log_normalizer = unpack(returned, average=(3,), log_normalizer=(3,))
         averages.append(average)
-    return {"average": torch.stack(averages), "log_normalizer": log_normalizer}
+    return {
+        "`average[{1}]` after `keys[{0}]`": torch.stack(averages),
+        "`log_normalizer[{0}]` at the end": log_normalizer,
+    }
 
 
 SHARE_STEP = Exercise(
@@ -156,6 +159,7 @@ SHARE_STEP = Exercise(
     cases=runs,
     reference=share_step,
     run=run_steps,
+    inputs_are=A_RUN,
     tolerance=1e-4,
     success_message="It remembers what the package's `StableWKVMemory` does, with keys around 1, around 1000 and −1000, and thousands apart.",
     mistakes={
@@ -168,6 +172,15 @@ SHARE_STEP = Exercise(
         ),
         "The new token's weight does not get into the normalizer: `torch.logaddexp` adds it to the sum, + does not.": step_with(
             after=lambda key, old, faded: faded
+        ),
+        "The larger one alone is the running maximum of the other memory; here it is the logarithm of a *sum*.": step_with(
+            after=lambda key, old, faded: torch.maximum(faded, key)
+        ),
+        "It is always the key that you take out of the sum; where it is the smaller one, the exponential overflows.": step_with(
+            after=lambda key, old, faded: key + (1 + exp(faded - key)).log()
+        ),
+        "You subtracted what is *kept*; the logarithm loses the rate, exp(log_decay).": step_with(
+            rate=lambda log_decay: exp(-exp(log_decay))
         ),
         "The average fades; it is a ratio, and both of its sums fade by the same factor.": step_with(fade_average=True),
         "Nothing fades.": step_with(rate=torch.zeros_like),
@@ -233,7 +246,11 @@ def run_official(step, keys: Tensor, values: Tensor, log_decay: Tensor, log_gain
         returned = step(aa, bb, pp, key, value, log_decay, log_gain)
         read, aa, bb, pp = unpack(returned, read=shape, aa=shape, bb=shape, pp=shape)
         reads.append(read)
-    return {"read": torch.stack(reads), "aa / bb": aa / bb, "pp + log(bb)": pp + bb.log()}
+    return {
+        "`read[{1}]` for `keys[{0}]`": torch.stack(reads),
+        "at the end, in channel {0}, `aa / bb`": aa / bb,
+        "at the end, in channel {0}, `pp + log(bb)`": pp + bb.log(),
+    }
 
 
 OFFICIAL_STEP = Exercise(
@@ -241,6 +258,7 @@ OFFICIAL_STEP = Exercise(
     cases=lambda random: [(*case, normal(random, 3)) for case in runs(random)],
     reference=official_step,
     run=run_official,
+    inputs_are=A_RUN,
     tolerance=1e-4,
     success_message="It reads and remembers what the plain sums would, with keys around 1, around 1000 and −1000, and thousands apart.",
     mistakes={
@@ -256,6 +274,9 @@ OFFICIAL_STEP = Exercise(
         ),
         "You took `log_decay` for the rate: the rate is its exponential.": official_with(
             fade=lambda log_decay: log_decay
+        ),
+        "You subtracted what is *kept*; `pp` loses the rate, exp(log_decay).": official_with(
+            fade=lambda log_decay: exp(-exp(log_decay))
         ),
         "The old sums keep their old scale: multiply `aa` and `bb` by exp(pp − rate − p) before the token joins them.": official_with(
             scaled=False

@@ -37,7 +37,7 @@ def temperatures(random: Generator) -> list[tuple]:
 ANY_TEMPERATURE = Exercise(
     name="any-temperature",
     cases=temperatures,
-    reference=lambda p, t: adjust_probabilities(p, temperature=t),
+    reference=lambda probabilities, temperature: adjust_probabilities(probabilities, temperature=temperature),
     result_name="the probabilities",
     success_message="At temperatures from 0.00001 to 3 it gives what the package's own function gives, and no number is lost.",
     mistakes={
@@ -90,6 +90,21 @@ SURPRISE = Exercise(
         "That is the mean per token; the surprise of a text is the sum.": lambda logits, ids: (
             surprise(logits, ids) / len(ids)
         ),
+        "That is the mean per token, in nats, as `cross_entropy` returns it; the surprise of a text is the sum, in bits.": lambda logits, ids: (
+            -chances(logits, ids).mean()
+        ),
+        "That is a logarithm to base 10; bits have the base 2.": lambda logits, ids: (
+            -chances(logits, ids).sum() / math.log(10)
+        ),
+        "That is one number for each token; the surprise of the text is their sum.": lambda logits, ids: (
+            -chances(logits, ids) / math.log(2)
+        ),
+        "`p[:, ids]` takes every id in every row; each row is about one token: `p[torch.arange(len(ids)), ids]`.": lambda logits, ids: (
+            -logits.log_softmax(dim=-1)[:, ids].sum() / math.log(2)
+        ),
+        "That is the entropy, the surprise that the model itself expects; take the token that came alone.": lambda logits, ids: (
+            -(logits.softmax(dim=-1) * logits.log_softmax(dim=-1)).sum() / math.log(2)
+        ),
         "The sign is wrong: logarithms of probabilities are negative, a surprise is not.": lambda logits, ids: (
             -surprise(logits, ids)
         ),
@@ -126,8 +141,8 @@ def with_rest_on_top(p: Tensor, kept: Tensor) -> Tensor:
     return result
 
 
-def with_min_p(p: Tensor, m: float) -> Tensor:
-    return normalized(p.where(p >= m * p.max(), 0))
+def with_min_p(probabilities: Tensor, m: float) -> Tensor:
+    return normalized(probabilities.where(probabilities >= m * probabilities.max(), 0))
 
 
 def cuts(random: Generator) -> list[tuple]:

@@ -118,7 +118,7 @@ REACH = Exercise(
     cases=lambda random: [(randint(random, 3, 12), 99, randint(random, 2, 60))],
     reference=lambda blocks, tokens, place: place + blocks,
     result_name="last",
-    success_message="Each block's mixer hands the change on by one token.",
+    success_message="Each block's mixers hand the change on by one token.",
     mistakes={
         "One token too few: the first block hands the change on as well.": lambda blocks, tokens, place: (
             place + blocks - 1
@@ -126,18 +126,21 @@ REACH = Exercise(
         "One token too many: without any block it would be the changed token itself.": lambda blocks, tokens, place: (
             place + blocks + 1
         ),
-        "One token per block: the second block's mixer remembers an input in which the change already is.": lambda blocks, tokens, place: (
+        "One token per block: the second block's mixers remember an input in which the change already is.": lambda blocks, tokens, place: (
             place + 1
         ),
         "All later outputs would change if the memories worked. Mixers alone look back by one token in each block.": lambda blocks, tokens, place: (
             tokens
         ),
         "A change spreads by one token per block; it does not double.": lambda blocks, tokens, place: place + 2**blocks,
-        "A block has one mixer in front of its MLP that counts here, and it looks back by one token, not by two.": lambda blocks, tokens, place: (
+        "A block's two mixers stand side by side, not one after the other: together they look back by one token.": lambda blocks, tokens, place: (
             place + 2 * blocks
         ),
         "Not the changed token alone: the mixers remember it, and hand the change on.": lambda blocks, tokens, place: (
             place
+        ),
+        "That is how far the change is handed on; which is the last token that it reaches?": lambda blocks, tokens, place: (
+            blocks
         ),
         "That is how many outputs change; which is the last of them?": lambda blocks, tokens, place: blocks + 1,
     },

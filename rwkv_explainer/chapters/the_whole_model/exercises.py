@@ -121,7 +121,7 @@ def splice_by(taken: Callable) -> Callable:
 SPLICE = Exercise(
     name="splice",
     cases=snapshots,
-    reference=splice,
+    reference=lambda one, other, layers: splice(one, other, layers),
     result_name="the state",
     success_message="Layer 1, and then 0, 3 and 10, remember the second text, all others the first, in mixers and memories.",
     mistakes={

@@ -20,11 +20,15 @@ def three_tokens(random: Generator) -> list[tuple]:
     return [({token: dict(zip("abc", row)) for token, row in zip("abc", rows)},)]
 
 
+def in_three_hops(after: dict[str, dict[str, float]]) -> float:
+    return after["a"]["b"] * after["b"]["a"] * after["a"]["c"]
+
+
 CHAIN = Exercise(
     name="chain-on-paper",
     is_value=True,
     cases=three_tokens,
-    reference=lambda after: after["a"]["b"] * after["b"]["a"] * after["a"]["c"],
+    reference=in_three_hops,
     result_name="probability",
     tolerance=1e-4,
     success_message="Three hops, three cells of the table, and their product.",
@@ -40,6 +44,10 @@ CHAIN = Exercise(
         "That is the mean of the three chances; they multiply.": lambda after: (
             (after["a"]["b"] + after["b"]["a"] + after["a"]["c"]) / 3
         ),
+        "The answer has three digits after the point; yours is rounded to two.": lambda after: round(
+            in_three_hops(after), 2
+        ),
+        "That is in percent; a probability is a number from 0 to 1.": lambda after: 100 * in_three_hops(after),
         "The last hop starts from *a*, not from *b*: a chain looks at the latest token.": lambda after: (
             after["a"]["b"] * after["b"]["a"] * after["b"]["c"]
         ),

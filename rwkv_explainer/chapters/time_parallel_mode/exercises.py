@@ -76,6 +76,21 @@ MATRIX = Exercise(
         "exp(1000) is infinite, and exp(−1000) is 0: subtract each row's largest exponent first, as `torch.softmax` does.": lambda keys, log_decay, log_gain: (
             divided(exponents(keys, exp(log_decay), log_gain).exp())
         ),
+        "One maximum for the whole matrix, or for all keys: in a row far below it all exponentials are 0, and 0 / 0 is no number. Each row has its own.": lambda keys, log_decay, log_gain: (
+            divided((exponents(keys, exp(log_decay), log_gain) - keys.max()).exp())
+        ),
+        "You took what is *kept* for the rate: with each token an exponent loses exp(log_decay).": lambda keys, log_decay, log_gain: (
+            matrix(keys, -exp(log_decay), log_gain)
+        ),
+        "On the diagonal key and gain add up; you multiplied them.": lambda keys, log_decay, log_gain: torch.softmax(
+            exponents(keys, exp(log_decay), log_gain).diagonal_scatter(keys * log_gain), dim=1
+        ),
+        "The past is one step younger than it should be: its newest token has not faded yet, and has not grown either.": lambda keys, log_decay, log_gain: (
+            torch.softmax(exponents(keys, exp(log_decay), log_gain, newest=-1), dim=1)
+        ),
+        "One row too many: the last one is about a reader after this run. The chapter's `exponents_of` has it for the state.": lambda keys, log_decay, log_gain: (
+            torch.softmax(exponents(torch.cat([keys, keys[-1:]]), exp(log_decay), log_gain)[:, :-1], dim=1)
+        ),
         "The gain stands in the exponent as it is: `log_gain` is a logarithm already.": lambda keys, log_decay, log_gain: (
             matrix(keys, log_decay, exp(log_gain))
         ),
@@ -140,7 +155,7 @@ def both_faded(first, second, length, log_decay):
 JOIN = Exercise(
     name="join-chunks",
     cases=chunks,
-    reference=join,
+    reference=lambda first, second, length, log_decay: join(first, second, length, log_decay),
     result_name="the state",
     success_message="Joined, the two chunks leave the sums that one run through both of them leaves.",
     mistakes={

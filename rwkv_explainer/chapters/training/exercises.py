@@ -15,20 +15,35 @@ __all__ = ["EXERCISES"]
 
 def four_chances(random: Generator) -> list[tuple]:
     """Probabilities that are powers of ½."""
-    return [([f"1/{2 ** randint(random, 1, 12)}" for _ in range(4)],)]
+    return [([0.5 ** randint(random, 1, 12) for _ in range(4)],)]
 
 
-def bits(chances: list[str]) -> list[float]:
-    return [math.log2(int(chance[2:])) for chance in chances]
+def bits(chances: list[float]) -> list[float]:
+    return [-math.log2(chance) for chance in chances]
 
 
-def on_paper(chances: list[str]) -> list[float]:
+def on_paper(chances: list[float]) -> list[float]:
     mean = sum(bits(chances)) / len(chances)
     return [mean * math.log(2), 2**mean]
 
 
-def mean_chance(chances: list[str]) -> float:
-    return sum(0.5**b for b in bits(chances)) / len(chances)
+def times_loss(factor: float | int, base: float | int = math.e) -> Callable:
+    """An answer whose loss is a multiple of the right one, and whose number of tokens is `base` to that loss."""
+
+    def answer(chances: list[float]) -> list[float]:
+        loss = factor * on_paper(chances)[0]
+        return [loss, base**loss]
+
+    return answer
+
+
+def mean_chance(chances: list[float]) -> float:
+    return sum(chances) / len(chances)
+
+
+def mean_number(chances: list[float]) -> float:
+    """The mean of the numbers of tokens that each probability stands for."""
+    return sum(1 / chance for chance in chances) / len(chances)
 
 
 LOSS_ON_PAPER = Exercise(
@@ -59,7 +74,29 @@ LOSS_ON_PAPER = Exercise(
         ],
         "That is the mean of four numbers of tokens; take the exponential of the mean of the logarithms.": lambda chances: [
             on_paper(chances)[0],
-            sum(2**b for b in bits(chances)) / 4,
+            mean_number(chances),
+        ],
+        "That is the sum over the four tokens, and its exponential; a loss is their mean.": times_loss(4),
+        "That is the sum over the four tokens, in bits; a loss is their mean, and here in nats.": times_loss(
+            4 / math.log(2), base=2
+        ),
+        "The loss is in bits, and e was raised to it: nats are natural logarithms, and e goes with them.": times_loss(
+            1 / math.log(2)
+        ),
+        "That is a logarithm to base 10; nats are natural logarithms.": times_loss(1 / math.log(10), base=10),
+        "A loss is positive: minus the logarithm. So the number of tokens is above 1.": times_loss(-1),
+        "The two are swapped: first the loss, then the number of tokens.": lambda chances: on_paper(chances)[::-1],
+        "Upside down: that is the probability that each token would have; the number of tokens is 1 over it.": lambda chances: [
+            on_paper(chances)[0],
+            1 / on_paper(chances)[1],
+        ],
+        "You averaged the numbers of tokens, then took the logarithm; the logarithms are averaged.": lambda chances: [
+            math.log(mean_number(chances)),
+            mean_number(chances),
+        ],
+        "The loss is right; the number of tokens is its exponential, not 1 over the mean of the probabilities.": lambda chances: [
+            on_paper(chances)[0],
+            1 / mean_chance(chances),
         ],
     },
 )
@@ -82,6 +119,12 @@ NEXT_TOKEN_LOSS = Exercise(
     mistakes={
         "The model is asked for the token that it has just read; compare with the one that comes next.": lambda logits, ids: (
             loss_of(logits, ids[:-1])
+        ),
+        "That is one number for each token; a loss is their mean.": lambda logits, ids: (
+            -logits.log_softmax(dim=1).gather(1, ids[1:, None])[:, 0]
+        ),
+        "`p[:, ids]` takes every id in every row; each row is about one token: `p[torch.arange(len(p)), ids[1:]]`.": lambda logits, ids: (
+            -logits.log_softmax(dim=1)[:, ids[1:]].mean()
         ),
         "That is the sum over the text; a loss is the mean.": lambda logits, ids: (
             (len(ids) - 1) * loss_of(logits, ids[1:])

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, exp
 
 from rwkv_explainer.exercises.cases import normal, uniform
 from rwkv_explainer.exercises.comparing import unpack
-from rwkv_explainer.exercises.exercise import Exercise
+from rwkv_explainer.exercises.exercise import A_RUN, Exercise
 
 __all__ = ["EXERCISES"]
 
@@ -109,7 +109,8 @@ AS_EAGLE = Exercise(
     cases=tokens_for_eagle,
     reference=as_eagle,
     run=run_goose,
-    result_name="the table",
+    result_name="the table after the run, in row {0} and column {1},",
+    inputs_are=A_RUN,
     success_message="Over two runs of 5 and 8 random tokens Goose's table is the one that Eagle would have.",
     mistakes={
         "It still removes: Eagle takes nothing out, so the rate must be 0, or there must be nothing to remove.": lambda key, value, log_decay: (
@@ -198,8 +199,10 @@ def run_swap(answer: Callable, table: Tensor, i: int, j: int) -> Any:
     removal_key, rate = unpack(answer(i, j, size), removal_key=(size,), rate=(size,))
     nothing, keep = torch.zeros(size, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
     return {
-        "table": goose_write(table, nothing, nothing, keep, removal_key, rate),
-        "length of the removal key": removal_key.norm(),
+        "the table after the write, in row {0} and column {1},": goose_write(
+            table, nothing, nothing, keep, removal_key, rate
+        ),
+        "the length of the removal key": removal_key.norm(),
     }
 
 
@@ -208,6 +211,7 @@ SWAP = Exercise(
     cases=rows_to_swap,
     reference=swap,
     run=run_swap,
+    inputs_are="The table and its rows to swap",
     success_message="In three random tables the two rows changed places in a single write, and all others stayed.",
     mistakes={
         "The two rows are equal now: with their difference removed once, both are at their average. Go on from there.": lambda i, j, size: (
