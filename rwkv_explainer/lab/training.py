@@ -61,7 +61,10 @@ __all__ = [
 ]
 
 CHECKPOINT, BEFORE_COOLDOWN = "checkpoint.pt", "before_cooldown.pt"  # a run's last state, and the last at full rate
-RUNNING_EXAMPLES = ("The Eiffel Tower is located in the city of Paris.", "Drosophila melanogaster: a species of Drosophila.")
+RUNNING_EXAMPLES = (
+    "The Eiffel Tower is located in the city of Paris.",
+    "Drosophila melanogaster: a species of Drosophila.",
+)
 SPELLED = 500  # times that the tokenizer is trained on each
 TEXTBOOKS = "6b8e08ce7719c29df9ea246a226f4e9cfea4734f740516560b8255e5e60600a7"  # sha256 of the bundled model's text
 
