@@ -147,6 +147,7 @@ class StableWKVMemory(Piece):
     the `average`, and the logarithm of the normalizer. A new value takes the share of the average that its weight is of
     all weights: a sigmoid of a difference of logarithms. In models of half precision the state is float32: of a large
     logarithm, half precision keeps too little.
+    Keys are finite, as those of a matrix are: a first key of -inf leaves nan.
     """
 
     initial_state = {"log_normalizer": -math.inf}  # the logarithm of no weight at all
