@@ -236,19 +236,21 @@ def after_the_first(record: Record, curve: Sequence) -> tuple[list[int], list]:
     return list(record.steps[start:]), list(curve[start:])
 
 
-def live_moves(steps: Sequence[int], moves: dict[str, Sequence[float]]) -> Live:
-    """How far numbers moved in some steps of AdamW, in learning rates."""
-    last = ", ".join(f"{name} {values[-1]:.2f}" for name, values in moves.items())
+def live_moves(steps: Sequence[int], moves: dict[str, Sequence[float | None]]) -> Live:
+    """How far numbers moved in some steps of AdamW, in learning rates; None where none of a kind has moved yet."""
+    begin, last = (
+        ", ".join(f"{name} {values[i]:.2f}" for name, values in moves.items() if values[i] is not None)
+        for i in (0, -1)
+    )
     return live_lines(
         steps,
         moves,
         xlabel="step",
         ylabel="learning rates that a number moves",
         xlog=True,
-        ylim=(0, max(max(values) for values in moves.values()) * 1.1),
+        ylim=(0, 1.1 * max(move for values in moves.values() for move in values if move is not None)),
         digits=2,
-        caption=f"At step {steps[0]} the median is {next(iter(moves.values()))[0]:.2f} learning rates. At step "
-        f"{steps[-1]:,}: {last}.",
+        caption=f"The median move of each kind. At step {steps[0]}: {begin}. At step {steps[-1]:,}: {last}.",
     )
 
 
