@@ -61,7 +61,7 @@ def halfway(record: Record) -> int:
 def probabilities(record: Record, step: int) -> dict[str, float]:
     """Of the facts that `live_moment` shows, the probability of the right answer after this many steps."""
     at, answers = record.steps.index(step), dict(record.asked["facts"])
-    return {f"{prompt} …{answers[prompt]}": record.fact(prompt)[0][at] for prompt in SHOWN}
+    return {f"{answers[prompt].strip()}, after “{prompt}”": record.fact(prompt)[0][at] for prompt in SHOWN}
 
 
 def live_moment(record: Record, step: int) -> Live:
@@ -324,4 +324,6 @@ def plot_loss_curve(
         f"A falling curve, the loss over {len(losses)} steps, from {losses[0]:.2f} to {smooth[-1]:.2f}. Dashed lines: "
         f"{passed}. Below, the learning rate: a short ramp up, a plain, a ramp down to zero.",
         size=(6.4, 4.6),
+        caption=f"The loss of each step, thin, and the mean of {window}. After {len(losses):,} steps it is "
+        f"{smooth[-1]:.2f}; the lowest of the dashed lines is at {min(baselines.values()):.2f}.",
     )
