@@ -189,7 +189,8 @@ def live_half_lives(record: Record) -> Live:
         ylog=True,
         ylim=(0.9 * change.min().item(), 1.1 * change.max().item()),
         digits=2,
-        caption=f"Of each layer's channels, from the fastest to the slowest; the mean over the layers. At the end: {ends}.",
+        caption="Of each layer's channels, from the fastest to the slowest; the mean over the layers. At the end: "
+        f"{ends}.",
     )
 
 
@@ -239,8 +240,7 @@ def after_the_first(record: Record, curve: Sequence) -> tuple[list[int], list]:
 def live_moves(steps: Sequence[int], moves: dict[str, Sequence[float | None]]) -> Live:
     """How far numbers moved in some steps of AdamW, in learning rates; None where none of a kind has moved yet."""
     begin, last = (
-        ", ".join(f"{name} {values[i]:.2f}" for name, values in moves.items() if values[i] is not None)
-        for i in (0, -1)
+        ", ".join(f"{name} {values[i]:.2f}" for name, values in moves.items() if values[i] is not None) for i in (0, -1)
     )
     return live_lines(
         steps,
@@ -256,9 +256,10 @@ def live_moves(steps: Sequence[int], moves: dict[str, Sequence[float | None]]) -
 
 def live_known(steps: Sequence[int], curves: dict[str, Sequence[float]]) -> Live:
     """Shares or probabilities, between 0 and 1, noted now and then in a training run."""
+    births = {name: stays(steps, curve, 0.5) for name, curve in curves.items()}
     found = "; ".join(
-        f"{name}: {f'above one half from step {at:,} on' if (at := stays(steps, curve, 0.5)) is not None else 'below one half at the end'}"
-        for name, curve in curves.items()
+        f"{name}: {'below one half at the end' if at is None else f'above one half from step {at:,} on'}"
+        for name, at in births.items()
     )
     return live_lines(
         steps,
