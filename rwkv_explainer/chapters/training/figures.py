@@ -186,8 +186,7 @@ def live_half_lives(record: Record) -> Live:
         xlabel="steps of training",
         ylabel="half-life, as a multiple of the first one",
         xlog=True,
-        ylog=True,
-        ylim=(0.9 * change.min().item(), 1.1 * change.max().item()),
+        ylim=(0, 1.1 * change.max().item()),
         digits=2,
         caption="Of each layer's channels, from the fastest to the slowest; the mean over the layers. At the end: "
         f"{ends}.",
