@@ -1,46 +1,177 @@
 """Figures of chapter "Time decay"."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
-import matplotlib
-import matplotlib.font_manager
-import matplotlib.patches
-import matplotlib.path
-import matplotlib.ticker
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from rwkv_explainer.drawing.figure import Plot, draw, legend_above, whole_numbers
+from rwkv_explainer.drawing.figure import Plot, color_layers, draw, panels
+from rwkv_explainer.drawing.live import Live, live_heatmap, live_lines, live_text
 from rwkv_explainer.drawing.palette import Theme
+from rwkv_explainer.lab.record import MIXERS, Record
 
-__all__ = ["plot_half_life_counts"]
+__all__ = [
+    "BANDS",
+    "HALF_LIVES",
+    "QUANTITIES",
+    "live_bands",
+    "live_fading_text",
+    "live_history",
+    "live_moves",
+    "plot_two_axes",
+]
+
+PerChannel = Float[Tensor, "layers channels"]
+
+HALF_LIVES = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]  # tokens
+BANDS = {"under 1": (0.0, 1.0), "1 to 10": (1.0, 10.0), "10 to 100": (10.0, 100.0), "over 100": (100.0, math.inf)}
+QUANTITIES = ["half-life in tokens", "log_gain", *MIXERS]  # that a record follows, layer by layer
+MOMENTS = 60  # of a record that a figure shows at most
 
 
-def plot_half_life_counts(half_lives: Float[Tensor, "layers channels"], bounds: Sequence[float] = (1, 10, 100)) -> Plot:
-    """How many of each layer's channels forget how fast: stacked bars, a layer a row."""
-    edges = [0.0, *bounds, float("inf")]
-    names = [f"under {bounds[0]:g}", *(f"{a:g} to {b:g}" for a, b in zip(bounds, bounds[1:])), f"over {bounds[-1]:g}"]
-    shares = torch.stack([((half_lives >= a) & (half_lives < b)).float().mean(dim=1) for a, b in zip(edges, edges[1:])])
+def live_fading_text(tokens: Sequence[str], half_lives: PerChannel) -> Callable[..., Live]:
+    """A figure of one argument, `half_life`: what is left of each token's weight when the text has been read.
+
+    Args:
+        tokens: the text, cut into tokens.
+        half_lives: of a model, which the caption tells of.
+    """
+
+    def draw_text(half_life: float = 8.0) -> Live:
+        ages = range(len(tokens) - 1, -1, -1)  # the last token has not faded yet
+        left = [0.5 ** (age / half_life) for age in ages]
+        whole, first, last = ((lives >= half_life).double().mean() for lives in (half_lives, half_lives[0], half_lives[-1]))
+        share = f"{left[0]:.1%}" if left[0] >= 0.001 else "less than a thousandth"
+        return live_text(
+            left,
+            tokens,
+            limits=(0, 1),
+            caption=f"A half-life of {half_life:g} {'token' if half_life <= 1 else 'tokens'}: of {tokens[0].strip()}'s "
+            f"weight {share} is left, {len(tokens) - 1} tokens later. In our model {whole:.0%} of the channels hold at "
+            f"least that long: {first:.0%} in the first layer, {last:.0%} in the last.",
+        )
+
+    return draw_text
+
+
+def plot_two_axes(half_lives: PerChannel, title: str = "") -> Plot:
+    """Each layer's channels, sorted, on the paper's axis and on a logarithmic axis of half-lives."""
+    ordered = half_lives.sort(dim=-1, descending=True).values  # (layers, channels)
+    kept = 0.5 ** (1 / ordered)  # (layers, channels), after one token
 
     def paint(figure: Figure, theme: Theme) -> None:
-        axes = figure.subplots()
-        colors = matplotlib.colormaps["viridis"](torch.linspace(0.1, 0.9, len(names)).numpy())
-        left = torch.zeros(half_lives.shape[0])
-        for name, share, color in zip(names, shares, colors):
-            axes.barh(range(1, len(share) + 1), share, left=left, color=color, label=name)
-            left = left + share
-        axes.grid(False)
-        axes.invert_yaxis()
-        axes.set(xlabel="share of the channels, by half-life in tokens", ylabel="layer", xlim=(0, 1))
-        whole_numbers(axes.yaxis)
-        legend_above(axes)
+        decays, lives = panels(figure, 2)
+        for axes, curves in ((decays, kept), (lives, ordered)):
+            for curve, color in zip(curves, color_layers(figure, axes, len(curves))):
+                axes.plot(curve, color=color, linewidth=1.8)
+            axes.set(xlabel="channel, sorted")
+        decays.set(title=f"decay: left after one token{title}", ylim=(-0.02, 1.04))
+        lives.set(title=f"half-life in tokens{title}", yscale="log")
 
-    local, lasting = shares[0], shares[-1]
+    top, bottom = (half_lives > 10).double().mean(), (half_lives < 0.25).double().mean()
+    middle = half_lives.median(dim=-1).values  # (layers,)
     return draw(
         paint,
-        f"A bar for each layer, divided by half-life. Channels that forget half within {bounds[0]:g} token: "
-        f"{local[0]:.0%} in the first layer, {local[-1]:.0%} in the last. Channels that hold for over {bounds[-1]:g}: "
-        f"{lasting[0]:.0%} in the first layer, {lasting[-1]:.0%} in the last.",
+        f"Two panels with {len(half_lives)} falling curves each, one a layer, channels sorted. Left, what is left after "
+        f"one token, from {kept.max():.3f} to {kept.min():.3f}. Right, half-lives on a logarithmic axis, from "
+        f"{half_lives.max():.0f} to {half_lives.min():.3f} tokens.",
+        size=(7.2, 3.4),
+        caption=f"The same numbers twice. Left, {top:.0%} of all channels, those that hold for more than ten tokens, "
+        f"crowd into the top strip, and {bottom:.0%}, under a quarter of a token, lie along the floor. Right, layers "
+        f"are told apart: half of the first one's channels hold for {middle[0]:.1f} tokens or less, half of the last "
+        f"one's for {middle[-1]:.1f} or less.",
     )
+
+
+def live_bands(half_lives: PerChannel) -> Live:
+    """How many channels of each layer lie in each band of half-lives."""
+    counts = torch.stack([((half_lives >= a) & (half_lives < b)).sum(dim=1) for a, b in BANDS.values()], dim=1)
+    layers, channels = half_lives.shape
+    largest = [list(BANDS)[int(row.argmax())] for row in counts]
+    return live_heatmap(
+        counts,
+        [f"layer {n + 1}" for n in range(layers)],
+        list(BANDS),
+        label=f"channels of each layer, of {channels}, by their half-life in tokens",
+        limits=(0, channels),
+        digits=0,
+        caption=f"Of {layers * channels:,} channels, {counts[:, 0].sum():,} lose half of a weight within a token and "
+        f"{counts[:, -1].sum():,} hold for over a hundred. The largest group is {largest[0]} in the first layer and "
+        f"{largest[-1]} in the last.",
+    )
+
+
+def live_moves(before: PerChannel, after: PerChannel, start: str = "at the start") -> Callable[..., Live]:
+    """A figure of one argument, `layer`: each channel's half-life now over what it was, on logarithmic axes.
+
+    Args:
+        start: what `before` is, in words.
+    """
+    limits = min(before.min(), after.min()).item() / 1.3, max(before.max(), after.max()).item() * 1.3
+
+    def draw_layer(layer: int = 1) -> Live:
+        order = before[layer - 1].argsort()
+        then, now = before[layer - 1, order], after[layer - 1, order]  # (channels,) each
+        factors = now / then
+        slow = then > 10
+        said = f", of those slower than 10 tokens {int((factors[slow] > 1).sum())} of {int(slow.sum())}" if slow.any() else ""
+        return live_lines(
+            then,
+            {"on this line nothing has changed": then, "a channel": now},
+            xlabel=f"half-life {start}, in tokens",
+            ylabel="half-life now, in tokens",
+            xlog=True,
+            ylog=True,
+            xlim=limits,
+            ylim=limits,
+            dots=["a channel"],
+            caption=f"Layer {layer}: {int((factors > 1).sum())} of {len(then)} channels hold longer than {start}{said}. "
+            f"The median channel has moved by a factor of {factors.log().abs().median().exp():.2f}, up or down.",
+        )
+
+    return draw_layer
+
+
+def live_history(record: Record) -> Callable[..., Live]:
+    """A figure of `quantity` and `layer`: minimum, quartiles and maximum of a layer's channels while it is trained."""
+    spacing = max(1, math.ceil(len(record.lines) / MOMENTS))
+    lines = [line for n, line in enumerate(reversed(record.lines)) if n % spacing == 0 or line["step"] == 0][::-1]
+    steps = [line["step"] for line in lines]
+
+    def draw_history(quantity: str = QUANTITIES[0], layer: int = 1) -> Live:
+        if quantity in MIXERS:
+            rows, names = [line["mixes"][quantity][layer - 1] for line in lines], ["lower quartile", "median", "upper quartile"]
+        else:
+            kind = "half_lives" if quantity == QUANTITIES[0] else "log_gain"
+            rows = [line[kind][layer - 1] for line in lines]
+            names = ["smallest", "lower quartile", "median", "upper quartile", "largest"]
+        curves = {name: [row[n] for row in rows] for n, name in enumerate(names)}
+        curves = dict(reversed(curves.items()))
+        median, everything = curves["median"], [x for line in lines for x in extremes(line, quantity)]
+        logarithmic = quantity == QUANTITIES[0]
+        low, high = min(everything), max(everything)
+        return live_lines(
+            steps,
+            curves,
+            xlabel="steps of training",
+            ylabel=f"{quantity}, layer {layer}",
+            ylog=logarithmic,
+            ylim=(low / 1.3, high * 1.3) if logarithmic else (low - 0.1, high + 0.1),
+            caption=f"Layer {layer}, {quantity}: the median goes from {median[0]:.3g} to {median[-1]:.3g}, the middle "
+            f"half of the channels from {said(curves, 0)} to {said(curves, -1)}.".replace("-", "−").replace("half−life", "half-life"),
+        )
+
+    return draw_history
+
+
+def extremes(line: dict, quantity: str) -> list[float]:
+    """Every number that a record's line has of a quantity, in all layers."""
+    rows = line["mixes"][quantity] if quantity in MIXERS else line["half_lives" if quantity == QUANTITIES[0] else "log_gain"]
+    return [x for row in rows for x in row]
+
+
+def said(curves: dict[str, list[float]], moment: int) -> str:
+    return f"{curves['lower quartile'][moment]:.3g}–{curves['upper quartile'][moment]:.3g}"
