@@ -21,7 +21,6 @@ from test_book import CHAPTERS, code_cells, make_html, source, tags, tiny_book  
 NOT_YET = {
     "blocks-and-the-residual-stream",
     "training",
-    "time-decay",
     "causal-trace",
 }
 

@@ -20,7 +20,6 @@ __all__ = [
     "kept_per_token",
     "log_decay_rates",
     "log_gains",
-    "loss_on",
     "parameters_of",
     "put_in",
     "written_keys",
@@ -98,15 +97,3 @@ def written_keys(model: RWKVLM, ids: Sequence[int]) -> Float[Tensor, "layers tim
         for watch in watches:
             watch.remove()
     return torch.stack([torch.stack(keys) for keys in seen.values()])
-
-
-@torch.no_grad()
-def loss_on(model: RWKVLM, texts: Sequence[Sequence[int]]) -> float:
-    """Mean negative log-probability of each next token of these texts, each from an empty memory, in nats a token."""
-    losses = []
-    for text in texts:
-        ids = torch.tensor(text)
-        model.clear_buffers()
-        log_p = model.read(ids[:-1]).log()  # (time, vocab_size)
-        losses.append(-log_p.gather(-1, ids[1:, None])[:, 0])
-    return torch.cat(losses).mean().item()

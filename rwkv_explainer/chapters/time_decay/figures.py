@@ -29,29 +29,33 @@ PerChannel = Float[Tensor, "layers channels"]
 HALF_LIVES = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]  # tokens
 BANDS = {"under 1": (0.0, 1.0), "1 to 10": (1.0, 10.0), "10 to 100": (10.0, 100.0), "over 100": (100.0, math.inf)}
 QUANTITIES = ["half-life in tokens", "log_gain", *MIXERS]  # that a record follows, layer by layer
+QUARTILES = ["lower quartile", "median", "upper quartile"]
 MOMENTS = 60  # of a record that a figure shows at most
 
 
-def live_fading_text(tokens: Sequence[str], half_lives: PerChannel) -> Callable[..., Live]:
+def live_fading_text(tokens: Sequence[str], name: str, half_lives: PerChannel) -> Callable[..., Live]:
     """A figure of one argument, `half_life`: what is left of each token's weight when the text has been read.
 
     Args:
         tokens: the text, cut into tokens.
-        half_lives: of a model, which the caption tells of.
+        name: a word of the text, whose last token the caption tells of.
+        half_lives: of a model, which the caption tells of, too.
     """
+    place = next(n for n in range(len(tokens)) if name in "".join(tokens[: n + 1]))
+    ago = len(tokens) - 1 - place
 
     def draw_text(half_life: float = 8.0) -> Live:
         ages = range(len(tokens) - 1, -1, -1)  # the last token has not faded yet
         left = [0.5 ** (age / half_life) for age in ages]
-        whole, first, last = ((lives >= half_life).double().mean() for lives in (half_lives, half_lives[0], half_lives[-1]))
-        share = f"{left[0]:.1%}" if left[0] >= 0.001 else "less than a thousandth"
+        holds = (half_lives >= half_life).double()  # (layers, channels)
+        share = f"{left[place]:.1%}" if left[place] >= 0.001 else "less than a thousandth"
         return live_text(
             left,
             tokens,
             limits=(0, 1),
-            caption=f"A half-life of {half_life:g} {'token' if half_life <= 1 else 'tokens'}: of {tokens[0].strip()}'s "
-            f"weight {share} is left, {len(tokens) - 1} tokens later. In our model {whole:.0%} of the channels hold at "
-            f"least that long: {first:.0%} in the first layer, {last:.0%} in the last.",
+            caption=f"A half-life of {half_life:g} {'token' if half_life <= 1 else 'tokens'}: of {name}'s weight "
+            f"{share} is left, {ago} tokens later. In our model {holds.mean():.0%} of the channels hold at "
+            f"least that long: {holds[0].mean():.0%} in the first layer, {holds[-1].mean():.0%} in the last.",
         )
 
     return draw_text
@@ -116,8 +120,8 @@ def live_moves(before: PerChannel, after: PerChannel, start: str = "at the start
         order = before[layer - 1].argsort()
         then, now = before[layer - 1, order], after[layer - 1, order]  # (channels,) each
         factors = now / then
-        slow = then > 10
-        said = f", of those slower than 10 tokens {int((factors[slow] > 1).sum())} of {int(slow.sum())}" if slow.any() else ""
+        slow = then > 10  # (channels,)
+        of_slow = f"{int((factors[slow] > 1).sum())} of the {int(slow.sum())} that began beyond 10 tokens"
         return live_lines(
             then,
             {"on this line nothing has changed": then, "a channel": now},
@@ -128,8 +132,8 @@ def live_moves(before: PerChannel, after: PerChannel, start: str = "at the start
             xlim=limits,
             ylim=limits,
             dots=["a channel"],
-            caption=f"Layer {layer}: {int((factors > 1).sum())} of {len(then)} channels hold longer than {start}{said}. "
-            f"The median channel has moved by a factor of {factors.log().abs().median().exp():.2f}, up or down.",
+            caption=f"Layer {layer}: {int((factors > 1).sum())} of {len(then)} channels hold longer than {start}, "
+            f"{of_slow} among them. The median channel has moved by a factor of {factors.log().abs().median().exp():.2f}, up or down.",
         )
 
     return draw_layer
@@ -142,17 +146,13 @@ def live_history(record: Record) -> Callable[..., Live]:
     steps = [line["step"] for line in lines]
 
     def draw_history(quantity: str = QUANTITIES[0], layer: int = 1) -> Live:
-        if quantity in MIXERS:
-            rows, names = [line["mixes"][quantity][layer - 1] for line in lines], ["lower quartile", "median", "upper quartile"]
-        else:
-            kind = "half_lives" if quantity == QUANTITIES[0] else "log_gain"
-            rows = [line[kind][layer - 1] for line in lines]
-            names = ["smallest", "lower quartile", "median", "upper quartile", "largest"]
-        curves = {name: [row[n] for row in rows] for n, name in enumerate(names)}
-        curves = dict(reversed(curves.items()))
-        median, everything = curves["median"], [x for line in lines for x in extremes(line, quantity)]
-        logarithmic = quantity == QUANTITIES[0]
+        rows = [rows_of(line, quantity)[layer - 1] for line in lines]
+        names = QUARTILES if quantity in MIXERS else ["smallest", *QUARTILES, "largest"]
+        curves = {name: [row[n] for row in rows] for n, name in reversed(list(enumerate(names)))}
+        everything = [number for line in lines for row in rows_of(line, quantity) for number in row]
         low, high = min(everything), max(everything)
+        logarithmic = quantity == QUANTITIES[0]
+        median = curves["median"]
         return live_lines(
             steps,
             curves,
@@ -160,18 +160,24 @@ def live_history(record: Record) -> Callable[..., Live]:
             ylabel=f"{quantity}, layer {layer}",
             ylog=logarithmic,
             ylim=(low / 1.3, high * 1.3) if logarithmic else (low - 0.1, high + 0.1),
-            caption=f"Layer {layer}, {quantity}: the median goes from {median[0]:.3g} to {median[-1]:.3g}, the middle "
-            f"half of the channels from {said(curves, 0)} to {said(curves, -1)}.".replace("-", "−").replace("half−life", "half-life"),
+            caption=f"Layer {layer}, {quantity}: the median goes from {plain(median[0])} to {plain(median[-1])}, the "
+            f"middle half of the channels from {middle_half(curves, 0)} to {middle_half(curves, -1)}.",
         )
 
     return draw_history
 
 
-def extremes(line: dict, quantity: str) -> list[float]:
-    """Every number that a record's line has of a quantity, in all layers."""
-    rows = line["mixes"][quantity] if quantity in MIXERS else line["half_lives" if quantity == QUANTITIES[0] else "log_gain"]
-    return [x for row in rows for x in row]
+def rows_of(line: dict, quantity: str) -> list[list[float]]:
+    """The quantiles that a record's line has of a quantity, layer by layer."""
+    if quantity in MIXERS:
+        return line["mixes"][quantity]
+    return line["half_lives" if quantity == QUANTITIES[0] else "log_gain"]
 
 
-def said(curves: dict[str, list[float]], moment: int) -> str:
-    return f"{curves['lower quartile'][moment]:.3g}–{curves['upper quartile'][moment]:.3g}"
+def middle_half(curves: dict[str, list[float]], moment: int) -> str:
+    """The quartiles at one moment, in words."""
+    return f"{plain(curves['lower quartile'][moment])} … {plain(curves['upper quartile'][moment])}"
+
+
+def plain(number: float) -> str:
+    return f"{number:.3g}".replace("-", "−")
