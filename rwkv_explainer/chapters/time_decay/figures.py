@@ -79,8 +79,8 @@ def plot_two_axes(half_lives: PerChannel, title: str = "") -> Plot:
     middle = half_lives.median(dim=-1).values  # (layers,)
     return draw(
         paint,
-        f"Two panels with {len(half_lives)} falling curves each, one a layer, channels sorted. Left, what is left after "
-        f"one token, from {kept.max():.3f} to {kept.min():.3f}. Right, half-lives on a logarithmic axis, from "
+        f"Two panels with {len(half_lives)} falling curves each, one a layer, channels sorted. Left, what is left "
+        f"after one token, from {kept.max():.3f} to {kept.min():.3f}. Right, half-lives on a logarithmic axis, from "
         f"{half_lives.max():.0f} to {half_lives.min():.3f} tokens.",
         size=(7.2, 3.4),
         caption=f"The same numbers twice. Left, {top:.0%} of all channels, those that hold for more than ten tokens, "
@@ -122,6 +122,7 @@ def live_moves(before: PerChannel, after: PerChannel, start: str = "at the start
         factors = now / then
         slow = then > 10  # (channels,)
         of_slow = f"{int((factors[slow] > 1).sum())} of the {int(slow.sum())} that began beyond 10 tokens"
+        longer = f"{int((factors > 1).sum())} of {len(then)} channels hold longer than {start}"
         return live_lines(
             then,
             {"on this line nothing has changed": then, "a channel": now},
@@ -132,8 +133,8 @@ def live_moves(before: PerChannel, after: PerChannel, start: str = "at the start
             xlim=limits,
             ylim=limits,
             dots=["a channel"],
-            caption=f"Layer {layer}: {int((factors > 1).sum())} of {len(then)} channels hold longer than {start}, "
-            f"{of_slow} among them. The median channel has moved by a factor of {factors.log().abs().median().exp():.2f}, up or down.",
+            caption=f"Layer {layer}: {longer}, {of_slow} among them. The median channel has moved by a factor of "
+            f"{factors.log().abs().median().exp():.2f}, up or down.",
         )
 
     return draw_layer
