@@ -67,9 +67,10 @@ def plot_two_axes(half_lives: PerChannel, title: str = "") -> Plot:
     kept = 0.5 ** (1 / ordered)  # (layers, channels), after one token
 
     def paint(figure: Figure, theme: Theme) -> None:
-        decays, lives = panels(figure, 2)
+        decays, lives = panels(figure, 2, share="x")
+        colors = color_layers(figure, [decays, lives], len(half_lives))
         for axes, curves in ((decays, kept), (lives, ordered)):
-            for curve, color in zip(curves, color_layers(figure, axes, len(curves))):
+            for curve, color in zip(curves, colors):
                 axes.plot(curve, color=color, linewidth=1.8)
             axes.set(xlabel="channel, sorted")
         decays.set(title=f"decay: left after one token{title}", ylim=(-0.02, 1.04))
@@ -83,10 +84,10 @@ def plot_two_axes(half_lives: PerChannel, title: str = "") -> Plot:
         f"after one token, from {kept.max():.3f} to {kept.min():.3f}. Right, half-lives on a logarithmic axis, from "
         f"{half_lives.max():.0f} to {half_lives.min():.3f} tokens.",
         size=(7.2, 3.4),
-        caption=f"The same numbers twice. Left, {top:.0%} of all channels, those that hold for more than ten tokens, "
-        f"crowd into the top strip, and {bottom:.0%}, under a quarter of a token, lie along the floor. Right, layers "
-        f"are told apart: half of the first one's channels hold for {middle[0]:.1f} tokens or less, half of the last "
-        f"one's for {middle[-1]:.1f} or less.",
+        caption=f"The same numbers twice. By decay, {top:.0%} of all channels, those that hold for more than ten tokens, "
+        f"crowd into the top strip, and {bottom:.0%}, under a quarter of a token, lie along the floor. By half-life, "
+        f"layers are told apart: half of the first one's channels hold for {middle[0]:.1f} tokens or less, half of the "
+        f"last one's for {middle[-1]:.1f} or less.",
     )
 
 
