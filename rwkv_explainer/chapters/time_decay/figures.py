@@ -84,10 +84,10 @@ def plot_two_axes(half_lives: PerChannel, title: str = "") -> Plot:
         f"after one token, from {kept.max():.3f} to {kept.min():.3f}. Right, half-lives on a logarithmic axis, from "
         f"{half_lives.max():.0f} to {half_lives.min():.3f} tokens.",
         size=(7.2, 3.4),
-        caption=f"The same numbers twice. By decay, {top:.0%} of all channels, those that hold for more than ten tokens, "
-        f"crowd into the top strip, and {bottom:.0%}, under a quarter of a token, lie along the floor. By half-life, "
-        f"layers are told apart: half of the first one's channels hold for {middle[0]:.1f} tokens or less, half of the "
-        f"last one's for {middle[-1]:.1f} or less.",
+        caption=f"The same numbers twice. By decay, {top:.0%} of all channels, those that hold for more than ten "
+        f"tokens, crowd into the top strip, and {bottom:.0%}, under a quarter of a token, lie along the floor. By "
+        f"half-life, layers are told apart: half of the first one's channels hold for {middle[0]:.1f} tokens or less, "
+        f"half of the last one's for {middle[-1]:.1f} or less.",
     )
 
 
