@@ -4,12 +4,15 @@ import json
 import lzma
 import math
 import multiprocessing
+import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -365,6 +368,44 @@ def test_two_processes_give_what_one_gives(processes, corpus_path, tmp_path):
         assert [process.exitcode for process in started] == [0] * workers
     one, two = (torch.load(tmp_path / f"{workers}" / "checkpoint.pt")["model"] for workers in (1, 2))
     torch.testing.assert_close(two, one, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for a process's children")
+def test_no_worker_outlives_the_command(corpus_path, tmp_path):
+    """Killed as a job in a script's background, which ignores SIGINT, and so do its workers."""
+    sizes = "--layers 1 --channels 8 --vocabulary 300 --rows 2 --length 12 --steps 1000000 --relations genus-species"
+    files = ["--corpus", str(corpus_path), "--out", str(tmp_path)]
+    words = [*files, "--workers", "2", "--no-compile", "--save-every", "1"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "rwkv_explainer.lab.training", *words, *sizes.split()],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    wait_until(lambda: (tmp_path / "checkpoint.pt").exists(), "the run saves nothing")
+    workers = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+    command.kill()
+    command.wait()
+    assert len(workers) >= 2
+    try:
+        wait_until(lambda: not any(is_running(pid) for pid in workers), "a worker goes on without its command")
+    finally:
+        for pid in filter(is_running, workers):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def wait_until(true: Callable[[], bool], otherwise: str, seconds: float = 120) -> None:
+    """Wait for what must come true."""
+    give_up = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < give_up, otherwise
+        time.sleep(0.1)
+
+
+def is_running(pid: str) -> bool:
+    """Whether there is such a process, and not only its exit status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_killed_ten_times_at_any_moment_and_resumed_it_ends_the_same(processes, corpus_path, tmp_path):

@@ -20,6 +20,7 @@ import math
 import os
 import platform
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -653,11 +654,28 @@ def show(folder: Path) -> None:
 def work(rank: int, args: argparse.Namespace, recipe: Recipe) -> None:
     """One of the processes that train together."""
     if args.workers > 1:
+        end_with_the_command()
         torch.set_num_threads(1)
         meeting = f"file://{(args.out / 'meeting').absolute()}"
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=args.workers)
     run = Run(args.out, recipe, args.corpus, rank, args.workers, args.compile)
     run.train(args.save_every, args.check_every)
+
+
+def end_with_the_command() -> None:
+    """End this process as soon as the one that started it is gone, however that ended.
+
+    PyTorch asks for as much by SIGINT, which whatever a script has started in the background ignores: it would go on,
+    and write into the folder beside the run that goes on from there.
+    """
+    command = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == command:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def at_least_one(text: str) -> int:
