@@ -27,17 +27,18 @@ from rwkv_explainer.lab.atlas import Fact, Relation, load_atlas, phrasings, subj
 from rwkv_explainer.lab.atlas import prompt as prompt_and_answer
 from rwkv_explainer.lab.tracing import (
     ROLES,
+    Patch,
     PatchKind,
     add_noise,
     embedding_std,
+    empty_states,
     find_subject,
     mean_and_stderr,
     mean_over_roles,
     other_prompts,
     patch_every_cell,
     rows_of,
-    sever_rows,
-    trace_rows,
+    run_with_cache,
 )
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.parallel import read_blocks
@@ -209,35 +210,53 @@ MEASURES: dict[str, Measure] = {
 
 @torch.no_grad()
 def effects_of(
-    model: RWKVLM, fact: TracedFact, measure: Measure, scale: float, draws: int, seed: int = 0
-) -> Float[Tensor, "tokens layers"]:
+    model: RWKVLM, fact: TracedFact, measures: Sequence[Measure], scale: float, draws: int, seed: int = 0
+) -> Float[Tensor, "measures tokens layers"]:
     """What each cell brings back of the answer's probability, or takes from it if it is severed: mean over the draws.
 
-    NaN where the fact has no other subject to hide behind and the measure needs one.
+    All measures step together. NaN where the fact has no other subject to hide behind and a measure needs one.
 
     Args:
         scale: the standard deviation of the subjects' embeddings.
         draws: of the noise.
     """
-    rows, answer = rows_of(model, fact.ids), [fact.first]  # (time, channels)
-    if (measure.by == "other" or measure.mistaken) and not fact.others:
-        return torch.full((len(rows), len(model.blocks)), torch.nan)
-    hidden = hide(model, fact, measure.by, scale, draws, seed)
-    window = min(measure.window, len(model.blocks))
-    if measure.severs:
-        clean = answer_in(model, rows[None], answer)[0]
-        return clean - sever_rows(model, rows, hidden, answer, measure.patch, window).exp().mean(dim=-1)
-    source = rows_of(model, fact.others[0]) if measure.mistaken else rows  # (time, channels)
-    _, corrupted, found = trace_rows(model, source, hidden, answer, measure.patch, window=window)
-    return found.exp().mean(dim=-1) - corrupted.exp().mean()
+    tokens, layers = len(fact.ids), len(model.blocks)
+    effects = torch.full((len(measures), tokens, layers), torch.nan)
+    possible = [i for i, m in enumerate(measures) if fact.others or not (m.by == "other" or m.mistaken)]
+    if not possible:
+        return effects
+    normalize = model.embedding.normalize_emb
+    clean = normalize(rows_of(model, fact.ids))[None]  # (1, time, channels)
+    runs = {
+        by: normalize(hide(model, fact, by, scale, draws, seed)) for by in hiders(fact)
+    }  # (samples, time, channels)
+    caches = {by: run_with_cache(model, embedded.transpose(0, 1)) for by, embedded in runs.items()}
+    caches |= {"nothing": empty_states(model, tokens), "clean": run_with_cache(model, clean[0])}
+    if fact.others:
+        caches["mistaken"] = run_with_cache(model, runs["other"][0])
+    bases, patches = [], []
+    for measure in (measures[i] for i in possible):
+        count = 1 if measure.by == "nothing" else len(runs[measure.by])
+        bases.append(clean.expand(count, -1, -1) if measure.severs else runs[measure.by])
+        source = measure.by if measure.severs else "mistaken" if measure.mistaken else "clean"
+        patches.append((Patch(measure.patch, caches[source], min(measure.window, layers)), count))
+    found = patch_every_cell(model, torch.cat(bases), [fact.first], patches).exp()  # (1 + cells, samples)
+    counts = [count for _, count in patches]
+    for i, part in zip(possible, found.split(counts, dim=1)):
+        gained = (part[1:] - part[0]).mean(dim=-1).view(tokens, layers)
+        effects[i] = -gained if measures[i].severs else gained
+    return effects
+
+
+def hiders(fact: TracedFact) -> list[str]:
+    """What this fact's subject can be hidden by."""
+    return ["noise", "other"] if fact.others else ["noise"]
 
 
 def hide(
     model: RWKVLM, fact: TracedFact, by: str, scale: float, draws: int, seed: int = 0
-) -> Float[Tensor, "samples time channels"] | None:
-    """Rows of the embedding table in which the fact's subject is hidden; None for "nothing"."""
-    if by == "nothing":
-        return None
+) -> Float[Tensor, "samples time channels"]:
+    """Rows of the embedding table in which the fact's subject is hidden, under "noise" or behind each "other"."""
     if by == "other":
         return torch.stack([rows_of(model, ids) for ids in fact.others])
     return add_noise(rows_of(model, fact.ids), fact.subject, 3.0, scale, draws, seed)
@@ -267,9 +286,9 @@ def trace_facts(
         ValueError: if the atlas has no such relation, and for what `causal_trace` refuses.
     """
     names = [relation.name for relation in load_atlas()] if relations is None else relations
-    scale, measure = embedding_std(model, tokenizer), Measure(patch)
+    scale, measures = embedding_std(model, tokenizer), [Measure(patch)]
     facts = [fact for name in names for fact in draw_facts(model, tokenizer, per_relation, seed, 0, [name])]
-    found = [mean_over_roles(effects_of(model, f, measure, scale, samples, seed), f.subject) for f in facts]
+    found = [mean_over_roles(effects_of(model, f, measures, scale, samples, seed)[0], f.subject) for f in facts]
     return torch.stack(found) if found else torch.zeros(0, len(ROLES), len(model.blocks))
 
 
@@ -298,9 +317,7 @@ def shuffled_columns(each: Sequence[Float[Tensor, "words layers"]], times: int =
     Every fact keeps its number of words, and every row is a real one. What is lost is that they belong together.
     """
     random, rows = torch.Generator().manual_seed(seed), torch.cat(list(each))  # (words of all facts, layers)
-    drawn = [
-        rows[torch.randint(len(rows), (len(shares),), generator=random)] for _ in range(times) for shares in each
-    ]
+    drawn = [rows[torch.randint(len(rows), (len(shares),), generator=random)] for _ in range(times) for shares in each]
     return sum(column_of(shares) is not None for shares in drawn) / len(drawn)
 
 
@@ -319,10 +336,10 @@ def measure_facts(model: RWKVLM, tokenizer: Tokenizer, count: int, draws: int, o
     began, scale = time.process_time(), embedding_std(model, tokenizer)
     facts = draw_facts(model, tokenizer, count, seed, others)
     each = [describe(model, fact, scale, draws, seed) for fact in facts]
+    grids = [effects_of(model, fact, list(MEASURES.values()), scale, draws, seed) for fact in tqdm(facts)]
     measures = {}
-    for name, measure in tqdm(MEASURES.items()):
-        grids = [effects_of(model, fact, measure, scale, draws, seed) for fact in facts]  # (tokens, layers) each
-        effects = torch.stack([mean_over_roles(grid, fact.subject) for grid, fact in zip(grids, facts)])
+    for place, name in enumerate(MEASURES):
+        effects = torch.stack([mean_over_roles(grid[place], fact.subject) for grid, fact in zip(grids, facts)])
         mean, error = mean_and_stderr(effects)  # (roles, layers) each
         measures[name] = {
             "n": (~effects[..., 0].isnan()).sum(dim=0).tolist(),
@@ -331,7 +348,7 @@ def measure_facts(model: RWKVLM, tokenizer: Tokenizer, count: int, draws: int, o
         }
         if name in BETWEEN:
             for kept, fact, grid in zip(each, facts, grids):
-                shares = grid[fact.subject.stop : -1] / max(kept["clean"] - mean_of(kept["noise"]), 1e-3)
+                shares = grid[place, fact.subject.stop : -1] / max(kept["clean"] - mean_of(kept["noise"]), 1e-3)
                 kept[BETWEEN[name]] = [[round(100 * share) for share in row] for row in shares.nan_to_num(0).tolist()]
     settings = {"facts": len(facts), "draws": draws, "others": others, "seed": seed}
     return settings | {"cpu_seconds": round(time.process_time() - began), "each": each, "measures": measures}
@@ -374,7 +391,9 @@ def load_traces(folder: Path = BUNDLED) -> dict:
     """
     kept = json.loads((folder / NAME).read_text(encoding="utf-8"))
     if kept["weights"] not in (folder / "SHA256SUMS").read_text():
-        raise ValueError(f"{NAME}: expected to be measured on the bundled model, but it names other weights; make traces")
+        raise ValueError(
+            f"{NAME}: expected to be measured on the bundled model, but it names other weights; make traces"
+        )
     for fact in kept["each"]:
         for name in BETWEEN.values():
             fact[name] = torch.tensor(fact[name], dtype=torch.float64).view(len(fact[name]), -1) / 100
@@ -401,7 +420,9 @@ def main() -> None:
     kept = {"weights": (BUNDLED / "SHA256SUMS").read_text().split()[0]}
     kept |= measure_facts(model, tokenizer, args.facts, args.draws, args.others, args.seed)
     for name, measure in kept["measures"].items():
-        most = max((value, role, i) for role, row in zip(ROLES, measure["mean"]) for i, value in enumerate(row) if value)
+        most = max(
+            (value, role, i) for role, row in zip(ROLES, measure["mean"]) for i, value in enumerate(row) if value
+        )
         print(f"{name}: most at the {most[1]}, layer {most[2] + 1}, {most[0]:.3f}")
     print(f"{kept['facts']} facts, {kept['cpu_seconds']} seconds of processor time")
     if args.write:

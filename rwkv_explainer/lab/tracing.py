@@ -34,6 +34,7 @@ __all__ = [
     "add_noise",
     "causal_trace",
     "embedding_std",
+    "empty_states",
     "figure_11",
     "find_subject",
     "greedy_answer",
@@ -265,10 +266,7 @@ def sever_rows(
     if hidden is None:
         if patch not in ("state", "memory", "mixers"):
             raise ValueError(f"patch: expected a state to empty, 'state', 'memory' or 'mixers', got {patch!r}")
-        model.clear_buffers()
-        empty = [piece.snapshot() for _, piece in sublayers(model)]
-        parts = [ActivationCache(streams=[], updates=[], states=[empty] * len(rows))]
-        sizes = [1]
+        parts, sizes = [empty_states(model, len(rows))], [1]
     else:
         split = model.embedding.normalize_emb(hidden).split(_fit(model, rows))
         parts = [run_with_cache(model, part.transpose(0, 1)) for part in split]
@@ -322,7 +320,8 @@ def other_prompts(tokenizer: Tokenizer, prompt: str, subject: str, others: Seque
     found = []
     for other in others:
         replaced = tokenizer.encode(prompt.replace(subject, other)).ids
-        if [*replaced[: span.start], *replaced[span.stop :]] != [*ids[: span.start], *ids[span.stop :]]:
+        same_words = [replaced[: span.start], replaced[span.stop :]] == [ids[: span.start], ids[span.stop :]]
+        if len(replaced) != len(ids) or not same_words:
             raise ValueError(
                 f"others: expected subjects of {len(span)} tokens, as {subject!r} has, got {other!r}; "
                 "other words would no longer stand in the same places"
@@ -464,6 +463,13 @@ def run_with_cache(model: RWKVLM, embedded: Float[Tensor, "time *batch channels"
     return cache
 
 
+def empty_states(model: RWKVLM, tokens: int) -> ActivationCache:
+    """As if each layer had read nothing so far, at any of so many tokens."""
+    model.clear_buffers()
+    empty = [piece.snapshot() for _, piece in sublayers(model)]
+    return ActivationCache(streams=[], updates=[], states=[empty] * tokens)
+
+
 def patched_run(
     model: RWKVLM,
     embedded: Float[Tensor, "time channels"],
@@ -494,18 +500,20 @@ def patch_every_cell(
     model: RWKVLM,
     embedded: Float[Tensor, "samples time channels"],
     answer: Sequence[int],
-    patch: Patch | None,
+    patch: Patch | Sequence[tuple[Patch, int]] | None,
     progress: bool = False,
 ) -> Float[Tensor, "runs samples"]:
     """The answer's log-probability in the run without a patch, then what `patched_run` gives for every cell.
 
-    Cells follow by token, then by layer. With no `patch` there is the first run alone.
+    Cells follow by token, then by layer. With no `patch` there is the first run alone. Several patches come each with
+    the number of samples that it is for; the samples follow in their order.
 
     All runs step together. Invariant: after token t, layer i steps the run without a patch, and one run for each cell
     (token <= t, layer <= i). A cell's run needs no other: before its token and below its layer it is the first run.
     The runs of token t's cells stand last, by layer, so those whose window covers layer i are the last ones of all.
     """
-    (samples, time, _), layers = embedded.shape, len(model.blocks)
+    samples, time, _ = embedded.shape
+    patches = [(patch, samples)] if isinstance(patch, Patch) else patch or []
     follow = _embed_answer(model, answer).expand(samples, -1, -1)  # (samples, answer - 1, channels)
     inputs = torch.cat([embedded, follow], dim=1).unbind(1)  # (samples, channels) each
     model.clear_buffers()
@@ -515,8 +523,8 @@ def patch_every_cell(
     ]  # of each sublayer: (runs, samples, channels)
     score = embedded.new_zeros(())
     for t in tqdm(range(len(inputs)), delay=2, disable=not progress):
-        begins = patch is not None and t < time  # in each layer, the run of this token's cell begins
-        tokens = min(t + 1, time) if patch else 0  # of whose cells there are runs
+        begins = bool(patches) and t < time  # in each layer, the run of this token's cell begins
+        tokens = min(t + 1, time) if patches else 0  # of whose cells there are runs
         first, cells = (
             inputs[t],
             inputs[t].new_zeros(tokens, 0, *inputs[t].shape),
@@ -531,10 +539,14 @@ def patch_every_cell(
             after = before + piece(norm(before))  # (runs, samples, channels)
             states[h] = piece.state_buffers()
             if begins:
-                those = slice(-min(patch.window, cells.shape[1]), None)  # the runs whose window covers this layer
-                after[those] = patch.stream(t, h, before[those], after[those])
-                for name, value in patch.state(t, h).items():
-                    states[h][name][those] = value
+                start = 0
+                for one, count in patches:
+                    covered = slice(-min(one.window, cells.shape[1]), None)  # the runs whose window has this layer
+                    those = covered, slice(start, start + count)
+                    after[those] = one.stream(t, h, before[those], after[those])
+                    for name, value in one.state(t, h).items():
+                        states[h][name][those] = value
+                    start += count
             first, cells = after[0], after[1:].view(cells.shape)
         if t >= time - 1:
             logits = model.unembedding.logits(
