@@ -22,7 +22,6 @@ NOT_YET = {
     "blocks-and-the-residual-stream",
     "training",
     "time-decay",
-    "causal-trace",
 }
 
 

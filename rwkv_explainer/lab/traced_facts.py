@@ -33,6 +33,7 @@ from rwkv_explainer.lab.tracing import (
     embedding_std,
     empty_states,
     find_subject,
+    fitting_subjects,
     mean_and_stderr,
     mean_over_roles,
     other_prompts,
@@ -153,18 +154,15 @@ def traced(
     (prompt, answer), name = prompt_and_answer(phrasing, fact), subject_in(phrasing, fact)
     ids, _, span = find_subject(tokenizer, prompt, name)
     first = tokenizer.encode(answer).ids[0]
-    behind: list[list[int]] = []
-    for place in random.permutation(len(relation.facts)).tolist():
-        if len(behind) == others:
-            break
-        other = relation.facts[place]
-        if other.subject in RUNNING or tokenizer.encode(prompt_and_answer(phrasing, other)[1]).ids[0] == first:
-            continue
-        try:
-            behind += other_prompts(tokenizer, prompt, name, [subject_in(phrasing, other)])
-        except ValueError:  # it has another number of tokens
-            continue
-    return TracedFact(relation.name, name, prompt, answer, ids, span, first, behind)
+    candidates = [
+        subject_in(phrasing, other)
+        for other in (relation.facts[place] for place in random.permutation(len(relation.facts)).tolist())
+        if other.subject not in RUNNING and tokenizer.encode(prompt_and_answer(phrasing, other)[1]).ids[0] != first
+    ]
+    behind = fitting_subjects(tokenizer, prompt, name, candidates)[:others]
+    return TracedFact(
+        relation.name, name, prompt, answer, ids, span, first, other_prompts(tokenizer, prompt, name, behind)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ __all__ = [
     "empty_states",
     "figure_11",
     "find_subject",
+    "fitting_subjects",
     "greedy_answer",
     "mean_and_stderr",
     "mean_by_role",
@@ -327,6 +328,18 @@ def other_prompts(tokenizer: Tokenizer, prompt: str, subject: str, others: Seque
                 "other words would no longer stand in the same places"
             )
         found.append(replaced)
+    return found
+
+
+def fitting_subjects(tokenizer: Tokenizer, prompt: str, subject: str, candidates: Sequence[str]) -> list[str]:
+    """Those of the candidates that can stand in the subject's place, because they have as many tokens."""
+    found = []
+    for candidate in candidates:
+        try:
+            other_prompts(tokenizer, prompt, subject, [candidate])
+        except ValueError:
+            continue
+        found.append(candidate)
     return found
 
 
