@@ -115,12 +115,11 @@ def draw_facts(
         some, places = [every[place] for place in places[:BATCH]], places[BATCH:]
         asked = [prompt_and_answer(first_phrasing(relation), fact) for relation, fact in some]
         known = knows(model, tokenizer, asked)
-        found += [
-            traced(tokenizer, relation, fact, others, random)
-            for (relation, fact), (prompt, _), is_known in zip(some, asked, known)
-            if is_known and prompt.count(subject_in(first_phrasing(relation), fact)) == 1
-        ]
-    return found[:count]
+        for (relation, fact), (prompt, _), is_known in zip(some, asked, known):
+            once = prompt.count(subject_in(first_phrasing(relation), fact)) == 1
+            if is_known and once and len(found) < count:
+                found.append(traced(tokenizer, relation, fact, others, random))
+    return found
 
 
 BATCH = 64  # prompts that are read together
@@ -154,12 +153,14 @@ def traced(
     (prompt, answer), name = prompt_and_answer(phrasing, fact), subject_in(phrasing, fact)
     ids, _, span = find_subject(tokenizer, prompt, name)
     first = tokenizer.encode(answer).ids[0]
+    order = random.permutation(len(relation.facts)).tolist()
+    firsts = tokenizer.encode_batch([prompt_and_answer(phrasing, relation.facts[place])[1] for place in order])
     candidates = [
-        subject_in(phrasing, other)
-        for other in (relation.facts[place] for place in random.permutation(len(relation.facts)).tolist())
-        if other.subject not in RUNNING and tokenizer.encode(prompt_and_answer(phrasing, other)[1]).ids[0] != first
+        subject_in(phrasing, relation.facts[place])
+        for place, encoded in zip(order, firsts)
+        if relation.facts[place].subject not in RUNNING and encoded.ids[0] != first
     ]
-    behind = fitting_subjects(tokenizer, prompt, name, candidates)[:others]
+    behind = fitting_subjects(tokenizer, prompt, name, candidates, others)
     return TracedFact(
         relation.name, name, prompt, answer, ids, span, first, other_prompts(tokenizer, prompt, name, behind)
     )
@@ -309,7 +310,7 @@ def column_of(shares: Float[Tensor, "words layers"]) -> int | None:
     return int(least.argmax()) if least.max() >= COLUMN_SHARE else None
 
 
-def shuffled_columns(each: Sequence[Float[Tensor, "words layers"]], times: int = 200, seed: int = 0) -> float:
+def shuffled_columns(each: Sequence[Float[Tensor, "_ layers"]], times: int = 200, seed: int = 0) -> float:
     """How often the rule finds a column where there is none: each word's row is drawn from all facts' rows.
 
     Every fact keeps its number of words, and every row is a real one. What is lost is that they belong together.

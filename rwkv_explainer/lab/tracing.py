@@ -331,10 +331,14 @@ def other_prompts(tokenizer: Tokenizer, prompt: str, subject: str, others: Seque
     return found
 
 
-def fitting_subjects(tokenizer: Tokenizer, prompt: str, subject: str, candidates: Sequence[str]) -> list[str]:
-    """Those of the candidates that can stand in the subject's place, because they have as many tokens."""
-    found = []
+def fitting_subjects(
+    tokenizer: Tokenizer, prompt: str, subject: str, candidates: Sequence[str], count: int
+) -> list[str]:
+    """The first so many candidates that can stand in the subject's place, because they have as many tokens."""
+    found: list[str] = []
     for candidate in candidates:
+        if len(found) == count:
+            break
         try:
             other_prompts(tokenizer, prompt, subject, [candidate])
         except ValueError:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from rwkv_explainer.drawing.figure import Plot, draw, legend_above, panels, title_above, whole_numbers
-from rwkv_explainer.drawing.live import Live, live_bars, live_heatmap
+from rwkv_explainer.drawing.live import Live, Number, live_bars, live_heatmap
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.drawing.sliders import Moving, Sliders, slide
 
@@ -139,7 +139,7 @@ def live_map(
     tokens: Sequence[str],
     subject: range | None = None,
     label: str = "",
-    limits: tuple[float, float] | None = None,
+    limits: tuple[Number, Number] | None = None,
     caption: str = "",
     digits: int | str = "%",
 ) -> Live:
@@ -150,7 +150,7 @@ def live_map(
 
 
 def live_draws(
-    whole: float, draws: Mapping[str, Float[Tensor, " draws"]], answer: str, hidden: str = "noise of 3"
+    whole: float, draws: Mapping[str, Float[Tensor, "_"]], answer: str, hidden: str = "noise of 3"
 ) -> Live:
     """What each corrupted run leaves of the answer, one bar a draw, from the least to the most.
 
@@ -243,7 +243,7 @@ def plot_role_curves(
 
 
 def live_columns(
-    shares: Sequence[Float[Tensor, "words layers"]], names: Sequence[str], answers: Sequence[str], least: float
+    shares: Sequence[Float[Tensor, "_ layers"]], names: Sequence[str], answers: Sequence[str], least: float
 ) -> Live:
     """For each fact and layer the least share of the total effect that it brings back at any word between."""
     worst = torch.stack([share.amin(dim=0) for share in shares])  # (facts, layers)
