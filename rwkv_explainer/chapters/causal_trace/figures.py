@@ -192,7 +192,7 @@ def live_severed(
         tokens,
         limits=(0, 1),
         digits=2,
-        caption=f"Layer {layer} alone, the whole model has {whole:.2f}. The least that is left: {told}.",
+        caption=f"Layer {layer} severed. The whole model has {whole:.2f}; the least that is left: {told}.",
     )
 
 
