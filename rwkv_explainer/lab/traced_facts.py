@@ -393,13 +393,14 @@ def load_traces(folder: Path = BUNDLED) -> dict:
         raise ValueError(
             f"{NAME}: expected to be measured on the bundled model, but it names other weights; make traces"
         )
-    for fact in kept["each"]:
-        for name in BETWEEN.values():
-            fact[name] = torch.tensor(fact[name], dtype=torch.float64).view(len(fact[name]), -1) / 100
     for measure in kept["measures"].values():
         for name in ("mean", "error"):
             rows = [[torch.nan if value is None else value for value in row] for row in measure[name]]
             measure[name] = torch.tensor(rows, dtype=torch.float64)  # (roles, layers)
+    layers = kept["measures"]["state"]["mean"].shape[1]
+    for fact in kept["each"]:
+        for name in BETWEEN.values():
+            fact[name] = torch.tensor(fact[name], dtype=torch.float64).view(-1, layers) / 100  # (words, layers)
     return kept
 
 
