@@ -52,8 +52,9 @@ def embedded(model):
 ANSWER = [4, 9]
 
 
-@pytest.mark.parametrize("window", [1, 2, LAYERS])
-@pytest.mark.parametrize("kind", get_args(PatchKind))
+@pytest.mark.parametrize(
+    ("kind", "window"), [*((kind, 1) for kind in get_args(PatchKind)), ("both", 2), ("mlp", 2), ("state", LAYERS)]
+)
 def test_the_sweep_is_the_plain_definition_in_every_cell(model, embedded, kind, window):
     clean_embedded, noisy = embedded
     patch = Patch(kind, run_with_cache(model, clean_embedded), window)
