@@ -149,9 +149,7 @@ def live_map(
     return live_heatmap(grid.T.flip(0), layers, names, label=label, limits=limits, caption=caption, digits=digits)
 
 
-def live_draws(
-    whole: float, draws: Mapping[str, Float[Tensor, "_"]], answer: str, hidden: str = "noise of 3"
-) -> Live:
+def live_draws(whole: float, draws: Mapping[str, Float[Tensor, "_"]], answer: str, hidden: str = "noise of 3") -> Live:
     """What each corrupted run leaves of the answer, one bar a draw, from the least to the most.
 
     Args:
