@@ -88,7 +88,11 @@ def test_several_patches_step_together(model, embedded):
 def test_the_parts_of_a_state_are_all_of_it(model, embedded):
     clean = run_with_cache(model, embedded[0])
     whole, memory, mixers = (Patch(kind, clean).state(2, 0) for kind in ("state", "memory", "mixers"))
-    assert set(memory) == {"memory.average", "memory.log_normalizer"} and whole.keys() == memory.keys() | mixers.keys()
+    assert (
+        len(memory) == 2
+        and all(name.startswith("memory.") for name in memory)
+        and whole.keys() == memory.keys() | mixers.keys()
+    )
     assert all(name.endswith("last_x") for name in mixers) and Patch("memory", clean).state(2, 1) == {}
 
 
