@@ -390,9 +390,7 @@ def load_traces(folder: Path = BUNDLED) -> dict:
     """
     kept = json.loads((folder / NAME).read_text(encoding="utf-8"))
     if kept["weights"] not in (folder / "SHA256SUMS").read_text():
-        raise ValueError(
-            f"{NAME}: expected to be measured on the bundled model, but it names other weights; make traces"
-        )
+        raise ValueError(f"{NAME}: expected numbers of the bundled model, got those of other weights; run make traces")
     for measure in kept["measures"].values():
         for name in ("mean", "error"):
             rows = [[torch.nan if value is None else value for value in row] for row in measure[name]]
