@@ -94,6 +94,7 @@ STYLE = f"""<style>
 .rwkv-live .lv-controls[hidden] {{ display: none; }}
 .rwkv-live .lv-controls label {{ display: flex; flex-wrap: wrap; align-items: center; gap: .2rem .5rem; }}
 .rwkv-live .lv-controls input[type=range] {{ width: min(15rem, 60vw); }}
+.rwkv-live .lv-controls select {{ max-width: min(100%, 78vw); }}
 .rwkv-live .lv-value {{ display: inline-block; min-width: 3em; font-variant-numeric: tabular-nums; }}
 @media print {{
   .rwkv-live .lv-controls, .rwkv-live .lv-read {{ display: none; }}

@@ -60,7 +60,7 @@ def live_guesses(model: RWKVLM, tokenizer: Tokenizer, text: str) -> Live:
             for layer in rows
         ],
         caption=f"After the last token, the first guesses from the bottom up: {in_turn([names[i] for i in first])}. In "
-        f"the end {names[answer]} has {given[-1, -1]:.1%}.",
+        f"the end {names[answer]} has {given[-1, -1]:.2%}.",
         alt=f"A map of {len(early)} layers by {len(ids)} tokens, a first guess in each cell. In the last column, from "
         f"the bottom up: {in_turn([names[i] for i in first])}.",
     )
@@ -91,7 +91,7 @@ class Drawing:
         return self.html
 
 
-COLUMN, FIRST, RISE = 118, 20, 104  # from stream to stream, the first one's place, and from block to block
+COLUMN, FIRST, RISE = 118, 20, 116  # from stream to stream, the first one's place, and from block to block
 PART = 68, 27  # the size of attention and of gated MLP
 
 
@@ -117,8 +117,9 @@ def draw_streams(tokens: Sequence[str], said: str, layers: int) -> Drawing:
             shapes.append(arrow((x, 24), (x, 8)) + label(x + 36, 15, said, "bold"))
         for row, name in enumerate(names):
             shapes.append(draw_block(x, bottom - RISE * row, name if n == 0 else "", last=n == 2))
-    for y, dots in ((bottom - RISE * (len(names) - 1) + 1, layers > 3),):
-        shapes += [circle(FIRST + n * COLUMN, y + dy, 1.6, "pip") for n in range(3) for dy in (-6, 0, 6) if dots]
+    if layers > 3:  # blocks that are left out
+        y = bottom - RISE * (len(names) - 1) + 1
+        shapes += [circle(FIRST + n * COLUMN, y + dy, 1.6, "pip") for n in range(3) for dy in (-6, 0, 6)]
     alt = (
         f"Three tokens, {', '.join(tokens[:3])}, side by side. Above each, a stream rises from the embedding to the "
         "unembedding. Along it stand the blocks, each with attention and gated MLP, which read the stream on thin lines "
@@ -144,9 +145,9 @@ def draw_streams(tokens: Sequence[str], said: str, layers: int) -> Drawing:
 def draw_block(x: int, bottom: int, name: str, last: bool) -> str:
     """One block along the stream at x: attention below, gated MLP above, and what they hand on to the right."""
     width, high = PART
-    shapes = [box(x - 12, bottom - RISE + 10, 104, RISE - 18, "frame", 7)]
-    for y, part in ((bottom - 34, "attention"), (bottom - 78, "gated MLP")):
-        left = x + 20
+    shapes = [box(x - 12, bottom - RISE + 9, 104, RISE - 16, "frame", 7)]
+    for y, part in ((bottom - 38, "attention"), (bottom - 83, "gated MLP")):
+        left, under = x + 20, y + high / 2 + 4  # of the part
         shapes += [
             line((x, y + 9), (left, y + 9)) + circle(x + 12, y + 9, 6.5) + label(x + 12, y + 12.2, "ln", "small"),
             box(left, y - high / 2 + 4, width, high) + label(left + width / 2, y + 8, part, "name"),
@@ -154,11 +155,11 @@ def draw_block(x: int, bottom: int, name: str, last: bool) -> str:
             operation(x, y - 4, "+"),
         ]
         if not last:
-            start, end = left + width, x + COLUMN + 20
-            shapes.append(path(f"M{start},{y + 2} H{end - 4}", "remembered flow"))
-            shapes.append(path(f"M{end},{y + 2} l-6,-3.5 v7 Z", "dot remembered"))
+            start, end = left + 0.7 * width, left + COLUMN + 0.3 * width
+            shapes.append(path(f"M{start:g},{under:g} v7 H{end:g} v-4", "remembered flow"))
+            shapes.append(path(f"M{end:g},{under:g} l-3.5,6 h7 Z", "dot remembered"))
     if name:
-        shapes.append(label(x + 84, bottom - RISE + 21, f"block {name}", "small end"))
+        shapes.append(label(x + 88, bottom - RISE + 20, f"block {name}", "small end"))
     return "".join(shapes)
 
 
@@ -225,14 +226,14 @@ def live_shares(found: Damage, prompt: int, taken_out: int, answer: str) -> Live
     layers = len(whole) - 1
     series = {"whole model": whole}
     logit = (whole.sum() + found.bias[prompt]).item()
-    caption = f"{answer}: the shares sum to a logit of {logit:.1f}, a probability of {found.left[prompt, 0]:.1%}."
+    caption = f"{answer}: the shares sum to a logit of {logit:.1f}, a probability of {found.left[prompt, 0]:.2%}."
     if taken_out:
         series[f"without layer {taken_out}"] = without.masked_fill(torch.arange(1 + layers) == taken_out, torch.nan)
         logit_without = (without.sum() + found.bias[prompt]).item()
         caption = (
             f"{answer}: without layer {taken_out} the shares sum to {logit_without:.1f}, where the whole model has "
-            f"{logit:.1f}. The probability goes from {found.left[prompt, 0]:.1%} to "
-            f"{found.left[prompt, taken_out]:.1%}."
+            f"{logit:.1f}. The probability goes from {found.left[prompt, 0]:.2%} to "
+            f"{found.left[prompt, taken_out]:.2%}."
         )
     return live_bars(
         series,
