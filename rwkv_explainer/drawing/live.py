@@ -284,8 +284,10 @@ def live_heatmap(
         "label": in_line(label),
         "digits": digits,
     }
-    said = {"texts": [[shown(text) for text in row] for row in texts], "told": [list(map(in_line, row)) for row in told]}
-    data |= {name: row for name, row in said.items() if row}
+    if texts:
+        data["texts"] = [[shown(text) for text in row] for row in texts]
+    if told:
+        data["told"] = [[in_line(words) for words in row] for row in told]
     return Live(data, alt or heat_in_words(data), caption)
 
 

@@ -53,10 +53,7 @@ def live_guesses(model: RWKVLM, tokenizer: Tokenizer, text: str) -> Live:
         limits=(0, 1),
         texts=texts,
         told=[
-            [
-                tell(best.indices[layer, n].tolist(), best.values[layer, n].tolist(), names)
-                for n in range(len(ids))
-            ]
+            [tell(best.indices[layer, n].tolist(), best.values[layer, n].tolist(), names) for n in range(len(ids))]
             for layer in rows
         ],
         caption=f"After the last token, the first guesses from the bottom up: {in_turn([names[i] for i in first])}. In "
@@ -122,11 +119,11 @@ def draw_streams(tokens: Sequence[str], said: str, layers: int) -> Drawing:
         shapes += [circle(FIRST + n * COLUMN, y + dy, 1.6, "pip") for n in range(3) for dy in (-6, 0, 6)]
     alt = (
         f"Three tokens, {', '.join(tokens[:3])}, side by side. Above each, a stream rises from the embedding to the "
-        "unembedding. Along it stand the blocks, each with attention and gated MLP, which read the stream on thin lines "
-        "and add to it at plus signs. In each block, attention hands something on to the next token."
+        "unembedding. Along it stand the blocks, each with attention and gated MLP, which read the stream on thin "
+        "lines and add to it at plus signs. In each block, both hand something on to the next token."
     )
     caption = (
-        f"The wide grey bands are the residual streams, one a token: nothing stands on them but plus signs. Of "
+        "The wide grey bands are the residual streams, one a token: nothing stands on them but plus signs. Of "
         f"{layers} blocks {len(names)} are drawn. Each part reads a normalized copy (ln) and adds its update. Time goes "
         "to the right: the orange arrows, from attention to attention and from MLP to MLP, are all that a token hands "
         "on to the next."
@@ -184,8 +181,8 @@ def live_sizes(entered: Float[Tensor, "sources time channels"]) -> Live:
         ylim=(0, 1.05 * stream.max().item()),
         names=[str(n) for n in range(len(stream))],
         digits=1,
-        caption=f"The stream begins with a length of {stream[0]:.0f} and ends with {stream[-1]:.0f}. The gated MLP adds "
-        f"more than attention in {int((updates[1::2] > updates[0::2]).sum())} of {len(stream) - 1} layers.",
+        caption=f"The stream begins with a length of {stream[0]:.0f} and ends with {stream[-1]:.0f}. The gated MLP "
+        f"adds a longer vector than attention in {int((updates[1::2] > updates[0::2]).sum())} of {len(stream) - 1} layers.",
     )
 
 
@@ -208,8 +205,8 @@ def live_left(found: Damage, shown: Sequence[int]) -> Live:
         ["none", *(str(n) for n in range(1, layers + 1))],
         label="the answer's probability in percent, by the block that was taken out",
         limits=(0, 1),
-        caption=f"{len(shown)} of {len(found.prompts)} prompts. In all of these, {kept:.0%} of the cuts leave the answer "
-        "the first guess.",
+        caption=f"{len(shown)} of {len(found.prompts)} prompts. In all {len(found.prompts)} together, {kept:.0%} of "
+        "the cuts leave the answer the first guess.",
     )
 
 
