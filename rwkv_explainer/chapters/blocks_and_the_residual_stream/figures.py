@@ -124,9 +124,9 @@ def draw_streams(tokens: Sequence[str], said: str, layers: int) -> Drawing:
     )
     caption = (
         "The wide grey bands are the residual streams, one a token: nothing stands on them but plus signs. Of "
-        f"{layers} blocks {len(names)} are drawn. Each part reads a normalized copy (ln) and adds its update. Time goes "
-        "to the right: the orange arrows, from attention to attention and from MLP to MLP, are all that a token hands "
-        "on to the next."
+        f"{layers} blocks {len(names)} are drawn. Each part reads a normalized copy (ln) and adds its update. Time "
+        "goes to the right: the orange arrows, from attention to attention and from MLP to MLP, are all that a "
+        "token hands on."
     )
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 {height}" role="img" aria-label="{escape(alt)}">'
@@ -169,6 +169,7 @@ def live_sizes(entered: Float[Tensor, "sources time channels"]) -> Live:
     stream = entered.cumsum(dim=0)[::2].norm(dim=-1).mean(dim=-1)  # (layers + 1,)
     updates = entered[1:].norm(dim=-1).mean(dim=-1)  # (2 * layers,)
     nothing = torch.full((1,), torch.nan, dtype=updates.dtype)
+    more = int((updates[1::2] > updates[0::2]).sum())
     return live_lines(
         range(len(stream)),
         {
@@ -182,7 +183,7 @@ def live_sizes(entered: Float[Tensor, "sources time channels"]) -> Live:
         names=[str(n) for n in range(len(stream))],
         digits=1,
         caption=f"The stream begins with a length of {stream[0]:.0f} and ends with {stream[-1]:.0f}. The gated MLP "
-        f"adds a longer vector than attention in {int((updates[1::2] > updates[0::2]).sum())} of {len(stream) - 1} layers.",
+        f"adds a longer vector than attention in {more} of {len(stream) - 1} layers.",
     )
 
 
