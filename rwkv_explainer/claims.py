@@ -6,6 +6,7 @@ A sentence of a chapter has such a claim beside it. While the book is built with
 hold stops the build; elsewhere, on another model or after a reader's changes, its line says that it does not hold here.
 What is true of every model is a `theorem`: its check is made a second time, of a wrong formula, which it must refuse.
 What runs have shown that take too long for a page is `recorded`: its check is made of the record and of a control.
+What a page itself finds out with random numbers, or by training something small, is no theorem; it is `measured`.
 `tally()` at a chapter's end counts and lists them. `make claims` tries whether each claim can fail (tools/claims.py).
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from IPython.display import display
 
-__all__ = ["Claim", "ClaimFails", "Tally", "claim", "recorded", "tally", "theorem"]
+__all__ = ["Claim", "ClaimFails", "Tally", "claim", "measured", "recorded", "tally", "theorem"]
 
 BUILD = "RWKV_EXPLAINER_BUILDING"  # the environment variable that is set while the book is built
 METADATA = "rwkv_explainer_claim"  # where a notebook's output carries a claim, for tools
@@ -42,6 +43,7 @@ class Claim:
     numbers: dict[str, str] = field(default_factory=dict)  # what the condition was computed from, as it is shown
     mathematics: bool = False  # a theorem, so true of every model
     of_record: bool = False  # of numbers that the repository carries, whatever model the page speaks of
+    of_measurement: bool = False  # of what the page draws or trains itself, whatever model it speaks of
 
     @property
     def holds(self) -> bool:
@@ -142,13 +144,42 @@ def recorded(gist: str, check: Callable[[Any], object], *, record: Any, control:
     """
     if not numbers:
         raise ValueError(f"recorded({gist!r}): expected the numbers that it rests on, such as right=0.9, got none")
-    if truth(f"recorded({gist!r}): check(control)", check(control)):
+    holds, shown = against(f"recorded({gist!r})", check, record, control, numbers)
+    state(Claim(gist, holds, numbers=shown, of_record=True))
+
+
+def measured(gist: str, check: Callable[[Any], object], *, found: Any, control: Any, **numbers: object) -> None:
+    """Hold a sentence about what this page measured, on random numbers or in a small training run, against it.
+
+    Args:
+        gist: the sentence, short.
+        check: takes a measurement and returns a truth value.
+        found: what the page measured.
+        control: the same with something exchanged that the sentence is about. The check must refuse it.
+        numbers: how often it was drawn or trained, such as `tables=40`, and what else the sentence rests on.
+
+    Raises:
+        ClaimFails: in a build with the book's own model, if the check refuses what was found.
+        ValueError: if the check accepts the control, or there are no numbers to show.
+        TypeError: if the check returns no truth value, or a number is no number.
+    """
+    if not numbers:
+        raise ValueError(f"measured({gist!r}): expected how often it was drawn, such as tables=40, got none")
+    holds, shown = against(f"measured({gist!r})", check, found, control, numbers)
+    state(Claim(gist, holds, numbers=shown, of_measurement=True))
+
+
+def against(
+    where: str, check: Callable[[Any], object], found: Any, control: Any, numbers: dict[str, object]
+) -> tuple[bool, dict[str, str]]:
+    """What a check says of what was found, after it has refused the control; and the numbers as they are shown."""
+    if truth(f"{where}: check(control)", check(control)):
         raise ValueError(
-            f"recorded({gist!r}): expected a check that refuses the control, got one that accepts it; make the check "
+            f"{where}: expected a check that refuses the control, got one that accepts it; make the check "
             "sharper, or exchange in the control what the sentence is about"
         )
     shown = {name.replace("_", " "): show(name, number) for name, number in numbers.items()}
-    state(Claim(gist, truth(f"recorded({gist!r}): check(record)", check(record)), numbers=shown, of_record=True))
+    return truth(f"{where}: check(found)", check(found)), shown
 
 
 def state(claim: Claim) -> None:
@@ -178,7 +209,13 @@ class Tally:
         holding = sum(claim.holds for claim in self.claims)
         proven = sum(claim.mathematics for claim in self.claims)
         kept = sum(claim.of_record for claim in self.claims)
-        counts = {"against the model": every - proven - kept, "against a record": kept, "as mathematics": proven}
+        drawn = sum(claim.of_measurement for claim in self.claims)
+        counts = {
+            "against the model": every - proven - kept - drawn,
+            "against a record": kept,
+            "against runs of this page": drawn,
+            "as mathematics": proven,
+        }
         kinds = [f"{count} {how}" for how, count in counts.items() if count]
         counted = f"{every} statements on this page were" if every != 1 else "1 statement on this page was"
         verdict = f"{holding} of them {'holds' if holding == 1 else 'hold'} here" if holding < every else "all hold"

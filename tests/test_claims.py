@@ -14,13 +14,11 @@ from nbclient.exceptions import CellExecutionError
 import claims as tool
 from rwkv_explainer import claims, load_pretrained
 from rwkv_explainer.checkpoints import BUNDLED
-from rwkv_explainer.claims import ClaimFails, claim, recorded, tally, theorem
+from rwkv_explainer.claims import ClaimFails, claim, measured, recorded, tally, theorem
 from test_book import CHAPTERS, code_cells, make_html, source, tags, tiny_book  # noqa: F401, a fixture
 
 # Chapters that speak of the model and have no claims yet. The list only ever gets shorter.
-NOT_YET = {
-    "blocks-and-the-residual-stream",
-}
+NOT_YET: set[str] = set()
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +172,18 @@ def test_a_check_that_the_control_passes_is_refused():
         recorded("The first is ahead", first_is_ahead, record={}, control=EXCHANGED)
 
 
+def test_a_measurement_is_told_from_its_control_and_says_how_often(in_build):
+    found = {"first": 0.9, "second": 0.5}
+    measured("The first is ahead", first_is_ahead, found=found, control=EXCHANGED, tables=40)
+    assert "✓ The first is ahead (tables 40)" in tally()._repr_html_() and not tally().claims[0].mathematics
+    with pytest.raises(ValueError, match="refuses the control"):
+        measured("The first is ahead", first_is_ahead, found=found, control=found, tables=40)
+    with pytest.raises(ValueError, match="how often it was drawn"):
+        measured("The first is ahead", first_is_ahead, found=found, control=EXCHANGED)
+    with pytest.raises(ClaimFails, match="the statement is not true"):
+        measured("The first is ahead", first_is_ahead, found=EXCHANGED, control=EXCHANGED, tables=40)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # the tally
 
@@ -188,6 +198,8 @@ def test_the_line_counts_both_kinds():
     assert tally().line == line
     recorded("The first is ahead", first_is_ahead, record={"first": 1, "second": 0}, control=EXCHANGED, first=1)
     assert "4 statements on this page were checked, 2 against the model, 1 against a record and 1 as" in tally().line
+    measured("So it is in 9 draws", first_is_ahead, found={"first": 1, "second": 0}, control=EXCHANGED, draws=9)
+    assert "1 against a record, 1 against runs of this page and 1 as mathematics: 4 of them hold" in tally().line
 
 
 def test_a_cell_that_runs_again_counts_once():
@@ -264,7 +276,7 @@ def test_folds_have_names_and_claims_fail_the_build(tiny_book):  # noqa: F811
 # ---------------------------------------------------------------------------------------------------------------------
 # the chapters
 
-CLAIMS = re.compile(r"^\s*(claim|theorem|recorded)\(", re.MULTILINE)
+CLAIMS = re.compile(r"^\s*(claim|theorem|recorded|measured)\(", re.MULTILINE)
 
 
 def claiming_cells(chapter: str) -> list[dict]:

@@ -20,6 +20,9 @@ FIGURES = {
     "logarithmic": live_lines([1, 10, 1e6], [1e-3, 1.0, 1e4], xlabel="x", ylabel="y", xlog=True, ylog=True),
     "many names": live_lines(range(30), range(30), xlabel="x", ylabel="y", names=30 * ["token"]),
     "map": live_heatmap(ODD.view(2, 3), ["a", " b"], ["c", "d", "e"], label="<&>", digits=2),
+    "map of words": live_heatmap(
+        ODD.view(2, 3), ["a", "b"], ["c", "d", "e"], label="l", texts=[TOKENS[:3], TOKENS[3:]], told=[["<1>"] * 3] * 2
+    ),
     "wide map": live_heatmap(torch.rand(2, 14), ["a", "b"], 14 * ["column"], label="l", limits=(0, 1)),
     "long map": live_heatmap(torch.rand(2, 20), ["a", "b"], [str(n) for n in range(20)], label="l", limits=(0, 1)),
     "text": live_text(ODD, TOKENS),
@@ -92,6 +95,7 @@ def test_words_come_from_the_data():
         lambda: live_lines([1, 2], {"y": [1.0]}, xlabel="x", ylabel="y"),
         lambda: live_lines([1], {str(n): [1.0] for n in range(7)}, xlabel="x", ylabel="y"),
         lambda: live_heatmap([[1.0]], ["a", "b"], ["c"], label="l"),
+        lambda: live_heatmap([[1.0]], ["a"], ["b"], label="l", texts=[["c", "d"]]),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(make):
@@ -130,6 +134,18 @@ def test_a_shaded_text_gives_its_numbers(browser):
     page.locator(".lv-picture").press("ArrowRight")
     assert page.locator(".lv-read").inner_text() == "“c”: 0.50"
     assert page.locator(".lv-chosen").all_inner_texts() == [" c"]
+    page.close()
+
+
+def test_a_map_of_words_tells_more_than_it_shows(browser):
+    page = browser.new_page()
+    figure = live_heatmap([[0.1, 0.9]], ["1"], ["b", "c"], label="l", texts=[["x", " y"]], told=[["x 10%", "y 90%"]])
+    page.set_content(figure._repr_html_())
+    page.add_script_tag(path=SCRIPT)
+    page.evaluate("dispatchEvent(new Event('DOMContentLoaded'))")
+    assert page.locator("tbody td").all_inner_texts() == ["x", "·y"]
+    page.locator("tbody td").nth(1).hover()
+    assert page.locator(".lv-read").inner_text() == "1, c: y 90%"
     page.close()
 
 

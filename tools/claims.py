@@ -34,7 +34,7 @@ from rwkv_explainer.generation import print_anywhere
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 TIMEOUT = 1200  # seconds a cell may take
-CELL_THAT_CLAIMS = re.compile(r"^\s*(claim|theorem|recorded)\(", re.MULTILINE)
+CELL_THAT_CLAIMS = re.compile(r"^\s*(claim|theorem|recorded|measured)\(", re.MULTILINE)
 
 Weights = dict[str, Tensor]  # as they lie in a checkpoint, under the names of the architecture's own code
 
@@ -212,7 +212,7 @@ def compare(runs: dict[str, Run]) -> list[Finding]:
         Finding(
             cell=place[0],
             gist=claim["gist"],
-            mathematics=claim["mathematics"] or claim["of_record"],  # neither is about the model
+            mathematics=any(claim[kind] for kind in ("mathematics", "of_record", "of_measurement")),  # not of the model
             holds=claim["holds"],
             broken_by={
                 name: "the statement" if not runs[name].claims[place]["statement"] else "the control"

@@ -75,14 +75,16 @@
     );
   }
 
-  function heat({ rows, columns, cells, limits: [low, high], label, digits }) {
-    const cell = (value) => {
+  function heat({ rows, columns, cells, limits: [low, high], label, digits, texts }) {
+    const cell = (value, r, c) => {
       if (value === null) return "<td></td>";
       const at = clamped((value - low) / (high - low));
       const mark = at > 0.62 ? ' class="lv-mid lv-high"' : at > 0.47 ? ' class="lv-mid"' : "";
-      return `<td${mark} style="--v:${fixed(at, 3)}">${words(value, digits).replace("%", "")}</td>`;
+      const inside = texts ? safe(texts[r][c]) : words(value, digits).replace("%", "");
+      return `<td${mark} style="--v:${fixed(at, 3)}">${inside}</td>`;
     };
-    const body = rows.map((name, r) => `<tr><th scope="row">${safe(name)}</th>${cells[r].map(cell).join("")}</tr>`);
+    const row = (r) => cells[r].map((value, c) => cell(value, r, c)).join("");
+    const body = rows.map((name, r) => `<tr><th scope="row">${safe(name)}</th>${row(r)}</tr>`);
     const head = columns.map((name) => `<th scope="col">${safe(name)}</th>`);
     const longest = (names) => Math.max(0, ...names.map((name) => [...name].length));
     const count = columns.length;
@@ -91,6 +93,7 @@
         count * longest(columns) > 40 ? "lv-long" : [],
         count > WIDE ? "lv-wide" : [],
         count > MANY ? "lv-many" : [],
+        texts ? "lv-said" : [],
       )
       .join(" ");
     return (
@@ -113,7 +116,7 @@
 
   /** A line of words below the picture, and a way to choose what it says. `at` survives when other numbers are drawn. */
   function readable(figure, picture, now) {
-    const told = Object.assign(document.createElement("output"), { className: "lv-read" });
+    const line = Object.assign(document.createElement("output"), { className: "lv-read" });
     let at = null;
 
     function readLine() {
@@ -124,15 +127,15 @@
       mark.style.left = `${100 * share(x[at], xlim, xlog)}%`;
       const name = xticks.find(([place]) => place === x[at])?.[1] ?? Number(x[at].toPrecision(4)).toLocaleString("en");
       const values = series.map(([name, values]) => `${name && `${name} `}${words(values[at], digits)}`);
-      told.textContent = `${xlabel}: ${name} → ${values.join(", ")}`;
+      line.textContent = `${xlabel}: ${name} → ${values.join(", ")}`;
     }
 
     function readCell() {
-      const { rows, columns, cells, digits } = now();
+      const { rows, columns, cells, digits, told: said } = now();
       const [row, column] = at;
       picture.querySelector(".lv-chosen")?.classList.remove("lv-chosen");
       picture.querySelectorAll("tbody tr")[row].cells[column + 1].classList.add("lv-chosen");
-      told.textContent = `${rows[row]}, ${columns[column]}: ${words(cells[row][column], digits)}`;
+      line.textContent = `${rows[row]}, ${columns[column]}: ${said?.[row][column] ?? words(cells[row][column], digits)}`;
     }
 
     function readToken() {
@@ -140,7 +143,7 @@
       const spans = picture.querySelector(".lv-text").children;
       picture.querySelector(".lv-chosen")?.classList.remove("lv-chosen");
       spans[at].classList.add("lv-chosen");
-      told.textContent = `“${tokens[at].trim()}”: ${words(values[at], digits)}`;
+      line.textContent = `“${tokens[at].trim()}”: ${words(values[at], digits)}`;
     }
 
     function choose(event) {
@@ -183,12 +186,12 @@
     }
 
     if (now().kind !== "bars") {
-      picture.after(told);
-      told.setAttribute("aria-live", "polite");
+      picture.after(line);
+      line.setAttribute("aria-live", "polite");
       picture.tabIndex = 0;
       for (const kind of ["pointermove", "pointerdown"]) picture.addEventListener(kind, choose);
       picture.addEventListener("keydown", step);
-      told.textContent = "\u00a0"; // its line is kept free
+      line.textContent = "\u00a0"; // its line is kept free
     }
     return read;
   }

@@ -79,6 +79,8 @@ STYLE = f"""<style>
 {dark_rule(".rwkv-live .lv-heat td", "color: #fff;")}
 {dark_rule(".rwkv-live .lv-heat td.lv-mid", "color: #000;")}
 .rwkv-live .lv-heat td:not([style]) {{ background: none; }}
+.rwkv-live .lv-said td {{ text-overflow: clip; white-space: pre; line-height: 1.9; cursor: pointer;
+  font-size: clamp(.56rem, calc(24cqi / var(--columns)), .8rem); }}
 .rwkv-live .lv-many td {{ font-size: 0; height: 1.2rem; }}
 .rwkv-live .lv-heat .lv-chosen {{ outline: 2px solid var(--rwkv-hue-2); outline-offset: -1px; }}
 .rwkv-live .lv-text {{ margin: 0; white-space: pre-wrap; font-size: 1rem; line-height: 1.7; }}
@@ -92,6 +94,7 @@ STYLE = f"""<style>
 .rwkv-live .lv-controls[hidden] {{ display: none; }}
 .rwkv-live .lv-controls label {{ display: flex; flex-wrap: wrap; align-items: center; gap: .2rem .5rem; }}
 .rwkv-live .lv-controls input[type=range] {{ width: min(15rem, 60vw); }}
+.rwkv-live .lv-controls select {{ max-width: min(100%, 78vw); }}
 .rwkv-live .lv-value {{ display: inline-block; min-width: 3em; font-variant-numeric: tabular-nums; }}
 @media print {{
   .rwkv-live .lv-controls, .rwkv-live .lv-read {{ display: none; }}
@@ -244,6 +247,8 @@ def live_heatmap(
     alt: str = "",
     limits: tuple[Number, Number] | None = None,
     digits: int | str = "%",
+    texts: Sequence[Sequence[str]] = (),
+    told: Sequence[Sequence[str]] = (),
 ) -> Live:
     """A table whose cells are shaded by their numbers. The numbers stand in the cells where there is room.
 
@@ -256,15 +261,18 @@ def live_heatmap(
         alt: what is to be seen; by default it names the largest cell.
         limits: the numbers that get no shade and full shade; None for the smallest and the largest.
         digits: as for `live_bars`.
+        texts: what stands in each cell in place of its number, such as a token.
+        told: what is read of each cell in place of its number, where a reader points at it.
 
     Raises:
-        ValueError: if the numbers do not fit the names.
+        ValueError: if the numbers, or the texts, do not fit the names.
     """
     table = [numbers(row) for row in (cells.tolist() if isinstance(cells, Tensor) else cells)]
-    if [len(row) for row in table] != len(rows) * [len(columns)]:
-        raise ValueError(
-            f"live_heatmap: expected {len(rows)} rows of {len(columns)} numbers, got {[len(row) for row in table]}"
-        )
+    for what, filled in {"numbers": table, "texts": texts or table, "told": told or table}.items():
+        if [len(row) for row in filled] != len(rows) * [len(columns)]:
+            raise ValueError(
+                f"live_heatmap: expected {len(rows)} rows of {len(columns)} {what}, got {[len(row) for row in filled]}"
+            )
     every = [value for row in table for value in row if value is not None] or [0.0]
     low, high = limits or (min(every), max(every))
     data = {
@@ -276,6 +284,10 @@ def live_heatmap(
         "label": in_line(label),
         "digits": digits,
     }
+    if texts:
+        data["texts"] = [[shown(text) for text in row] for row in texts]
+    if told:
+        data["told"] = [[in_line(words) for words in row] for row in told]
     return Live(data, alt or heat_in_words(data), caption)
 
 
@@ -439,20 +451,22 @@ def lines(data: dict) -> str:
 
 def heat(data: dict) -> str:
     low, high = data["limits"]
-    body = []
-    for name, cells in zip(data["rows"], data["cells"]):
+    texts, body = data.get("texts"), []
+    for n, (name, cells) in enumerate(zip(data["rows"], data["cells"])):
         row = f'<th scope="row">{escape(name, quote=False)}</th>'
-        for value in cells:
+        for m, value in enumerate(cells):
             if value is None:
                 row += "<td></td>"
                 continue
             at = min(max((value - low) / (high - low), 0), 1)
             mark = ' class="lv-mid lv-high"' if at > 0.62 else ' class="lv-mid"' if at > 0.47 else ""
-            row += f'<td{mark} style="--v:{fixed(at, 3)}">{words(value, data["digits"]).rstrip("%")}</td>'
+            inside = escape(texts[n][m], quote=False) if texts else words(value, data["digits"]).rstrip("%")
+            row += f'<td{mark} style="--v:{fixed(at, 3)}">{inside}</td>'
         body.append(f"<tr>{row}</tr>")
     head = "".join(f'<th scope="col">{escape(name, quote=False)}</th>' for name in data["columns"])
     count, longest = len(data["columns"]), max(map(len, data["columns"]), default=0)
     kinds = "lv-heat" + " lv-long" * (count * longest > 40) + " lv-wide" * (count > WIDE) + " lv-many" * (count > MANY)
+    kinds += " lv-said" * bool(texts)
     names = min(max(map(len, data["rows"]), default=0), 14)
     return (
         f'<table class="{kinds}" style="--columns:{count};--names:{names + 1}ch">'

@@ -14,7 +14,9 @@ The rule, fixed before the runs of the record:
 
 A sixth model is no published one: RWKV-7 with rates up to 2 instead of 1, on the third task alone. It tests the
 explanation that theory gives for that task (Grazzi et al. 2024, https://arxiv.org/abs/2411.12537): a transition that
-mirrors, with an eigenvalue of -1, can swap two cups, and one that at most removes cannot.
+mirrors, with an eigenvalue of -1, can swap two cups, and one that at most removes cannot. The factor of 2 doubles the
+rates at the start of training as well; the record has no run that separates the two, no nonlinear recurrent network,
+and no eigenvalues of trained models.
 """
 
 import argparse

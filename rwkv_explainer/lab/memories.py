@@ -4,7 +4,10 @@ Chapter "Where RWKV went next". A generation is its *time mixing*: how keys, val
 the memory, the norm and the gate behind it. Each is written as its authors publish it (RWKV-4: Peng et al. 2023,
 https://arxiv.org/abs/2305.13048; RWKV-5 and 6: Peng et al. 2024, https://arxiv.org/abs/2404.05892; RWKV-7: Peng et al.
 2025, https://arxiv.org/abs/2503.14456), and starts from the decays, gains, mixes and rates of their training code.
-All else is shared: token table, norms, MLP, unembedding.
+All else is shared: token table, norms, MLP, unembedding. The MLP is plain, two matrices with squared ReLUs between
+them, and no generation's own: RWKV-4 to 6 do without the gate of theirs, and all four without its token shift. So two
+models differ in more than their memory: in their time mixing as a whole, to which the Transformer's rotary positions
+belong as well.
 
 The three table memories have one interface. `step` is the recurrence, one token at a time: read it first. `forward`
 takes whole sequences and is what training uses; it gives the same numbers in fewer, larger products.
@@ -318,7 +321,8 @@ class GooseTimeMixing(nn.Module):
 
     Args:
         largest_rate: 1 as published. With 2, a token can mirror the table at a plane and not only flatten it onto one:
-            Grazzi et al. 2024, https://arxiv.org/abs/2411.12537.
+            Grazzi et al. 2024, https://arxiv.org/abs/2411.12537. It also doubles the rates that training starts from,
+            on average from 0.45 to 0.9. The written key is scaled by the sigmoid alone, so that it stays as it was.
     """
 
     def __init__(self, place: Place, largest_rate: float = 1.0):

@@ -28,6 +28,7 @@ __all__ = [
     "any_told_value",
     "draw_cups",
     "draw_recall",
+    "last_told_value",
     "start_cup_share",
 ]
 
@@ -98,6 +99,14 @@ def any_told_value(keys: int) -> float:
 def any_of_the_keys_values(times: int) -> float:
     """How often one of a key's own values, drawn at random, is its newest."""
     return 1 / times + (1 - 1 / times) / VALUES
+
+
+def last_told_value(keys: int) -> float:
+    """How often the value that was told last of all, under whatever key, is right, however often keys were told.
+
+    The newest pair of all is the newest of its own key, and questions ask for each key alike.
+    """
+    return any_told_value(keys)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

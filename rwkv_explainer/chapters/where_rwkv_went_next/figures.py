@@ -17,6 +17,7 @@ from rwkv_explainer.drawing.live import Live, live_heatmap, live_lines
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.drawing.sliders import Moving, Sliders, slide
 from rwkv_explainer.lab.memories import ARCHITECTURES
+from rwkv_explainer.lab.memory_tasks import last_told_value
 
 __all__ = [
     "Recall",
@@ -82,7 +83,7 @@ def plot_state_tables(
     """Matrices that hold pairs, side by side: the number in each cell, and a shade for it.
 
     Args:
-        tables: by title, numbers from 0 to 1.
+        tables: by title, numbers of size 1 at most.
         rows: what each row stands for.
         columns: what each column stands for.
         caption: the finding, in a sentence.
@@ -93,15 +94,11 @@ def plot_state_tables(
             write_numbers(axes, heatmap(axes, table, rows, columns), table)
             axes.set_title(title, fontsize=10)
 
-    def in_words(table: Tensor) -> str:
-        cells = (table > 0.005).nonzero().tolist()
-        return ", ".join(f"{rows[i]} {columns[j]} {table[i, j]:.2f}" for i, j in cells) or "nothing"
-
-    said = "; ".join(f"{title}: {in_words(table)}" for title, table in tables.items())
+    said = "; ".join(f"{title}: {cells_in_words(table, rows, columns)}" for title, table in tables.items())
     return draw(
         paint,
         f"Tables with a row for each of {', '.join(rows)} and a column for each of "
-        f"{', '.join(columns)}, one after the other. Cells above 0: {said}.",
+        f"{', '.join(columns)}, one after the other. Cells that are not 0: {said}.",
         size=(6.4, 2.7),
         caption=caption,
     )
@@ -304,14 +301,18 @@ def live_swaps(rate: float = 1.0, decay: float = 1.0) -> Live:
 def plot_learned_recall(record: dict, caption: str = "") -> Plot:
     """What trained memories recall: accuracy against the number of pairs, and against how often each key was told.
 
+    Guessing is the better of two ways where keys are told again: a value of the key's own, or the one told last of all.
+
     Args:
         record: of `lab.compare_memories`.
         caption: the finding, in a sentence.
     """
     recall, overwriting = (torch.tensor(record["tasks"][task]["asked"]) for task in ("recall", "overwriting"))
+    once, again = learned(record, "recall"), learned(record, "overwriting")
+    again["guess"] = [max(pair) for pair in zip(again["guess"], map(last_told_value, overwriting[:, 0].tolist()))]
     panels = [
-        Panel("each key told once", "keys", recall[:, 0].tolist(), 16, **learned(record, "recall")),
-        Panel("4 keys told again", "times", overwriting[:, 1].tolist(), 4, **learned(record, "overwriting")),
+        Panel("each key told once", "keys", recall[:, 0].tolist(), 16, **once),
+        Panel("4 keys told again", "times", overwriting[:, 1].tolist(), 4, **again),
     ]
     return plot_learned(panels, (6.4, 3.9), caption)
 
@@ -346,7 +347,7 @@ class Panel:
     difficulties: Sequence[int]
     trained: int  # the highest difficulty in training
     runs: dict[str, Float[Tensor, "seeds difficulties"]]  # by architecture
-    guess: Sequence[float]  # at each difficulty
+    guess: Sequence[float]  # at each difficulty, what the best simple guess gives
 
 
 def learned(record: dict, task: str, row: int | None = None) -> dict:
