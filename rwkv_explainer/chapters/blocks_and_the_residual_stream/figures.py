@@ -129,7 +129,8 @@ def draw_streams(tokens: Sequence[str], said: str, layers: int) -> Drawing:
         "token hands on."
     )
     svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 {height}" role="img" aria-label="{escape(alt)}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 {height}" role="img">'
+        f"<title>{escape(alt)}</title>"
         f"{''.join(shapes)}</svg>"
     )
     style = "max-width:34rem;margin:0 auto"
