@@ -20,7 +20,7 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 ENTRIES = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
 CHAPTERS = [name for name in ENTRIES if (ROOT / "book" / f"{name}.ipynb").exists()]
 PAGES = [TOC["root"], *ENTRIES, "genindex", "search"]
-HEAVIEST = 1_550_000  # bytes that a chapter may take besides the files that all pages share
+HEAVIEST = 1_500_000  # bytes that a chapter may take besides the files that all pages share
 AXE_SKIPS = {"exclude": [["article svg"], ["mjx-container"]]}  # drawings and equations: thousands of tiny elements
 
 # What the page itself weighs, and what only it loads: neither _static's files nor the search index, which pages share.

@@ -204,13 +204,19 @@
   /** A text of packed frames: its pieces, each stored once. */
   const unpack = ({ pieces }, frame) => frame.map((i) => pieces[i]).join("");
 
+  /** What a frame shows: the base, but for what the frame has of its own. */
+  function whole({ base }, frame) {
+    const series = frame.series?.map((one, n) => one ?? base.series[n]);
+    return { ...base, ...frame, ...(series && { series }) };
+  }
+
   function bringToLife(figure) {
     const told = JSON.parse(figure.querySelector(':scope > script[type="application/json"]').textContent);
     const picture = figure.querySelector(".lv-picture");
     const caption = figure.querySelector("figcaption");
     const controls = figure.querySelector(".lv-controls");
     const moving = "frames" in told;
-    let now = moving ? { ...told.base, ...told.frames[told.start] } : told;
+    let now = moving ? whole(told, told.frames[told.start]) : told;
     const read = moving && told.pieces ? () => {} : readable(figure, picture, () => now);
     if (!moving) return;
 
@@ -220,7 +226,7 @@
 
     function show() {
       const frame = told.frames[inputs.reduce((place, input) => place * count(input) + at(input), 0)];
-      now = { ...told.base, ...frame };
+      now = whole(told, frame);
       picture.innerHTML = told.pieces ? unpack(told, now.picture) : DRAWINGS[now.kind](now);
       picture.setAttribute("aria-label", now.alt);
       caption.textContent = now.caption;

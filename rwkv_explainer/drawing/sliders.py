@@ -190,10 +190,14 @@ def move_on_page(draw: Callable[..., Plot | Live], controls: Sequence[Control]) 
 
 
 def pack_numbers(figures: Sequence[Live], start: int) -> dict[str, object]:
-    """The first frame whole, and of each frame what differs from it."""
+    """The first frame whole, and of each frame what differs from it; None stands for a series that stays as it is."""
     whole = [figure.data | {"alt": figure.alt, "caption": figure.caption} for figure in figures]
     base = whole[start]
     frames = [{key: value for key, value in frame.items() if base.get(key) != value} for frame in whole]
+    for frame in frames:
+        if "series" in frame:
+            pairs = itertools.zip_longest(frame["series"], base["series"][: len(frame["series"])])
+            frame["series"] = [None if one == first else one for one, first in pairs]
     return {"base": base, "frames": frames, "start": start}
 
 
