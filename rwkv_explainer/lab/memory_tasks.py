@@ -28,7 +28,6 @@ __all__ = [
     "any_told_value",
     "draw_cups",
     "draw_recall",
-    "last_told_value",
     "start_cup_share",
 ]
 
@@ -92,21 +91,17 @@ def draw_recall(random: Generator, batch: int, keys: int, times: int, slots: int
 
 
 def any_told_value(keys: int) -> float:
-    """How often one of the values told, drawn at random, is the right one."""
+    """How often one of the values told, drawn at random, is the right one.
+
+    Where keys are told again, as often is the value told last of all: it is the newest of its own key, and questions
+    ask for each key alike.
+    """
     return 1 / keys + (1 - 1 / keys) / VALUES
 
 
 def any_of_the_keys_values(times: int) -> float:
     """How often one of a key's own values, drawn at random, is its newest."""
     return 1 / times + (1 - 1 / times) / VALUES
-
-
-def last_told_value(keys: int) -> float:
-    """How often the value that was told last of all, under whatever key, is right, however often keys were told.
-
-    The newest pair of all is the newest of its own key, and questions ask for each key alike.
-    """
-    return any_told_value(keys)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from rwkv_explainer.drawing.live import Live, live_heatmap, live_lines
 from rwkv_explainer.drawing.palette import Theme
 from rwkv_explainer.drawing.sliders import Moving, Sliders, slide
 from rwkv_explainer.lab.memories import ARCHITECTURES
-from rwkv_explainer.lab.memory_tasks import last_told_value
+from rwkv_explainer.lab.memory_tasks import any_told_value
 
 __all__ = [
     "Recall",
@@ -309,7 +309,7 @@ def plot_learned_recall(record: dict, caption: str = "") -> Plot:
     """
     recall, overwriting = (torch.tensor(record["tasks"][task]["asked"]) for task in ("recall", "overwriting"))
     once, again = learned(record, "recall"), learned(record, "overwriting")
-    again["guess"] = [max(pair) for pair in zip(again["guess"], map(last_told_value, overwriting[:, 0].tolist()))]
+    again["guess"] = [max(pair) for pair in zip(again["guess"], map(any_told_value, overwriting[:, 0].tolist()))]
     panels = [
         Panel("each key told once", "keys", recall[:, 0].tolist(), 16, **once),
         Panel("4 keys told again", "times", overwriting[:, 1].tolist(), 4, **again),
