@@ -150,8 +150,8 @@ def test_a_prompt_is_all_that_stands_before_the_answer(phrasing, direction, befo
 
 
 @each_way
-def test_each_direction_has_thousands_of_forms_and_two_that_are_kept_back(relation, direction):
-    assert len(all_phrasings(relation, direction)) > 2500
+def test_each_direction_has_very_many_forms_and_two_that_are_kept_back(relation, direction):
+    assert len(all_phrasings(relation, direction)) > 1500
     cores = relation.cores[direction]
     assert len(set(cores.unseen)) == 2
     for phrasing in (*cores.says, *cores.free, *cores.unseen):
@@ -230,6 +230,47 @@ def test_a_carrier_says_a_core_with_its_capitals():
     assert not any("Where the Eiffel Tower is" in sentence for sentence in said)
 
 
+def said_about(name: str) -> list[tuple[str, float]]:
+    """Every sentence that training can draw about what has this name, in any relation, and how often it comes up."""
+    found = []
+    for about in atlas.topics():
+        if name not in (about.fact.slots["subject"], about.fact.slots["object"]):
+            continue
+        inverse = atlas.INVERSE if "inverse" in about.grammars else 0.0
+        own = atlas.OWN if about.own else 0.0
+        parts = [(about.grammars["forward"], (1 - inverse) * (1 - own)), (about.own, (1 - inverse) * own)]
+        for spoken, share in [*parts, (about.grammars.get("inverse"), inverse)]:
+            shapes = spoken.cores if spoken and share else {}
+            for shape, cores in shapes.items():
+                carriers = range(len(atlas.carriers()[shape]))
+                weight = share * atlas.SHARES[shape] / len(carriers) / len(cores)
+                weight /= sum(atlas.SHARES[shape] for shape in spoken.shapes)
+                for carrier in carriers:
+                    for core in range(len(cores)):
+                        found.append((spoken.sentence(shape, carrier, core).format_map(about.names[0]), weight))
+    return found
+
+
+@each_way
+def test_after_a_prompt_that_training_speaks_the_answer_is_the_likeliest_to_follow(relation, direction):
+    """Else no model can recall it: *The capital of Japan is* must not go on *called Tokyo*."""
+    fact = relation.asked[direction][0]
+    sentences = said_about(fact.slots[GIVEN[direction]])
+    for question in questions(relation.name, direction, "seen"):
+        if question.fact is not fact:
+            continue
+        answer, others = 0.0, Counter()
+        for text, weight in sentences:
+            if not text.startswith(question.prompt + (" " if question.prompt[-1] != "?" else "")):
+                continue
+            rest = text[len(question.prompt) :]
+            if rest.startswith(atlas.direct_answer(question)):
+                answer += weight
+            else:
+                others[rest.split()[0]] += weight
+        assert answer > 3 * max(others.values(), default=0.0), (question.prompt, others.most_common(3))
+
+
 def test_the_articles_prompts_are_trained_on():
     tower, fly = find("landmark-city").facts[0], find("genus-species").facts[0]
     sights, species = (phrasings(find(name), "forward", "seen")[0] for name in ("landmark-city", "genus-species"))
@@ -250,7 +291,7 @@ def sampled():
 def test_every_sentence_is_clean(sampled):
     for sentence in sampled:
         assert sentence[0] == sentence[0].upper(), sentence
-        assert not re.search(r"[{}^]|  |\b[Tt]he [Tt]he\b|\b[Aa] [aeiou]|\ba the\b", sentence), sentence
+        assert not re.search(r"[{}^]|  |\b[Tt]he [Tt]he\b|\b[Aa] (?!uni|us|one)[aeiou]|\ba the\b", sentence), sentence
 
 
 def test_sentences_seldom_repeat(sampled):
@@ -369,11 +410,7 @@ def test_the_answer_is_one_of_its_kind(relation, direction):
 
 
 def test_a_kind_holds_the_things_of_every_relation():
-    (capital,) = [
-        q
-        for q in questions("capital-country", "forward", "unseen")
-        if q.fact.subject == "Paris" and "called" in q.prompt
-    ]
+    capital = next(q for q in questions("capital-country", "forward", "unseen") if q.fact.subject == "Paris")
     assert {"France", "Peru", "the Netherlands"} <= kinds(capital) and "Paris" not in kinds(capital)
     ocean = next(q for q in questions("superlative", "forward", "unseen") if q.fact.object == "the Pacific Ocean")
     assert "the Arctic Ocean" in kinds(ocean) and "Mount Everest" not in kinds(ocean)

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rwkv_explainer import checkpoints
+from rwkv_explainer.checkpoints import load_weights
 from rwkv_explainer.lab import record, training
 from rwkv_explainer.lab.record import load_record
 from rwkv_explainer.lab.training import (
@@ -587,6 +588,44 @@ def test_the_command_refuses_in_a_line(tmp_path, monkeypatch, capsys, mistake, m
 def test_more_processes_than_rows_are_refused(tmp_path):
     with pytest.raises(ValueError, match="workers: expected at most one a row, got 5 for 4 rows"):
         Run(tmp_path, TINY, None, workers=5)
+
+
+def test_a_run_goes_on_from_a_bundled_model(undisturbed, corpus_path, tmp_path):
+    """With its weights, tokenizer, record and log, and a learning rate that rises anew."""
+    source, folder = tmp_path / "bundle", tmp_path / "run"
+    bundle(undisturbed.folder, source, "one core")
+    recipe = replace(TINY, start=TINY.steps, steps=12, warmup=2, cooldown=0.0, atlas_share=0.5)
+    prepare(folder, recipe, corpus_path, source)
+    run = Run(folder, recipe, corpus_path)
+    assert run.step == TINY.steps and run.tokenizer.get_vocab() == undisturbed.tokenizer.get_vocab()
+    for name, weight in load_weights(source / "model.safetensors").items():
+        assert torch.equal(run.model.state_dict()[name], weight.float()), name
+    assert [learning_rate(recipe, step) for step in (8, 9, 11)] == [0.5, 1, 1]
+    run.train(save_every=2, check_every=2)
+    before, after = (load_record(path / "record.jsonl").steps for path in (source, folder))
+    assert before == [step for step in after if step <= TINY.steps] and after[-1] == 12
+    assert (folder / "log.csv").read_text().startswith((source / "log.csv").read_text())
+    assert_same(Run(folder, recipe, corpus_path), run)
+
+
+@pytest.mark.parametrize(
+    "given, removed, message",
+    [
+        ({"start": 0}, None, "start: expected the steps that the weights in .* have behind them, 1 to 11, got 0"),
+        ({"start": 12}, None, "1 to 11, got 12; log.csv there counts them"),
+        ({}, "record.jsonl", "from: expected a folder that --bundle wrote, got .*, which lacks record.jsonl"),
+        ({"layers": 3}, None, "expected a model of 3 layers and 8 channels, got 2 and 8; say so with --layers"),
+    ],
+)
+def test_what_a_run_cannot_go_on_from_is_refused(undisturbed, corpus_path, tmp_path, given, removed, message):
+    source = tmp_path / "bundle"
+    bundle(undisturbed.folder, source, "one core")
+    if removed:
+        (source / removed).unlink()
+    recipe = replace(TINY, **{"start": 8, "steps": 12} | given)
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path / "run", recipe, corpus_path, source)
+    assert not (tmp_path / "run" / "data.json").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

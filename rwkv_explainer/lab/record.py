@@ -92,7 +92,7 @@ def questionnaire(seed: int, relations: tuple[str, ...] = ()) -> dict:
     asked_about = [question for name in relations or (None,) for question in atlas.questions(name)]
     for question in asked_about:
         name = "/".join((question.relation, question.direction, question.phrasing))
-        cells.setdefault(name, []).append([question.prompt, question.answer])
+        cells.setdefault(name, []).append([question.prompt, atlas.direct_answer(question)])
     sample = {name: [asked[i] for i in sorted(rng.permutation(len(asked))[:EACH])] for name, asked in cells.items()}
     return {
         "facts": [list(fact) for fact in FACTS],

@@ -7,8 +7,9 @@ and the step alone, whatever the number of processes, so a run that was stopped 
 
 Until its learning rate begins to fall, a run does not depend on how many steps it is to have. So a larger --steps makes
 it longer: before the cool-down it just goes on, and after it, it starts again from `before_cooldown.pt`. With
---cooldown-now it ends early. `record.py` keeps what the model knows while it is trained, and `choices.py` says which
-decisions are those of RWKV-4's authors.
+--cooldown-now it ends early. With --from it goes on where another run ended, in a folder of its own and by a recipe of
+its own. `record.py` keeps what the model knows while it is trained, and `choices.py` says which decisions are those of
+RWKV-4's authors.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rwkv_explainer.checkpoints import save_weights
+from rwkv_explainer.checkpoints import load_weights, save_weights
 from rwkv_explainer.lab.atlas import all_facts, load_atlas, sample_text
 from rwkv_explainer.lab.choices import as_markdown, choices
 from rwkv_explainer.lab.record import Recorder, is_moment, is_traced, write_whole
@@ -62,6 +63,7 @@ __all__ = [
 ]
 
 CHECKPOINT, BEFORE_COOLDOWN = "checkpoint.pt", "before_cooldown.pt"  # a run's last state, and the last at full rate
+START = "start.safetensors"  # the weights of another run, from which this one goes on
 RUNNING_EXAMPLES = (
     "The Eiffel Tower is located in the city of Paris.",
     "Drosophila melanogaster: a species of Drosophila.",
@@ -81,6 +83,7 @@ class Recipe:
     length: int = 512  # tokens in a row
     atlas_share: float = 0.17  # of the tokens that are atlas sentences
     steps: int = 20_000
+    start: int = 0  # steps that its weights have behind them when it begins; more than 0 with --from
     warmup: int = 100  # steps over which the learning rate rises
     cooldown: float = 0.3  # part of the steps, at the end, over which it falls to zero
     learning_rate: float = 3e-3
@@ -109,6 +112,7 @@ POSSIBLE = {  # the least and the most of it that can be trained with
     "length": (1, math.inf),
     "vocabulary": (257, 2**16),  # every byte and the end of text; what a corpus' uint16 holds
     "steps": (1, math.inf),
+    "start": (0, math.inf),
     "warmup": (0, math.inf),
     "cooldown": (0, 1),
     "atlas_share": (0, 1),
@@ -232,7 +236,7 @@ def make_row(corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe, step: int, ro
     start = rng.integers(len(corpus.ids) - n)
     if rng.random() < 0.5:
         start = min(int(rng.choice(corpus.paragraphs)), len(corpus.ids) - n)
-    size = min(1, 2 * recipe.atlas_share) * n
+    size = min(1.0, 2 * recipe.atlas_share) * n
     texts = atlas_texts(tokenizer, rng, size, recipe.spoken) if rng.random() < 0.5 else []
     end = start + max(2, n - sum(map(len, texts)))
     if not texts:
@@ -342,7 +346,7 @@ def plain_steps(recipe: Recipe) -> int:
 
 def learning_rate(recipe: Recipe, step: int) -> float:
     """As a factor of the recipe's: up a ramp, along a plain, down a ramp."""
-    up = (step + 1) / max(1, recipe.warmup)
+    up = (step + 1 - recipe.start) / max(1, recipe.warmup)
     down = (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps)
     return min(1.0, up, down)
 
@@ -379,9 +383,11 @@ class Run:
             self.recorder = Recorder(
                 folder, self.tokenizer, self.held_out.ids, self.precision, recipe.seed, recipe.spoken
             )
-        self.step = 0  # steps taken so far
-        if (folder / "checkpoint.pt").exists():
+        self.step = recipe.start  # steps taken so far
+        if (folder / CHECKPOINT).exists():
             self.resume()
+        elif (folder / START).exists():
+            self.model.load_state_dict(load_weights(folder / START))
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint; a run of another recipe is refused, but for its number of steps.
@@ -522,8 +528,12 @@ def as_csv(lines: list[list]) -> str:
 OTHER_FOLDER = "name another folder with --out, or delete this one"
 
 
-def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tokenizer, Corpus, Corpus]:
+def prepare(
+    folder: Path, recipe: Recipe, corpus_path: Path | None, start: Path | None = None
+) -> tuple[Tokenizer, Corpus, Corpus]:
     """Tokenizer, training corpus and held-out corpus: made once, then kept in the run's folder.
+
+    With `start`, a folder that `bundle` wrote, tokenizer, weights, record and log are taken from there.
 
     Raises:
         ValueError: if the folder holds the data of another text or recipe, or the text is not there, cannot be read,
@@ -537,7 +547,9 @@ def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tok
     made_with = {name: getattr(recipe, name) for name in ("vocabulary", "atlas_share", "held_out", "seed")}
     if not done.exists():
         kept, held_out = split_documents(read_documents(corpus_path), recipe.held_out)
-        tokenizer = train_tokenizer(kept, recipe)
+        if start:
+            take_over(start, folder, recipe)
+        tokenizer = Tokenizer.from_file(str(start / "tokenizer.json")) if start else train_tokenizer(kept, recipe)
         tokenizer.save(str(folder / "tokenizer.json"))
         for name, documents in (("train", kept), ("held_out", held_out)):
             corpus = Corpus.from_documents(documents, tokenizer)
@@ -563,6 +575,30 @@ def prepare(folder: Path, recipe: Recipe, corpus_path: Path | None) -> tuple[Tok
             f"{len(train.ids)}; give a longer text, or shorter rows with --length"
         )
     return Tokenizer.from_file(str(folder / "tokenizer.json")), train, held_out
+
+
+def take_over(start: Path, folder: Path, recipe: Recipe) -> None:
+    """Copy a bundled model's weights, record and log into a run's folder, to go on from there.
+
+    Raises:
+        ValueError: if the folder lacks one of them, or the recipe does not say how many steps they have behind them.
+    """
+    names = {"model.safetensors": START, "record.jsonl": "record.jsonl", "log.csv": "log.csv"}
+    if missing := [name for name in (*names, "tokenizer.json") if not (start / name).is_file()]:
+        raise ValueError(f"from: expected a folder that --bundle wrote, got {start}, which lacks {', '.join(missing)}")
+    if not 0 < recipe.start < recipe.steps:
+        raise ValueError(
+            f"start: expected the steps that the weights in {start} have behind them, 1 to {recipe.steps - 1}, got "
+            f"{recipe.start}; log.csv there counts them"
+        )
+    sizes = RWKVLM.from_weights(load_weights(start / "model.safetensors")).config
+    if (sizes.n_layer, sizes.channels) != (recipe.layers, recipe.channels):
+        raise ValueError(
+            f"{start}: expected a model of {recipe.layers} layers and {recipe.channels} channels, got {sizes.n_layer} "
+            f"and {sizes.channels}; say so with --layers and --channels"
+        )
+    for name, ours in names.items():
+        shutil.copy(start / name, folder / ours)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -689,6 +725,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train a small RWKV-4 on a text and the atlas.")
     parser.add_argument("--corpus", type=Path, help="a text, .txt or .txt.xz; without it, the atlas alone")
     parser.add_argument("--out", type=Path, default=Path("runs/textbook"), help="its folder; a stopped run goes on")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="go on from the model bundled there")
     parser.add_argument("--workers", type=at_least_one, default=1, help="processes that share each batch")
     parser.add_argument(
         "--compile",
@@ -716,7 +753,7 @@ def main() -> None:
         if args.cooldown_now:
             given["steps"] = steps_if_cooled_now(args.out)
         recipe = replace(Recipe() if args.corpus else ATLAS_ALONE, **given)
-        prepare(args.out, recipe, args.corpus)
+        prepare(args.out, recipe, args.corpus, args.source)
     except ValueError as error:
         parser.error(str(error))
     (args.out / "meeting").unlink(missing_ok=True)
