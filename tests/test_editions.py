@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 
 import nbformat
 import pytest
@@ -150,6 +151,10 @@ def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
         submit(course, student, answers)
     students["no-set-up"] = solutions, whole
     submit(course, "no-set-up", solutions, without=["setup", "exercises-setup"])
+    students["copies-a-check"] = some, half
+    submit(course, "copies-a-check", some, copied=["half-life-check"])
+    students["copies-an-answer"] = solutions, whole
+    submit(course, "copies-an-answer", solutions, copied=["half-life"])
     start = time.monotonic()
     nbgrader(course, "autograde", CHAPTER, "--student=perfect")
     # a cell has as long as all cells of this one took, twice over: the endless one costs no more than it has to
@@ -167,14 +172,24 @@ def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
     assert "The current token joins the read without its gain." in feedback
 
 
-def submit(course, student: str, answers: dict[str, str], without: list[str] = []) -> None:
-    """Hand in the released notebook with these answers filled in, and without some cells."""
+def submit(
+    course, student: str, answers: dict[str, str], without: Collection[str] = (), copied: Collection[str] = ()
+) -> None:
+    """Hand in the released notebook with these answers filled in, without some cells, and with some there twice."""
     notebook = released(course)
-    notebook["cells"] = [cell for cell in notebook["cells"] if cell["id"] not in without]
+    there, notebook["cells"] = notebook["cells"], []
+    for cell in there:
+        if cell["id"] not in without:
+            notebook["cells"].append(cell)
+        if grade_id(cell) in copied:
+            notebook["cells"].append(cell | {"id": f"copy-of-{cell['id']}"})
     for cell in notebook["cells"]:
-        name = cell["metadata"].get("nbgrader", {}).get("grade_id")
-        cell["source"] = answers.get(name, cell["source"])
+        cell["source"] = answers.get(grade_id(cell), cell["source"])
     write(notebook, course / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb")
+
+
+def grade_id(cell: dict) -> str | None:
+    return cell["metadata"].get("nbgrader", {}).get("grade_id")
 
 
 def test_the_command_names_a_chapter_that_is_not_there(tmp_path):

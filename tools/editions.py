@@ -34,10 +34,24 @@ off, it says what. "Run all" stops at the first exercise without a right answer.
 what a right answer brings."""
 CONFIG = f"""import os
 
+from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, DeduplicateIds, OverwriteCells, OverwriteKernelspec
+
+
+class DropCopies(DeduplicateIds):
+    # Of a cell that was copied the last one counts. nbgrader empties the metadata of the others, and then refuses the
+    # notebook, and every student's after it, since they are empty.
+    def preprocess_cell(self, cell, resources, cell_index):
+        cell, resources = super().preprocess_cell(cell, resources, cell_index)
+        if not cell.metadata.get("nbgrader", True):
+            del cell.metadata["nbgrader"]
+        return cell, resources
+
+
 os.environ[{MARKING!r}] = "1"  # each answer in a process of its own, with limits
 c = get_config()  # noqa: F821: nbgrader gives it
 c.CourseDirectory.course_id = "rwkv"
 c.ClearSolutions.code_stub = {{"python": {BLANK!r}}}
+c.Autograde.sanitize_preprocessors = [ClearOutput, DropCopies, OverwriteKernelspec, OverwriteCells, CheckCellMetadata]
 c.ExecutePreprocessor.timeout = 120  # seconds a cell may take, such as the set-up; a check ends an answer before that
 """
 STAY = "\nexit = quit = lambda *code: None  # who leaves the notebook leaves what is below it unmarked"
