@@ -5,19 +5,29 @@ showing what an older package computed. Hence the cache's folder is named after 
 data, the bundled weights, the pinned tools and the chosen model. Any change means another folder, in which nothing has
 run yet.
 
+Chapters that have to run do so before Sphinx reads the first page, as many at once as there are processors, and leave
+what came out in that folder. MyST-NB, which would run one after the other, then finds all of them there.
+
 Sphinx itself does not notice a changed style sheet; so that pages get it, the static files' hash is made a setting.
 """
 
 import hashlib
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOSEN_MODEL = "RWKV_EXPLAINER_MODEL"  # the environment variable that `load_pretrained` reads
 TOKENIZERS = "tokenizer.json", "20B_tokenizer.json"  # what it looks for beside a model's file
+THREADS = "OMP_NUM_THREADS"  # read by PyTorch
 BUILDING = "RWKV_EXPLAINER_BUILDING"  # read by `claims.py` (a false claim stops the build) and `sliders.py`
 
 
@@ -72,7 +82,35 @@ def configure(app: Sphinx, config: Config) -> None:
     config.static_files = hash_files(Path(app.srcdir), static).hexdigest()
 
 
+def run_chapters(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
+    """Run those of these pages that are notebooks and have not run yet, one on each processor.
+
+    One that fails is left to MyST-NB, which runs it again and reports it in its place.
+    """
+    cache = get_cache(app.config.nb_execution_cache_path)
+    paths = [str(env.doc2path(name)) for name in docnames]
+    chapters = [path for path in paths if path.endswith(".ipynb")]
+    for path in chapters:
+        cache.add_nb_to_project(path)
+    logger = logging.getLogger(__name__)
+    logger.setLevel(logging.INFO)  # at this level jupyter-cache says which chapter it runs
+    with one_thread_each():
+        executor = load_executor("local-parallel", cache, logger)
+        executor.run_and_cache(filter_uris=chapters, timeout=app.config.nb_execution_timeout)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Start processes that compute with one thread, for there are as many of them as processors."""
+    before = os.environ.get(THREADS)
+    os.environ.setdefault(THREADS, "1")
+    yield
+    if before is None:
+        del os.environ[THREADS]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("static_files", "", rebuild="html")
     app.connect("config-inited", configure)
+    app.connect("env-before-read-docs", run_chapters)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
