@@ -84,6 +84,5 @@
     });
   }
 
-  globalThis.rwkvTokenName = tokenName;
   addEventListener("DOMContentLoaded", () => document.querySelectorAll(".rwkv-tokens[data-text]").forEach(offer));
 })();

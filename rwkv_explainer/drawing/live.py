@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from html import escape
 
 import matplotlib.ticker
+from IPython.display import HTML
 from torch import Tensor
 
 from rwkv_explainer.drawing.palette import LIGHT, css_colors, dark_rule
 from rwkv_explainer.tokens import visible_signs
 
-__all__ = ["Live", "live_bars", "live_heatmap", "live_lines", "live_text", "wrap"]
+__all__ = ["Live", "live_bars", "live_heatmap", "live_lines", "live_text", "side_by_side", "wrap"]
 
 STYLE = f"""<style>
 {css_colors(".rwkv-live")}
@@ -122,6 +123,17 @@ class Live:
     def picture(self) -> str:
         """The drawing as HTML, without its words: the same that live.js makes of `data`."""
         return {"bars": bars, "lines": lines, "heat": heat, "text": text}[self.data["kind"]](self.data)
+
+
+def side_by_side(*figures, grow: bool = True) -> HTML:
+    """Figures of any kind that a notebook shows, in a row, and below each other where a page is narrow.
+
+    Args:
+        grow: whether they share the whole width evenly; else each keeps its own.
+    """
+    size, gap = ("1 1 18rem", "1.5rem") if grow else ("0 1 auto", "2rem")
+    each = "".join(f'<div style="flex:{size};min-width:0">{figure._repr_html_()}</div>' for figure in figures)
+    return HTML(f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0 {gap}">{each}</div>')
 
 
 def wrap(picture: str, alt: str, caption: str, numbers: dict[str, object], controls: str = "") -> str:

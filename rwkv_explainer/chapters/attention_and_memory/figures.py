@@ -9,20 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rwkv_explainer.drawing.live import Live, Number, fixed, live_bars, live_heatmap, live_lines, wrap
+from rwkv_explainer.drawing.live import Live, Number, fixed, live_bars, live_heatmap, live_lines, side_by_side, wrap
 from rwkv_explainer.drawing.sliders import BUILDING, Sliders, slide
 
 __all__ = ["live_attention", "live_fading", "live_gains", "live_order", "live_shares", "side_by_side", "touch_memory"]
-
-
-@dataclass(frozen=True)
-class Page:
-    """HTML that shows itself."""
-
-    html: str
-
-    def _repr_html_(self) -> str:
-        return self.html
 
 
 @dataclass(frozen=True)
@@ -262,13 +252,6 @@ def live_attention(weights: Float[Tensor, "time time"], tokens: Sequence[str], t
     cells = weights.masked_fill(torch.ones_like(weights).triu(1).bool(), torch.nan)  # (time, time)
     label = f"{title}: shares in percent, readers down, what they read across"
     return live_heatmap(cells, tokens, tokens, label=label, caption=caption, limits=(0, 1))
-
-
-def side_by_side(*figures: Live) -> Page:
-    """Figures in a row, below each other where a page is narrow."""
-    style = "display:flex;flex-wrap:wrap;gap:0 1.5rem"
-    each = "".join(f'<div style="flex:1 1 18rem;min-width:0">{figure._repr_html_()}</div>' for figure in figures)
-    return Page(f'<div style="{style}">{each}</div>')
 
 
 def live_shares(weights: Float[Tensor, "time time"], tokens: Sequence[str], title: str = "") -> Live:

@@ -1,10 +1,10 @@
 """Figures of chapter "Blocks and the residual stream"."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 import torch
+from IPython.display import HTML
 from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -78,21 +78,11 @@ def in_turn(names: Sequence[str]) -> str:
 # the stream with its blocks
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A drawing that shows itself."""
-
-    html: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-
 COLUMN, FIRST, RISE = 118, 20, 116  # from stream to stream, the first one's place, and from block to block
 PART = 68, 27  # the size of attention and of gated MLP
 
 
-def draw_streams(tokens: Sequence[str], said: str, layers: int) -> Drawing:
+def draw_streams(tokens: Sequence[str], said: str, layers: int) -> HTML:
     """Three tokens side by side, each with its stream and the blocks along it, upwards; memory leads to the right.
 
     Args:
@@ -134,7 +124,7 @@ def draw_streams(tokens: Sequence[str], said: str, layers: int) -> Drawing:
         f"{''.join(shapes)}</svg>"
     )
     style = "max-width:34rem;margin:0 auto"
-    return Drawing(
+    return HTML(
         f'{STYLE}<figure class="rwkv-anatomy"><div style="{style}">{svg}</div>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )

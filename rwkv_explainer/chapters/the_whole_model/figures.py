@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from html import escape
 
 import torch
-from IPython.display import HTML
 
 from rwkv_explainer.drawing.figure import Plot
-from rwkv_explainer.drawing.graphs import Drawing
-from rwkv_explainer.drawing.live import Live, live_bars, live_lines
+from rwkv_explainer.drawing.live import Live, live_bars, live_lines, side_by_side
 from rwkv_explainer.generation import sample
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.tokens import END_OF_TEXT_ID
@@ -22,16 +20,8 @@ DRAGONS = (  # the prompt that RWKV's makers try out their models with, typing e
     "in Tibet. Even more surprising to the researchers was the fact that the dragons spoke perfect Chinese."
 )
 
-LAYERS = [
-    1,
-    2,
-    4,
-    8,
-    12,
-    24,
-    32,
-    40,
-]  # the sizes of `live_parameters`; the models of this book's chapters are among them
+# the sizes of `live_parameters`; the models of this book's chapters are among them
+LAYERS = [1, 2, 4, 8, 12, 24, 32, 40]
 CHANNELS = [64, 128, 256, 512, 768, 1024, 2048, 5120]
 VOCABULARIES = [256, 8192, 50277]
 
@@ -98,12 +88,6 @@ def until_end(ids: list[int]) -> list[int]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what it is made of
-
-
-def side_by_side(*drawings: Drawing) -> HTML:
-    """Graphs in a row, below each other where a page is narrow."""
-    each = "".join(f'<div style="flex:0 1 auto;min-width:0">{drawing._repr_html_()}</div>' for drawing in drawings)
-    return HTML(f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0 2rem">{each}</div>')
 
 
 def count_by_kind(layers: int, channels: int, vocabulary: int) -> dict[str, int]:
