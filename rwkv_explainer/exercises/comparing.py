@@ -107,7 +107,7 @@ class Incomparable:
 
 def to_plain_data(value: Any, depth: int = 4) -> Any:
     """The same as numbers, strings, tensors, lists and dicts alone: no code of the learner's is left in it."""
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in ("fiub" if value.shape else "fiubU"):
         value = torch.as_tensor(np.array(value)) if value.shape else value.item()
     if isinstance(value, Tensor):
         if value.is_nested or value.layout != torch.strided or value.is_complex():

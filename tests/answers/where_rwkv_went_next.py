@@ -87,7 +87,185 @@ def finch_writes_first(S, r, k, v, u, w):
     return r @ table, table
 
 
+def ahead_in_numpy(ours, theirs, guess):
+    a, b = np.array(ours), np.array(theirs)
+    enough = a.size > 1 and b.size > 1
+    either = np.where((b > max(a.max(), guess)).all(), "theirs", "neither")
+    return np.where(enough & (a > b.max()).all() & (a > guess).all(), "ours", either if enough else "neither")
+
+
+def ahead_by_number(ours, theirs, guess):
+    """1, 2 or 0, as an index of an array of words."""
+    seeds = [np.sort(model) for model in (ours, theirs)]
+    won = [one[0] > guess and one[0] > other[-1] for one, other in (seeds, seeds[::-1])]
+    return np.array(["neither", "ours", "theirs"])[(won[0] + 2 * won[1]) * (min(map(len, seeds)) > 1)]
+
+
+def ahead_in_tensors(ours, theirs, guess):
+    a, b, guess = (torch.tensor(x, dtype=torch.float32) for x in (ours, theirs, guess))
+    if a.numel() == 1 or b.numel() == 1:
+        return "neither"
+    won = torch.stack([a.amin() > torch.maximum(b.amax(), guess), b.amin() > torch.maximum(a.amax(), guess)])
+    return ("ours", "theirs")[int(won.int().argmax())] if won.any() else "neither"
+
+
+def ahead_in_place(ours, theirs, guess):
+    ours.sort(), theirs.sort()
+    low, high = (ours, theirs) if ours[0] < theirs[0] else (theirs, ours)
+    if len(low) >= 2 <= len(high) and low[-1] < high[0] > guess:
+        return "ours" if high is ours else "theirs"
+    return "neither"
+
+
+def ahead_by_pairs(ours, theirs, guess):
+    """Every seed of one against every seed of the other."""
+    if 1 in (len(ours), len(theirs)):
+        return "neither"
+    for name, one, other in (("ours", ours, theirs), ("theirs", theirs, ours)):
+        if all(x > y for x in one for y in (*other, guess)):
+            return name
+    return "neither"
+
+
+def ahead_in_a_row(ours, theirs, guess):
+    """All seeds in one row, from the worst to the best, with the names of whose they are."""
+    row = tuple(sorted([(x, "ours") for x in ours] + [(x, "theirs") for x in theirs]))
+    (_, loser), (_, winner) = row[0], row[-1]
+    of = {"ours": tuple(ours), "theirs": tuple(theirs)}
+    apart = loser != winner and {name for _, name in row[: len(of[loser])]} == {loser}
+    apart = apart and row[len(of[loser]) - 1][0] != row[len(of[loser])][0]
+    return winner if apart and min(of[winner]) > guess and all(len(seeds) > 1 for seeds in of.values()) else "neither"
+
+
+def ahead_by_hand(a, b, g):
+    worst = best = a[0]
+    for x in a[1:]:
+        worst = x if x < worst else worst
+        best = x if x > best else best
+    lowest = highest = b[0]
+    for x in b[1:]:
+        lowest = x if x < lowest else lowest
+        highest = x if x > highest else highest
+    if len(a) < 2 or len(b) < 2:
+        said = "neither"
+    elif worst > highest and worst > g:
+        said = "ours"
+    elif lowest > best and lowest > g:
+        said = "theirs"
+    else:
+        said = "neither"
+    return said
+
+
+def ahead_by_margins(ours, theirs, guess):
+    worst = {"ours": min(ours), "theirs": min(theirs)}
+    margins = {"ours": worst["ours"] - max(theirs), "theirs": worst["theirs"] - max(ours)}
+    name = max(margins, key=margins.get)
+    clear = margins[name] > 0 < worst[name] - guess
+    return name if clear and not {len(ours), len(theirs)} & {1} else "neither"
+
+
+def guess_for_ours_alone(ours, theirs, guess):
+    if len(ours) < 2 or len(theirs) < 2:
+        return "neither"
+    if min(ours) > max(theirs):
+        return "ours" if min(ours) > guess else "neither"
+    return "theirs" if min(theirs) > max(ours) else "neither"
+
+
+def ahead_if(rule, fewest=2):
+    """A verdict by another rule for one model, of its seeds as an array, the other's, and a guess."""
+
+    def verdict(ours, theirs, guess):
+        models = np.array(ours), np.array(theirs)
+        if min(map(len, models)) < fewest:
+            return "neither"
+        if rule(*models, guess):
+            return "ours"
+        return "theirs" if rule(*models[::-1], guess) else "neither"
+
+    return verdict
+
+
 ANSWERS = {
+    "who-is-ahead": (
+        [
+            ahead_in_numpy,
+            ahead_by_number,
+            ahead_in_tensors,
+            ahead_in_place,
+            ahead_by_pairs,
+            ahead_in_a_row,
+            ahead_by_hand,
+            ahead_by_margins,
+            lambda *given: f" {ahead_by_pairs(*given)}\n",
+            ahead_if(lambda one, other, guess: one.min() > np.r_[other, guess].max()),
+        ],
+        {
+            "a few good seeds can lift a mean": ahead_if(
+                lambda one, other, guess: one.mean() > other.mean() and one.min() > guess
+            ),
+            "compare means, with each other and with guessing": ahead_if(
+                lambda one, other, guess: one.sum() / len(one) > max(other.sum() / len(other), guess)
+            ),
+            "The higher mean alone": lambda ours, theirs, guess: (
+                "ours" if np.mean(ours) > np.mean(theirs) else "theirs"
+            ),
+            "means and standard deviations": ahead_if(
+                lambda one, other, guess: one.mean() - one.std() > other.mean() + other.std() and one.min() > guess
+            ),
+            "compare the best seeds": ahead_if(lambda one, other, guess: one.max() > other.max() and one.min() > guess),
+            "better best seed alone": lambda ours, theirs, guess: "ours" if max(ours) > max(theirs) else "theirs",
+            "compare the worst seeds": ahead_if(lambda one, other, guess: one.min() > max(other.min(), guess)),
+            "Guessing is forgotten": lambda ours, theirs, guess: ahead_by_pairs(ours, theirs, -1),
+            "the chapter's rule alone": ahead_if(lambda one, other, guess: one.min() > other.max(), fewest=1),
+            "Where the ranges touch": ahead_if(
+                lambda one, other, guess: one.min() >= other.max() and one.min() > guess
+            ),
+            "that equals guessing": ahead_if(lambda one, other, guess: one.min() > other.max() and one.min() >= guess),
+            "Equal is not above": ahead_if(lambda one, other, guess: one.min() >= max(other.max(), guess)),
+            "`zip` drops the rest": ahead_if(
+                lambda one, other, guess: all(x > y for x, y in zip(one, other)) and all(one > guess)
+            ),
+            "cut to the length of the shorter": lambda ours, theirs, guess: ahead_by_pairs(
+                *zip(*zip(ours, theirs)), guess
+            ),
+            "different numbers of seeds": lambda ours, theirs, guess: (
+                "neither" if len(ours) != len(theirs) else ahead_by_hand(ours, theirs, guess)
+            ),
+            "says `ours` whatever": lambda *given: "ours",
+            "says `neither` whatever": lambda *given: "neither",
+            "never says `theirs`": lambda ours, theirs, guess: (
+                "ours" if len(ours) > 1 < len(theirs) and min(ours) > max(*theirs, guess) else "neither"
+            ),
+            "The two are swapped": lambda ours, theirs, guess: ahead_in_place(theirs, ours, guess),
+            "A single seed cannot tell": ahead_if(lambda one, other, guess: one.min() > max(*other, guess), fewest=1),
+            "*either* model is too few": lambda ours, theirs, guess: (
+                ahead_if(lambda one, other, guess: min(one) > max(*other, guess), fewest=1)(ours, theirs, guess)
+                if len(ours) + len(theirs) > 2
+                else "neither"
+            ),
+            "Two seeds of each model are enough": ahead_if(
+                lambda one, other, guess: one.min() > max(other.max(), guess), fewest=3
+            ),
+            "may well be guessing": lambda ours, theirs, guess: (
+                "neither" if min(ours + theirs) <= guess else ahead_by_hand(ours, theirs, guess)
+            ),
+            "held against our model alone": guess_for_ours_alone,
+            "guessing with the winner's mean": ahead_if(
+                lambda one, other, guess: one.min() > other.max() and one.mean() > guess
+            ),
+            "guessing with the winner's best": ahead_if(
+                lambda one, other, guess: one.min() > other.max() and one.max() > guess
+            ),
+            "not always the worst, and the last not always the best": ahead_if(
+                lambda one, other, guess: one[0] > other[-1] and one[0] > guess
+            ),
+            "not always the best, and the last not always the worst": ahead_if(
+                lambda one, other, guess: one[-1] > other[0] and one[-1] > guess
+            ),
+        },
+    ),
     "finch-step": (
         [
             finch_in_place,

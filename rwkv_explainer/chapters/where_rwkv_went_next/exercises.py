@@ -1,12 +1,13 @@
 """The exercises of chapter "Where RWKV went next". Its memories are built there; here is the one step they need."""
 
 from collections.abc import Callable
+from statistics import mean, stdev
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, exp
 
-from rwkv_explainer.exercises.cases import normal, uniform
+from rwkv_explainer.exercises.cases import normal, randint, uniform
 from rwkv_explainer.exercises.comparing import unpack
 from rwkv_explainer.exercises.exercise import A_RUN, Exercise
 
@@ -373,4 +374,159 @@ FINCH_STEP = Exercise(
     },
 )
 
-EXERCISES = [BIT_BY_BIT, AS_EAGLE, SWAP, GOOSE_WRITE, FINCH_STEP]
+# ---------------------------------------------------------------------------------------------------------------------
+# Who is ahead?
+
+COMPARISONS = [  # in hundredths: our seeds, their seeds, and what guessing gives
+    ([92, 97, 95], [61, 70, 66], 25),  # clear, for us
+    ([52, 58], [84, 79, 88, 81], 30),  # clear, for them, who have more seeds
+    ([71, 73], [70, 66, 69], 25),  # clear by one hundredth
+    ([66, 61], [47, 52], 25),  # clear, with two seeds each
+    ([98, 99, 60, 97], [64, 31, 35], 20),  # means far apart, and yet the ranges overlap
+    ([68, 72, 70], [99, 63, 98], 25),  # their mean and their best are higher, their worst is lower
+    ([64, 69, 88], [72, 61, 59], 25),  # our mean, best and worst are higher, and the ranges overlap
+    ([91, 80, 86], [66, 80, 71], 25),  # the ranges touch
+    ([68, 70], [91, 70, 94], 25),  # the ranges touch, and they are higher
+    ([55, 50, 58], [41, 47, 44], 50),  # our worst equals guessing
+    ([40, 44, 41], [50, 58, 61], 50),  # their worst equals guessing
+    ([48, 59, 57], [41, 46, 44], 50),  # our worst is below guessing, our mean above
+    ([41, 44], [47, 56, 48], 51),  # their worst and their mean are below guessing, their best above
+    ([30, 33], [21, 25, 22], 50),  # all are below guessing
+    ([71, 66], [48, 52, 44], 50),  # clear, for us, and they guess
+    ([51, 45], [70, 67, 74], 50),  # clear, for them, and we guess
+    ([90], [40], 25),  # a single seed each
+    ([91, 88, 93], [55], 25),  # a single seed of theirs
+    ([44], [78, 69, 71], 25),  # a single seed of ours
+    ([70, 80, 90], [60, 72, 85], 25),  # each of our seeds is above their seed of the same place
+    ([80, 85], [60, 70, 90], 25),  # their last seed is better than all of ours
+    ([90, 62, 84], [55, 76, 60], 25),  # the first of ours is above the last of theirs
+    ([68, 62, 93], [90, 88, 68], 25),  # the last of ours is above the first of theirs, and their mean is higher
+]
+
+
+def comparisons(random: Generator) -> list[tuple]:
+    """Shares of right answers by seed of two models, and what guessing gives: all of one case lower by one number."""
+    cases = []
+    for *models, guess in COMPARISONS:
+        lower = randint(random, 0, 15)
+        ours, theirs = ([(share - lower) / 100 for share in model] for model in models)
+        cases.append((ours, theirs, (guess - lower) / 100))
+    return cases
+
+
+def judged_by(is_ahead: Callable, fewest: int = 2) -> Callable:
+    """A verdict by a rule for one model, of its seeds, the other's and a guess; "neither" with fewer seeds of either."""
+
+    def verdict(ours: list[float], theirs: list[float], guess: float) -> str:
+        if min(len(ours), len(theirs)) < fewest:
+            return "neither"
+        if is_ahead(ours, theirs, guess):
+            return "ours"
+        return "theirs" if is_ahead(theirs, ours, guess) else "neither"
+
+    return verdict
+
+
+def is_ahead(one: list[float], other: list[float], guess: float) -> bool:
+    return min(one) > max(*other, guess)
+
+
+def seed_by_seed(one: list[float], other: list[float], guess: float) -> bool:
+    return min(one) > guess and all(mine > yours for mine, yours in zip(one, other))
+
+
+def by_deviations(one: list[float], other: list[float], guess: float) -> bool:
+    """Whether the means are further apart than the two standard deviations."""
+    return min(one) > guess and mean(one) - stdev(one) > mean(other) + stdev(other)
+
+
+verdict = judged_by(is_ahead)
+
+WHO_IS_AHEAD = Exercise(
+    name="who-is-ahead",
+    cases=comparisons,
+    reference=verdict,
+    result_name="the verdict",
+    success_message="In 23 comparisons, clear ones and close ones, it names the model that is ahead, and neither where the seeds cannot tell.",
+    mistakes={
+        "You compare the means, and a few good seeds can lift a mean. The winner's worst seed has to be above the other's best.": judged_by(
+            lambda one, other, guess: mean(one) > mean(other) and min(one) > guess
+        ),
+        "You compare means, with each other and with guessing. In both the winner's worst seed counts.": judged_by(
+            lambda one, other, guess: mean(one) > max(mean(other), guess)
+        ),
+        "The higher mean alone decides. The rule asks for worst and best seeds, for guessing, and for two seeds of each.": judged_by(
+            lambda one, other, guess: mean(one) > mean(other), fewest=0
+        ),
+        "You compare means and standard deviations. That is another rule; this one takes the worst seed and the best.": judged_by(
+            by_deviations
+        ),
+        "You compare the best seeds, and a best seed may be luck. The winner's worst seed has to be above the other's best.": judged_by(
+            lambda one, other, guess: max(one) > max(other) and min(one) > guess
+        ),
+        "The better best seed alone decides, and it may be luck. The rule asks for the worst seed, for guessing, and for two seeds of each.": judged_by(
+            lambda one, other, guess: max(one) > max(other), fewest=0
+        ),
+        "You compare the worst seeds. The winner's worst seed has to be above the other's *best*.": judged_by(
+            lambda one, other, guess: min(one) > max(min(other), guess)
+        ),
+        "Guessing is forgotten. A model whose worst seed is not above guessing is never ahead.": judged_by(
+            lambda one, other, guess: min(one) > max(other)
+        ),
+        "That is the chapter's rule alone. Here guessing counts too, and a single seed tells nothing.": judged_by(
+            lambda one, other, guess: min(one) > max(other), fewest=0
+        ),
+        "Where the ranges touch, neither is ahead. The worst seed has to be above the other's best, not equal to it.": judged_by(
+            lambda one, other, guess: min(one) >= max(other) and min(one) > guess
+        ),
+        "A worst seed that equals guessing is not above guessing.": judged_by(
+            lambda one, other, guess: min(one) > max(other) and min(one) >= guess
+        ),
+        "Equal is not above, neither to the other's best seed nor to guessing.": judged_by(
+            lambda one, other, guess: min(one) >= max(*other, guess)
+        ),
+        "You compare seed by seed, and `zip` drops the rest of the longer list. Each of the winner's seeds has to be above *all* of the other's.": judged_by(
+            seed_by_seed
+        ),
+        "The longer list is cut to the length of the shorter one. All of its seeds count.": lambda ours, theirs, guess: (
+            verdict(ours[: len(theirs)], theirs[: len(ours)], guess)
+        ),
+        "Models with different numbers of seeds can be compared too. The rule needs no pairs.": lambda ours, theirs, guess: (
+            verdict(ours, theirs, guess) if len(ours) == len(theirs) else "neither"
+        ),
+        "It says `ours` whatever comes.": lambda ours, theirs, guess: "ours",
+        "It says `theirs` whatever comes.": lambda ours, theirs, guess: "theirs",
+        "It says `neither` whatever comes.": lambda ours, theirs, guess: "neither",
+        "It never says `theirs`. The rule is the same for both models.": lambda ours, theirs, guess: (
+            "ours" if verdict(ours, theirs, guess) == "ours" else "neither"
+        ),
+        "The two are swapped. `ours` is for where the first list is ahead.": lambda ours, theirs, guess: verdict(
+            theirs, ours, guess
+        ),
+        "A single seed cannot tell. With one seed of either model, neither is ahead.": judged_by(is_ahead, fewest=0),
+        "One seed of *either* model is too few, and not only one seed of both.": lambda ours, theirs, guess: (
+            "neither" if len(ours) == len(theirs) == 1 else judged_by(is_ahead, fewest=0)(ours, theirs, guess)
+        ),
+        "Two seeds of each model are enough.": judged_by(is_ahead, fewest=3),
+        "The loser may well be guessing. The winner alone has to be above it.": judged_by(
+            lambda one, other, guess: min(one) > max(other) and min(*one, *other) > guess
+        ),
+        "Guessing is held against our model alone. Where theirs is ahead, its worst seed has to be above guessing too.": lambda ours, theirs, guess: (
+            verdict(ours, theirs, guess if min(ours) > max(theirs) else 0.0)
+        ),
+        "You compare guessing with the winner's mean. Even its worst seed has to be above guessing.": judged_by(
+            lambda one, other, guess: min(one) > max(other) and mean(one) > guess
+        ),
+        "You compare guessing with the winner's best seed. Even its worst seed has to be above guessing.": judged_by(
+            lambda one, other, guess: min(one) > max(other) and max(one) > guess
+        ),
+        "The seeds stand in no order. The first is not always the worst, and the last not always the best.": judged_by(
+            lambda one, other, guess: one[0] > max(other[-1], guess)
+        ),
+        "The seeds stand in no order. The first is not always the best, and the last not always the worst.": judged_by(
+            lambda one, other, guess: one[-1] > max(other[0], guess)
+        ),
+    },
+)
+
+EXERCISES = [BIT_BY_BIT, AS_EAGLE, SWAP, GOOSE_WRITE, FINCH_STEP, WHO_IS_AHEAD]
