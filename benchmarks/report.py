@@ -162,13 +162,13 @@ How fast is a package that is written to be read? We put it beside the two that 
 processes of their own, and take turns, round by round, so that whatever else the machine does hits all alike.
 
 **Decode** writes token by token. Each token needs every matrix once, so memory bandwidth is the limit: the bandwidth,
-as one sum over 256 MB shows it, divided by the bytes of all matrices. **Prefill** reads a whole text; its limit is the
-rate of one large product, divided by the multiply-adds of a token. Both are measured in the same run with plain PyTorch
-calls, so a row can come out a little above its limit. **Time to first token** is loading plus reading {prompt} tokens,
-in a process that has imported its libraries. **Peak memory** is the most that a process held while it loaded, read 1,024
-tokens and wrote {decoded}, its libraries included. A **ratio** is ours divided by theirs: above 1 is better for speeds,
-below 1 for times and memory. Where a speed swings from round to round, the median of the ratios is not the ratio of
-the medians.
+as one sum over 256 MB shows it, divided by the bytes of all matrices. **Prefill** reads a whole text; its limit is
+the rate of one large product, divided by the multiply-adds of a token. Both are measured in the same run with plain
+PyTorch calls, so a row can come out a little above its limit. **Time to first token** is loading plus reading
+{prompt} tokens, in a process that has imported its libraries. **Peak memory** is the most that a process held while
+it loaded, read 1,024 tokens and wrote {decoded}, its libraries included. A **ratio** is ours divided by theirs: above
+1 is better for speeds, below 1 for times and memory. Where a speed swings from round to round, the median of the
+ratios is not the ratio of the medians.
 
 {tables}
 
