@@ -117,7 +117,7 @@ def table_of_book(book: dict) -> list[str]:
     }
     lines += [f"| {name} | {s[key]:,.0f} |" for key, name in names.items() if key in s]
     if book.get("chapters"):
-        lines += ["", "| chapter | seconds to run | page, KB |", "|---|---:|---:|"]
+        lines += ["", "| chapter | seconds to run | page, kB |", "|---|---:|---:|"]
         lines += [f"| {c['title']} | {c['seconds']:,.1f} | {c['bytes'] / 1000:,.0f} |" for c in book["chapters"]]
     return lines
 
@@ -161,13 +161,14 @@ How fast is a package that is written to be read? We put it beside the two that 
 `rwkv`, and the RWKV in transformers. All three load the same random checkpoint in the shape of the 169M, live in
 processes of their own, and take turns, round by round, so that whatever else the machine does hits all alike.
 
-**Decode** writes token by token. Each token needs every matrix once, so the memory's pace is the limit: the bytes of
-all matrices over the bandwidth, measured in the same run as the time that one sum over 256 MB takes. **Prefill** reads
-a text at once; its limit is the multiply-adds over the rate of one large product, measured in the same run. Both are
-taken with plain PyTorch calls, so a row can come out a little above its limit. **Time to first token** is loading plus
-reading {prompt} tokens, in a process that has imported its libraries. **Peak memory** is the most that a process held
-while it loaded, read 1,024 tokens and wrote {decoded}, its libraries included. Where a speed swings from round to
-round, the median of the ratios is not the ratio of the medians.
+**Decode** writes token by token. Each token needs every matrix once, so memory bandwidth is the limit: the bandwidth,
+as one sum over 256 MB shows it, divided by the bytes of all matrices. **Prefill** reads a whole text; its limit is
+the rate of one large product, divided by the multiply-adds of a token. Both are measured in the same run with plain
+PyTorch calls, so a row can come out a little above its limit. **Time to first token** is loading plus reading
+{prompt} tokens, in a process that has imported its libraries. **Peak memory** is the most that a process held while
+it loaded, read 1,024 tokens and wrote {decoded}, its libraries included. A **ratio** is ours divided by theirs: above
+1 is better for speeds, below 1 for times and memory. Where a speed swings from round to round, the median of the
+ratios is not the ratio of the medians.
 
 {tables}
 
@@ -199,8 +200,8 @@ NOTES = """\
   key. Only a small sum is carried from chunk to chunk.
 - Key, value and receptance have different inputs, since each has a mixer of its own. Joining their three products into
   one would need the same input, or twice the arithmetic. We did not.
-- Loading maps the file into memory and reads nothing until it is needed: so the first token pays for it.
-- A long text goes through the blocks in segments of 512 tokens, whose numbers stay in the processor's cache.
+- Loading maps the file into memory and reads a matrix only when it is needed: so the first token pays for it.
+- A long text goes through the blocks in segments of 512 tokens, whose activations stay in the processor's cache.
 - Most of the peak memory is the mapped file, whose pages the system shares and takes back as it likes."""
 
 
@@ -223,7 +224,7 @@ def table_of_training(data: dict) -> str:
     lines = [
         f"On one core of {machine['processor']}, the ways in turns, load average {machine['load']:g}:",
         "",
-        "| gradients by | tokens a second of the processor | times as fast, median of the turns |",
+        "| gradients by | tokens per second of CPU time | times as fast, median of the turns |",
         "|---|---|---|",
     ]
     for way, row in data["measured"].items():

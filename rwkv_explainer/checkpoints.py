@@ -156,7 +156,8 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     nothing in the file tells.)
 
     Raises:
-        CheckpointError: if it is not such a file, or a tensor in it is missing, unexpected, misshaped or not finite.
+        CheckpointError: if it is not such a file, or a tensor in it is missing, unexpected or misshaped, or a vector is
+            not finite. Matrices would have to be read for that.
     """
     path = Path(path)
     stored = _load_tensors(path)
@@ -354,8 +355,8 @@ def save_weights(model: RWKVLM, path: str | Path, dtype: torch.dtype = torch.flo
     """Write the model as safetensors, in upstream's layout. Whatever happens, `path` is never half a file.
 
     Raises:
-        CheckpointError: if a number is too large for `dtype`, or not a number; if `dtype` has no floats of at least 16
-            bits, or `path` cannot be a file.
+        CheckpointError: if a number is too large for `dtype`, or not a number; if `dtype` is not a float dtype of at
+            least 16 bits, or `path` cannot be a file.
     """
     path = Path(path)
     _require_float(dtype)
@@ -382,7 +383,7 @@ def save_weights(model: RWKVLM, path: str | Path, dtype: torch.dtype = torch.flo
 
 
 def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 numbers (rows, columns) and a float32 scale for each row (rows,), whose largest number becomes 127."""
+    """int8 numbers (rows, columns) and a float32 scale for each row (rows,): its largest becomes 127 or -127."""
     scales = matrix.abs().amax(dim=1).float() / 127  # (rows,)
     numbers = (matrix / scales.clamp(min=1e-30).to(matrix)[:, None]).round()  # (rows, columns)
     return numbers.to(torch.int8), scales
@@ -416,7 +417,8 @@ def load_pretrained(
         for a path, the `tokenizer.json` or `20B_tokenizer.json` beside it, or None.
 
     Raises:
-        CheckpointError: if there is no such model, it cannot be had or read, or there is not enough memory for it.
+        CheckpointError: if there is no such model, it cannot be had or read, there is not enough memory for it, or
+            `dtype` is not a float dtype of at least 16 bits.
     """
     if dtype is not None:
         _require_float(dtype)
@@ -446,7 +448,7 @@ def _require_float(dtype: torch.dtype) -> None:
 
 
 def model_from_weights(weights: Mapping[str, Tensor], dtype: torch.dtype) -> RWKVLM:
-    """A model with these tensors as its parameters, converted only where they have another dtype."""
+    """A model of `StableWKVMemory` with these tensors as its parameters, converted where their dtype is another."""
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     with on_meta_device():
         model = RWKVLM.from_weights(weights, memory_class=StableWKVMemory)
@@ -472,7 +474,7 @@ def find_bundled() -> tuple[Path, Path]:
     """The bundled model's files, each compared with its line in SHA256SUMS."""
     sums = BUNDLED / "SHA256SUMS"
     if not sums.exists():
-        raise CheckpointError(f"{sums}: the bundled model is not here; install the package again, or `make train`")
+        raise CheckpointError(f"{sums}: the bundled model is not here; install the package again")
     words = sums.read_text().split()
     expected = dict(zip(words[1::2], words[::2]))
     files = BUNDLED / "model.safetensors", BUNDLED / "tokenizer.json"

@@ -110,7 +110,7 @@ def generate(
         N: tokens to write after the context.
         temperature: 0 always takes the likeliest token; see `adjust_probabilities`.
         top_p: see `adjust_probabilities`.
-        seed: the same seed gives the same text; None gives another one each time.
+        seed: the same seed gives the same text; None draws from PyTorch's own generator.
         keep_memory: go on from what the model remembers, instead of forgetting it first.
         stop_at_end: stop before the first <|endoftext|> that the model would write.
         verbose: say how many tokens are read, and how many written.
@@ -120,8 +120,8 @@ def generate(
 
     Raises:
         TypeError: if `context` is no text.
-        ValueError: if the model has no tokenizer, there is nothing to go on from, `N` is negative, or `temperature` or
-            `top_p` is out of range.
+        ValueError: if the model has no tokenizer, `context` is empty with `keep_memory`, `N` is negative, or
+            `temperature` or `top_p` is out of range.
     """
     if model.tokenizer is None:
         raise ValueError("this model has no tokenizer: set model.tokenizer, or get both from load_pretrained()")

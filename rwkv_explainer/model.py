@@ -205,7 +205,7 @@ class AttentionBlock(Piece):
     """Moves information across time: writes it to the memory, reads the memory, passes gates ("time mixing").
 
     The paper's r, k, v, wkv and o; chapter "Attention and memory". Forward: (*batch, channels) to an update of that
-    shape. The blocks of a loaded model have a `StableWKVMemory`: `load_pretrained` says so.
+    shape. In a loaded model the memory is a `StableWKVMemory`: `model_from_weights` chooses it.
     """
 
     def __init__(self, channels: int, memory_class: type[WKVMemory | StableWKVMemory] = WKVMemory):

@@ -22,7 +22,7 @@ from rwkv_explainer.model import (
     WKVMemory,
 )
 from rwkv_explainer.piece import Piece, require_same_batch, require_token
-from rwkv_explainer.shapes import EmbeddingSequence, LogitSequence, TokenIds
+from rwkv_explainer.shapes import Distribution, EmbeddingSequence, LogitSequence, TokenIds
 
 __all__ = ["decay_weights", "read", "read_attention", "read_blocks", "read_logits", "remember", "step_through"]
 
@@ -34,7 +34,7 @@ AnyMemory = WKVMemory | StableWKVMemory
 
 
 @no_type_check  # `require_token` has the clearer message for a wrong token
-def read(model: RWKVLM, token_ids: TokenIds | Sequence[int], last_only: bool = False) -> LogitSequence:
+def read(model: RWKVLM, token_ids: TokenIds | Sequence[int], last_only: bool = False) -> Distribution:
     """Read a whole text, as if its tokens had been fed one by one. `model.read(token_ids)` calls this.
 
     Goes on from what the model remembers, and leaves it remembering the text too: read a prompt, then step. A single

@@ -69,10 +69,10 @@ class Piece(nn.Module):
         return {name: buffer.clone() for name, buffer in self.state_buffers().items()}
 
     def restore(self, state: State) -> None:
-        """Put a `snapshot` back, on the weights' device and in their dtype. The snapshot itself stays as it is.
+        """Put a `snapshot` back, on the weights' device and in the state's dtype. The snapshot itself stays as it is.
 
         Raises:
-            ValueError: if `state` is not of this piece: it names the buffers that are missing or left over.
+            ValueError: if `state` is not of this piece: it names what is missing, left over or of another width.
         """
         buffers = self.state_buffers()
         if state.keys() != buffers.keys():
@@ -112,7 +112,7 @@ class Piece(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, Tensor], prefix: str = "", **options: Any) -> "Piece":
-        """Build the piece with the sizes and the values found in a whole model's `weights`.
+        """Build the piece from a whole model's `weights`. Its parameters are those tensors themselves, not copies.
 
         Args:
             weights: every tensor of a model by its name here, as `checkpoints.load_weights` returns them.
