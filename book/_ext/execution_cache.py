@@ -15,6 +15,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,16 +88,19 @@ def run_chapters(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> Non
 
     One that fails is left to MyST-NB, which runs it again and reports it in its place.
     """
-    cache = get_cache(app.config.nb_execution_cache_path)
-    paths = [str(env.doc2path(name)) for name in docnames]
-    chapters = [path for path in paths if path.endswith(".ipynb")]
-    for path in chapters:
-        cache.add_nb_to_project(path)
+    place = app.config.nb_execution_cache_path
+    chapters = [path for path in (str(env.doc2path(name)) for name in docnames) if path.endswith(".ipynb")]
     logger = logging.getLogger(__name__)
     logger.setLevel(logging.INFO)  # at this level jupyter-cache says which chapter it runs
-    with one_thread_each():
-        executor = load_executor("local-parallel", cache, logger)
-        executor.run_and_cache(filter_uris=chapters, timeout=app.config.nb_execution_timeout)
+    for path in chapters:
+        get_cache(place).add_nb_to_project(path)
+
+    def run(path: str) -> None:
+        executor = load_executor("local-serial", get_cache(place), logger)
+        executor.run_and_cache(filter_uris=[path], timeout=app.config.nb_execution_timeout)
+
+    with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(run, chapters))
 
 
 @contextmanager
