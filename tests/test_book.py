@@ -349,7 +349,7 @@ def test_fingerprint_ignores_the_rest(tiny_book, name):
 
 
 def test_chapters_run_again_when_the_package_changed_and_only_then(tiny_book):
-    runs = "Executing notebook"
+    runs = "Executing: "
     assert runs in make_html(tiny_book)
     assert runs not in make_html(tiny_book)
     (tiny_book / "rwkv_explainer" / "model.py").write_text("x = 2\n")

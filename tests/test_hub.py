@@ -87,9 +87,9 @@ class Answer(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("Connection", "close")  # said, or the client's next request may come on a line being closed
         self.end_headers()
         self.wfile.write(content[start:][: self.server.cuts.pop(0) if self.server.cuts else None])
-        self.close_connection = True
 
     def not_found(self):
         self.send_response(404)

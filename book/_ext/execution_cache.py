@@ -12,7 +12,6 @@ Sphinx itself does not notice a changed style sheet; so that pages get it, the s
 """
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,9 @@ from jupyter_cache.executors import load_executor
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from sphinx.util.logging import getLogger
 
+LOGGER = getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 CHOSEN_MODEL = "RWKV_EXPLAINER_MODEL"  # the environment variable that `load_pretrained` reads
 TOKENIZERS = "tokenizer.json", "20B_tokenizer.json"  # what it looks for beside a model's file
@@ -90,13 +91,11 @@ def run_chapters(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> Non
     """
     place = app.config.nb_execution_cache_path
     chapters = [path for path in (str(env.doc2path(name)) for name in docnames) if path.endswith(".ipynb")]
-    logger = logging.getLogger(__name__)
-    logger.setLevel(logging.INFO)  # at this level jupyter-cache says which chapter it runs
     for path in chapters:
         get_cache(place).add_nb_to_project(path)
 
     def run(path: str) -> None:
-        executor = load_executor("local-serial", get_cache(place), logger)
+        executor = load_executor("local-serial", get_cache(place), LOGGER)
         executor.run_and_cache(filter_uris=[path], timeout=app.config.nb_execution_timeout)
 
     with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
