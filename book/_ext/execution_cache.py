@@ -5,7 +5,7 @@ showing what an older package computed. Hence the cache's folder is named after 
 data, the bundled weights, the pinned tools and the chosen model. Any change means another folder, in which nothing has
 run yet.
 
-Chapters that have to run do so before Sphinx reads the first page, as many at once as there are processors, and leave
+Chapters that have to run do so before Sphinx reads the first page, one on each processor, four at most, and leave
 what came out in that folder. MyST-NB, which would run one after the other, then finds all of them there.
 
 Sphinx itself does not notice a changed style sheet; so that pages get it, the static files' hash is made a setting.
@@ -29,6 +29,7 @@ LOGGER = getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 CHOSEN_MODEL = "RWKV_EXPLAINER_MODEL"  # the environment variable that `load_pretrained` reads
 TOKENIZERS = "tokenizer.json", "20B_tokenizer.json"  # what it looks for beside a model's file
+AT_ONCE = 4  # chapters, however many processors there are: each takes up to a gigabyte
 THREADS = "OMP_NUM_THREADS"  # read by PyTorch
 BUILDING = "RWKV_EXPLAINER_BUILDING"  # read by `claims.py` (a false claim stops the build) and `sliders.py`
 
@@ -85,7 +86,7 @@ def configure(app: Sphinx, config: Config) -> None:
 
 
 def run_chapters(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
-    """Run those of these pages that are notebooks and have not run yet, one on each processor.
+    """Run those of these pages that are notebooks and have not run yet, one on each of up to four processors.
 
     One that fails is left to MyST-NB, which runs it again and reports it in its place.
     """
@@ -98,13 +99,13 @@ def run_chapters(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> Non
         executor = load_executor("local-serial", get_cache(place), LOGGER)
         executor.run_and_cache(filter_uris=[path], timeout=app.config.nb_execution_timeout)
 
-    with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with one_thread_each(), ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1)) as pool:
         list(pool.map(run, chapters))
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Start processes that compute with one thread, for there are as many of them as processors."""
+    """Start processes that compute with one thread: each has a processor of its own."""
     before = os.environ.get(THREADS)
     os.environ.setdefault(THREADS, "1")
     yield
