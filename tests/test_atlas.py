@@ -150,8 +150,8 @@ def test_a_prompt_is_all_that_stands_before_the_answer(phrasing, direction, befo
 
 
 @each_way
-def test_each_direction_has_very_many_forms_and_two_that_are_kept_back(relation, direction):
-    assert len(all_phrasings(relation, direction)) > 1500
+def test_each_direction_has_thousands_of_forms_and_two_that_are_kept_back(relation, direction):
+    assert len(all_phrasings(relation, direction)) > 2500
     cores = relation.cores[direction]
     assert len(set(cores.unseen)) == 2
     for phrasing in (*cores.says, *cores.free, *cores.unseen):

@@ -628,6 +628,11 @@ def test_what_a_run_cannot_go_on_from_is_refused(undisturbed, corpus_path, tmp_p
     assert not (tmp_path / "run" / "data.json").exists()
 
 
+def test_steps_that_no_weights_have_behind_them_are_refused(corpus_path, tmp_path):
+    with pytest.raises(ValueError, match="start: expected 0 for untrained weights, got 8; name theirs with --from"):
+        prepare(tmp_path, replace(TINY, start=8, steps=12), corpus_path)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # the result
 

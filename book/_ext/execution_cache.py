@@ -92,8 +92,9 @@ def run_chapters(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> Non
     """
     place = app.config.nb_execution_cache_path
     chapters = [path for path in (str(env.doc2path(name)) for name in docnames) if path.endswith(".ipynb")]
+    cache = get_cache(place)
     for path in chapters:
-        get_cache(place).add_nb_to_project(path)
+        cache.add_nb_to_project(path)
 
     def run(path: str) -> None:
         executor = load_executor("local-serial", get_cache(place), LOGGER)

@@ -549,6 +549,8 @@ def prepare(
         kept, held_out = split_documents(read_documents(corpus_path), recipe.held_out)
         if start:
             take_over(start, folder, recipe)
+        elif recipe.start:
+            raise ValueError(f"start: expected 0 for untrained weights, got {recipe.start}; name theirs with --from")
         tokenizer = Tokenizer.from_file(str(start / "tokenizer.json")) if start else train_tokenizer(kept, recipe)
         tokenizer.save(str(folder / "tokenizer.json"))
         for name, documents in (("train", kept), ("held_out", held_out)):
