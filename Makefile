@@ -17,7 +17,7 @@ FOLDER ?= book
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install book html serve lab publish-to hub-links zip slides student assignments format check test claims test-colab test-other-model train memories bench booktimes clean
+.PHONY: help install book html serve lab publish-to hub-links zip slides student assignments format check test claims test-colab test-other-model train memories traces bench booktimes clean
 
 help:  ## list these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' Makefile | while read -r name what; do printf '  make %-17s %s\n' "$$name" "$$what"; done
@@ -105,6 +105,9 @@ endif
 
 memories: install  ## train RWKV-4 to 7 and a Transformer on recall and state tracking, for the last chapter (SEEDS=3)
 	$(BIN)/python -m rwkv_explainer.lab.compare_memories --seeds $(SEEDS)
+
+traces: install  ## trace facts drawn at random in the bundled model, against every baseline, for the chapter on causal traces
+	$(BIN)/python -m rwkv_explainer.lab.traced_facts --write
 
 bench: install  ## measure the package beside `rwkv` and transformers, and write the book's page on it (a quarter of an hour)
 	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/compare_implementations.py

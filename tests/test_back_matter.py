@@ -13,6 +13,8 @@ from bs4 import BeautifulSoup
 from docutils import nodes
 from safetensors import safe_open
 
+import cited
+import execution_times
 import glossary
 import package_reference
 import symbol_map
@@ -180,6 +182,45 @@ def test_a_page_marks_a_term_once_and_leads_to_its_entry(chapter):
 def test_chapters_do_quote_the_glossary():
     marked = [len(page(chapter).select("article a.term")) for chapter in CHAPTERS]
     assert sum(marked) >= 3 * len(CHAPTERS) and max(marked) <= 20
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# bibliography, execution times
+
+
+def test_every_entry_of_the_bibliography_is_cited():
+    paths = sorted([*BOOK.glob("*.md"), *BOOK.glob("*.ipynb")])
+    sources = [(path.stem, path.read_text(encoding="utf-8") + cited.docstrings(path.stem)) for path in paths]
+    found = cited.pages_by_entry(BOOK / "references.bib", sources)
+    assert len(found) > 30 and [key for key, pages in found.items() if not pages] == []
+    assert "api" in found["kneser1995backing"] and "why-rwkv" in found["hochreiter1997lstm"]
+    assert "where-rwkv-went-next" in found["widrow1960switching"]
+
+
+@pytest.mark.parametrize(
+    "text, is_cited",
+    [
+        ("as in {cite:p}`ba2016layernorm`.", True),
+        ("as in {cite:t}`ba2016layernorm2`.", False),
+        ("[Ba et al.](https://arxiv.org/abs/1607.06450)", True),
+        ("[another](https://arxiv.org/abs/1607.064501)", False),
+        ("Ba, Kiros and Hinton 2016", False),
+    ],
+)
+def test_what_counts_as_a_citation(text, is_cited):
+    entry = cited.parse_file(BOOK / "references.bib").entries["ba2016layernorm"]
+    assert cited.cites(text, "ba2016layernorm", entry) == is_cited
+
+
+def test_the_bibliography_says_which_pages_cite_an_entry():
+    entries = page("bibliography").select("article .citation")
+    lines = [entry.find_all("p")[-1] for entry in entries]
+    assert len(lines) > 30 and all(line.get_text().startswith("Cited in ") and line.a for line in lines)
+
+
+def test_execution_times_name_the_machine():
+    assert re.fullmatch(r".+, \d+ cores, with Python [\d.]+ and PyTorch \S+", execution_times.machine())
+    assert "These pages were made on " in page("execution-times").article.get_text()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

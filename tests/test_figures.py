@@ -36,9 +36,19 @@ def test_a_figure_is_drawn_for_both_papers_and_the_same_each_time():
     assert not any(color in html.partition("</style>")[2] for color in (*LIGHT.hues, *DARK.hues, LIGHT.ink, DARK.ink))
 
 
+def plot_map(cells, tokens):
+    """A map of numbers with a color bar, drawn by matplotlib."""
+
+    def paint(canvas, theme):
+        axes = canvas.subplots()
+        figure.color_bar(canvas, figure.heatmap(axes, cells, tokens, tokens[: cells.shape[1]]), axes, "number")
+
+    return figure.draw(paint, "a map")
+
+
 def test_a_map_keeps_the_colors_of_both_themes():
     """Its scale is another one on dark: these parts, and no others, are there twice."""
-    html = causal_trace_figures.plot_causal_trace(torch.rand(3, 4), ["a", "b", "c"])._repr_html_()
+    html = plot_map(torch.rand(3, 3), ["a", "b", "c"])._repr_html_()
     light, dark = (re.findall(rf'<(\w+)[^>]*class="rwkv-{theme}"', html) for theme in ("light", "dark"))
     assert light == dark == 4 * ["image"]  # map and color bar, wide and narrow
 
@@ -55,7 +65,7 @@ def test_a_caption_is_seen_and_escaped():
 )
 def test_every_token_is_drawn(token, shown):
     """What TeX would read as a formula stands as it is; what no font has, and what is not to be seen, as bytes."""
-    trace = causal_trace_figures.plot_causal_trace(torch.rand(2, 3), [token, "b"])
+    trace = plot_map(torch.rand(2, 2), [token, "b"])
     bars = shared.plot_read_shares({f"after {token}": torch.tensor([0.5, 0.5])}, [token, "b"], title=f"of {token}")
     assert shown in drawn_texts(trace) and {shown, f"of {shown.replace('·', ' ')}"} <= drawn_texts(bars)
 
@@ -69,7 +79,7 @@ LONG = ["a" * 300, "हिन्दी" * 3, "<!--<script>" * 4]
 @settings(deadline=None, max_examples=4, derandomize=True)
 def test_any_text_is_drawn_and_the_page_stays_whole(text):
     """A picture that is well formed, without a warning, which fails a test; a script that ends where it should."""
-    plot = causal_trace_figures.plot_causal_trace(torch.rand(2, 3), [text, "b"], range(0, 1))
+    plot = plot_map(torch.rand(2, 2), [text, "b"])
     bars = shared.plot_read_shares({"after": torch.tensor([0.5, 0.5])}, [text, "b"], title="shares")
     for svg in (plot.light, *plot.narrow, bars.light, *bars.narrow):
         ElementTree.fromstring(svg)
@@ -153,15 +163,38 @@ def test_key_ranges_say_in_how_many_layers_float16_ends():
     assert "Smallest keys: −12.0 to −3.0; largest keys: 2.0 to 9.0" in figure.alt
 
 
-def test_the_words_of_a_map_say_its_shape():
-    grid = torch.tensor([[0.1, 0.2, 0.1, 0.0], [0.9, 1.0, 0.2, 0.8], [0.1, 0.1, 0.7, 0.1]])
-    names = ["The", " tower", " of"]
-    words = causal_trace_figures.plot_causal_trace(grid, names, range(1, 2)).alt
-    assert "In the upper half of the scale: ·tower*, layers 1 to 2, 4; ·of, layer 3." in words
-    words = causal_trace_figures.plot_causal_trace(
-        grid, names, ends=(-3.0, 0.2)
-    ).alt  # nearly all is high, so what is low is told
-    assert "In the lower half of the scale: none." in words
+def test_a_trace_stands_with_its_layers_up():
+    """As what is said goes: the last layer on top, tokens to the right, the subject with a star."""
+    grid = torch.tensor([[0.1, 0.2], [0.9, 1.0], [0.1, 0.7]])  # (tokens, layers)
+    drawn = causal_trace_figures.live_map(grid, ["The", " tower", " of"], range(1, 2), label="share", limits=(0, 1))
+    assert drawn.data["rows"] == ["2", "1"] and drawn.data["columns"] == ["The", "tower★", "of"]
+    assert drawn.data["cells"] == [[0.2, 1.0, 0.7], [0.1, 0.9, 0.1]]
+
+
+def test_a_change_reaches_up_and_to_the_right():
+    reached = causal_trace_figures.reach(3, 2, 1, 0, "activation")
+    assert reached.tolist() == [[0, 0], [1, 1], [0, 1]]
+    assert causal_trace_figures.reach(3, 2, 1, 0, "state").tolist() == [[0, 0], [0, 0], [1, 1]]
+    assert causal_trace_figures.reach(3, 2, 1, 1, "activation").sum() == 1, "no layer above remembers it"
+    with pytest.raises(ValueError, match="changed: expected one of activation and state, .* got memory"):
+        causal_trace_figures.reach(3, 2, 1, 0, "memory")
+
+
+def test_the_words_of_trace_figures_say_what_was_found():
+    draws = {"noise of 3": torch.tensor([0.1, 0.9, 0.2])}
+    told = causal_trace_figures.live_draws(0.95, draws, "Paris")
+    assert "the total effect is 0.55" in told.caption and "in 1 of them Paris keeps more than half" in told.caption
+    assert told.data["series"] == [["", [0.1, 0.2, 0.9]]]
+    left = {"emptied": torch.tensor([[0.9, 0.8], [0.0, 0.7]]), "noise": torch.tensor([[0.9, 0.8], [0.6, 0.7]])}
+    told = causal_trace_figures.live_severed(left, ["is", "in"], 0.98, layer=1)
+    assert "emptied, 0.00 after in; noise, 0.60 after in" in told.caption
+    rows = [torch.tensor([[0.1, 0.9], [0.2, 0.6]]), torch.tensor([[0.4, 0.1], [0.3, 0.2]])]
+    told = causal_trace_figures.live_columns(rows, ["The Louvre", "Io"], ["Paris", "Jupiter"], 0.5)
+    assert told.caption.startswith("1 of 2 facts have a column") and told.data["rows"] == [
+        "Louvre: Paris",
+        "Io: Jupiter",
+    ]
+    assert told.data["cells"] == [[0.1, 0.6], [0.3, 0.1]]
 
 
 def test_a_crossing_is_told_by_the_lengths_around_it():
@@ -204,11 +237,8 @@ def test_any_number_of_curves_is_drawn(count):
     curve = torch.tensor([0.0, 0.3, 1.0])
     curves = {f"curve {n}": curve * n / count for n in range(count)}
     recalls = {name: where_rwkv_went_next_figures.Recall(values, 0.1 * values) for name, values in curves.items()}
-    for plot in (
-        training_figures.plot_training_curves([1, 2, 3], curves),
-        where_rwkv_went_next_figures.plot_recall([1, 2, 3], {"one panel": recalls}, rows=2),
-    ):
-        assert drawn_texts(plot).issuperset(curves)
+    plot = where_rwkv_went_next_figures.plot_recall([1, 2, 3], {"one panel": recalls}, rows=2)
+    assert drawn_texts(plot).issuperset(curves)
 
 
 def drawn_texts(plot: figure.Plot) -> set[str]:

@@ -9,6 +9,7 @@ import subprocess
 import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_int8_keeps_the_answers(ids, expected):
     assert divergence < 0.05
 
 
-@pytest.mark.parametrize("restore", ["both", "activation", "state", "attention", "mlp"])
+@pytest.mark.parametrize("restore", get_args(tracing.PatchKind))
 def test_causal_trace_is_tracing_py(node, numbers, model, tokenizer, restore):
     """With the same noise, of which the page's generator makes the same in both languages."""
     ids, _, span = tracing.find_subject(tokenizer, "The Eiffel Tower is in", "Eiffel")

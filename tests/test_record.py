@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rwkv_explainer.chapters.training.figures import plot_birth
+from rwkv_explainer.chapters.training import figures
 from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.lab import record
 from rwkv_explainer.lab.record import Record, Recorder, answers, is_moment, is_traced, load_record, says
@@ -86,10 +86,10 @@ def test_a_line_has_every_number_and_leaves_the_model_as_it_was(bundled, recorde
     line = kept.lines[0]
     assert len(line["traces"]) == 2 and all(len(line[name]) == layers for name in ("half_lives", "log_gain"))
     assert all(smaller <= larger for row in line["half_lives"] for smaller, larger in zip(row, row[1:]))
-    cells = [cell for name, cell in kept.asked["questions"].items() if name.endswith("/forward/seen")]
+    cells = [cell for name, cell in kept.asked["questions"].items() if name.endswith("/forward/foreign")]
     recalled = [found.recalled for found in answers(model, bundled[1], sum(cells, []), torch.float32)]
     assert 0 < sum(recalled) < len(recalled)
-    assert kept.recall(direction="forward", phrasing="seen")[0] == pytest.approx(sum(recalled) / len(recalled))
+    assert kept.recall(direction="forward", phrasing="foreign")[0] == pytest.approx(sum(recalled) / len(recalled))
     with pytest.raises(ValueError, match="prompt: expected one of"):
         kept.fact("Who?")
     with pytest.raises(ValueError, match="expected some of the questions"):
@@ -126,14 +126,74 @@ def test_moments_are_denser_early_and_traces_about_as_many_as_asked(steps, every
     assert traced[1] - traced[0] <= 25
 
 
-def test_the_picture_of_a_birth_says_when():
+def a_record(**columns: list) -> Record:
+    """Three moments of two facts, of which one is learned and one forgotten."""
     facts = [["The sky is", " blue"], ["Grass is", " green"]]
-    asked = {"facts": facts, "questions": {"a/forward/seen": [["", ""]], "a/forward/unseen": [["", ""]]}}
+    asked = {"facts": facts, "questions": {"a/forward/seen": [["", ""]] * 2, "a/inverse/seen": [["", ""]] * 2}}
     rising, falling = [0.1, 0.6, 0.9], [0.9, 0.7, 0.2]
     lines = [
         {"step": step, "facts": [[a, 1], [b, 1]], "recall": [[a, -1], [b, -1]]}
-        for step, a, b in zip((0, 100, 2000), rising, falling)
+        | {name: column[n] for name, column in columns.items()}
+        for n, (step, a, b) in enumerate(zip((0, 100, 2000), rising, falling))
     ]
-    plot = plot_birth(Record(asked, lines), ["The sky is", "Grass is"])
-    assert "The sky is … blue: above one half from step 100 on; Grass is … green: at the end 0.20" in plot.alt
-    assert "seen phrasings 90%, unseen phrasings 20%" in plot.alt
+    return Record(asked, lines)
+
+
+def test_a_birth_is_the_step_from_which_on_it_stays_known():
+    kept = a_record()
+    assert figures.birth(kept, "a", "forward") == 100
+    assert figures.birth(kept, "a", "inverse") is None
+    assert figures.stays([0, 1, 2, 3], [0.9, 0.1, 0.8, 0.9], 0.5) == 2
+    assert figures.relations_asked(kept) == {"a": ["forward", "inverse"]}
+
+
+def test_the_picture_of_bits_says_which_baselines_were_passed():
+    caption = figures.live_bits(a_record(bits=[3.0, 2.0, 1.5]), {"one": 2.5, "other": 1.6, "best": 1.0}).caption
+    assert "From 3.00 bits a byte before the first step to 1.50" in caption
+    assert "one (2.50) by step 100, other (1.60) by step 2,000, best (1.00) never" in caption
+
+
+def test_a_seam_cuts_the_curves_and_ends_those_of_words_that_are_read_from_then_on():
+    cells = [f"a/{way}/{kind}" for way in ("forward", "inverse") for kind in ("seen", "unseen", "foreign")]
+    lines = [{"step": step, "recall": [[share, -1]] * 6} for step, share in ((0, 0.0), (1000, 0.5), (2000, 1.0))]
+    kept = Record({"questions": {cell: [["", ""]] for cell in cells}}, lines)
+    plot = figures.live_recall(kept, seam=1500)
+    drawn = {name: values for name, values, _ in plot.data["series"]}
+    assert plot.data["x"] == [0, 1000, 1500, 2000] and [1500, "1,500"] in plot.data["xticks"]
+    assert drawn["forward, in words it has read"] == [0, 0.5, None, 1]
+    assert drawn["forward, in words kept back"] == [0, 0.5, None, None]
+    assert plot.caption.startswith("Up to step 1,000") and "inverse, in words kept back 50%. What is" in plot.caption
+    assert figures.live_recall(kept).data["x"] == [0, 1000, 2000]
+
+
+def test_half_lives_change_by_a_geometric_mean_over_layers():
+    lives = [[[1.0, 2.0], [4.0, 8.0]], [[1.0, 4.0], [4.0, 8.0]], [[1.0, 8.0], [4.0, 8.0]]]
+    assert torch.allclose(
+        figures.half_life_changes(a_record(half_lives=lives)), torch.tensor([[1, 1], [1, 2**0.5], [1, 2.0]])
+    )
+
+
+def test_the_column_names_its_darkest_cell():
+    regained = [[[0, 0], [None, None]], [[0, 10], [None, None]], [[90, 10], [None, None]]]
+    kept = a_record(traces=[[{"clean": p, "regained": grid}] for p, grid in zip((0.0, 0.1, 0.9), regained)])
+    kept.asked["roles"] = ["first subject token", "last token"]
+    plot = figures.live_column(kept, 2000)
+    assert "the answer has 90%" in plot.caption and "90%, is the first subject token in layer 1" in plot.caption
+    assert plot.data["rows"] == ["first subject token"]
+
+
+@pytest.mark.parametrize("text, told", [(" Paris.<|endoftext|>The", "Paris."), ("<|endoftext|>The", "(nothing")])
+def test_what_it_says_ends_with_the_text(text, told):
+    assert figures.first_words(text).startswith(told)
+
+
+def test_the_record_beside_the_chosen_model_is_its_own(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    monkeypatch.setenv("RWKV_EXPLAINER_MODEL", str(tmp_path / "model.safetensors"))
+    assert record.record_folder() == record.BUNDLED
+    (tmp_path / "record.jsonl").write_text('{"questions": {}}\n{"step": 7}\n')
+    (tmp_path / "log.csv").write_text("step,loss\n250,5.5\n500,4.25\n")
+    assert record.record_folder() == tmp_path and load_record().steps == [7]
+    assert record.load_log() == {"step": [250.0, 500.0], "loss": [5.5, 4.25]}
+    monkeypatch.setenv("RWKV_EXPLAINER_MODEL", "rwkv-4-pile-169m")
+    assert record.record_folder() == record.BUNDLED

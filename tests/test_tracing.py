@@ -7,20 +7,21 @@ import pytest
 import torch
 
 from rwkv_explainer.lab.tracing import (
-    ROLES,
     ActivationCache,
     Patch,
     PatchKind,
     UnknownAnswer,
-    ablate_memory,
     causal_trace,
     find_subject,
-    load_trace_averages,
+    mean_and_stderr,
+    mean_over_roles,
+    other_prompts,
     patch_every_cell,
     patched_run,
+    rows_of,
     run_with_cache,
+    sever,
     sublayers,
-    trace_facts,
 )
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.piece import RWKVConfig
@@ -51,10 +52,12 @@ def embedded(model):
 ANSWER = [4, 9]
 
 
-@pytest.mark.parametrize("kind", get_args(PatchKind))
-def test_the_sweep_is_the_plain_definition_in_every_cell(model, embedded, kind):
+@pytest.mark.parametrize(
+    ("kind", "window"), [*((kind, 1) for kind in get_args(PatchKind)), ("both", 2), ("mlp", 2), ("state", LAYERS)]
+)
+def test_the_sweep_is_the_plain_definition_in_every_cell(model, embedded, kind, window):
     clean_embedded, noisy = embedded
-    patch = Patch(kind, run_with_cache(model, clean_embedded))
+    patch = Patch(kind, run_with_cache(model, clean_embedded), window)
     found = patch_every_cell(model, noisy, ANSWER, patch)
     grid = found[1:].view(TIME, LAYERS, 2)
     for sample in range(2):
@@ -65,6 +68,32 @@ def test_the_sweep_is_the_plain_definition_in_every_cell(model, embedded, kind):
                 plain = patched_run(model, noisy[sample], ANSWER, patch, (t, layer))
                 torch.testing.assert_close(grid[t, layer, sample], plain, rtol=0, atol=1e-9)
     assert grid.std() > 1e-3  # the cells differ, or the comparison says nothing
+
+
+def test_several_patches_step_together(model, embedded):
+    """As each by itself: of another source, in another window, for another number of samples."""
+    clean_embedded, noisy = embedded
+    others = run_with_cache(model, noisy.transpose(0, 1))  # with a state for each sample
+    patches = [
+        (Patch("state", others), 2),
+        (Patch("mlp", run_with_cache(model, clean_embedded), 2), 1),
+        (Patch("both", run_with_cache(model, clean_embedded)), 2),
+    ]
+    bases = [clean_embedded.expand(2, -1, -1), noisy[:1], noisy]
+    together = patch_every_cell(model, torch.cat(bases), ANSWER, patches)
+    alone = [patch_every_cell(model, base, ANSWER, patch) for base, (patch, _) in zip(bases, patches)]
+    torch.testing.assert_close(together, torch.cat(alone, dim=1), rtol=0, atol=1e-9)
+
+
+def test_the_parts_of_a_state_are_all_of_it(model, embedded):
+    clean = run_with_cache(model, embedded[0])
+    whole, memory, mixers = (Patch(kind, clean).state(2, 0) for kind in ("state", "memory", "mixers"))
+    assert (
+        len(memory) == 2
+        and all(name.startswith("memory.") for name in memory)
+        and whole.keys() == memory.keys() | mixers.keys()
+    )
+    assert all(name.endswith("last_x") for name in mixers) and Patch("memory", clean).state(2, 1) == {}
 
 
 def test_an_unpatched_run_is_the_model_itself(model, embedded):
@@ -130,9 +159,82 @@ def test_identities(model, embedded):
     model.clear_buffers()
 
 
-def test_ablating_equals_forgetting_by_hand(model):
+def test_severing_is_the_plain_definition(model, embedded):
+    """A clean run in which one block's state is the one that it has in another run."""
     tokenizer, prompt = toy_tokenizer(), "a b c d e"
-    grid = ablate_memory(model, tokenizer, prompt)
+    found = sever(model, tokenizer, prompt, "b c", by=["x y", "c b"], window=2)
+    ids = tokenizer.encode(prompt).ids
+
+    def states_of(words):
+        model.clear_buffers()
+        kept = []
+        for token_id in tokenizer.encode(words).ids:
+            probabilities = model(token_id)
+            kept.append([block.snapshot() for block in model.blocks])
+        return probabilities, kept
+
+    answer = states_of(prompt)[0].argmax()
+    for sample, other in enumerate(("a x y d e", "a c b d e")):
+        kept = states_of(other)[1]
+        for t in range(len(ids)):
+            for layer in range(LAYERS):
+                model.clear_buffers()
+                for now, token_id in enumerate(ids):
+                    probabilities = model(token_id)
+                    if now == t:
+                        for i in range(layer, min(layer + 2, LAYERS)):
+                            model.blocks[i].restore(kept[t][i])
+                torch.testing.assert_close(found[t, layer, sample], probabilities[answer], rtol=0, atol=1e-9)
+    model.clear_buffers()
+    assert found.std() > 1e-4
+
+
+def test_severing_by_noise_meets_the_noise_of_the_trace(model):
+    """All states of the corrupted run after the subject, put into the clean one, are the corrupted run."""
+    tokenizer, prompt = toy_tokenizer(), "a b c d e"
+    trace = causal_trace(model, tokenizer, prompt, "b c", samples=3)
+    severed = sever(model, tokenizer, prompt, "b c", samples=3, window=LAYERS)
+    torch.testing.assert_close(severed[2, 0], trace.corrupted_draws.exp(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(severed[0], torch.full_like(severed[0], trace.clean_probability), rtol=0, atol=1e-9)
+
+
+def test_another_subject_hides_as_noise_does(model):
+    """Restoring everything but the subject's own tokens' cells: the corrupted run is the other prompt's."""
+    tokenizer = toy_tokenizer()
+    trace = causal_trace(model, tokenizer, "a b c d", "b c", others=("x y",))
+    rows = model.embedding.normalize_emb(rows_of(model, tokenizer.encode("a x y d").ids))
+    answer = tokenizer.encode(trace.answer).ids
+    expected = patch_every_cell(model, rows[None], answer, None)[0]
+    torch.testing.assert_close(trace.corrupted_draws, expected, rtol=0, atol=1e-9)
+    assert trace.noise == 0 and trace.samples == 1
+
+
+def test_another_subject_has_as_many_tokens():
+    assert other_prompts(toy_tokenizer(), "a b c d", "b c", ["x y"]) == [toy_tokenizer().encode("a x y d").ids]
+    with pytest.raises(ValueError, match="others: expected subjects of 2 tokens, as 'b c' has, got 'x'"):
+        other_prompts(toy_tokenizer(), "a b c d", "b c", ["x"])
+    with pytest.raises(ValueError, match="got 'x y'"):
+        other_prompts(toy_tokenizer(), "a b", "b", ["x y"])  # no word behind it would move
+
+
+def test_only_a_state_can_be_emptied(model):
+    with pytest.raises(ValueError, match="patch: expected a state to empty"):
+        sever(model, toy_tokenizer(), "a b c", "b", by="nothing", patch="attention")
+
+
+def test_effects_are_what_they_say(model):
+    trace = causal_trace(model, toy_tokenizer(), "a b c d", "b c", samples=4)
+    whole, hidden = trace.clean_probability, trace.corrupted_draws.exp().mean().item()
+    assert trace.total_effect == pytest.approx(whole - hidden) and trace.samples == 4
+    torch.testing.assert_close(trace.regained, (trace.draws.exp().mean(-1) - hidden) / (whole - hidden))
+    torch.testing.assert_close(trace.regained_on_log[-1, -1], torch.tensor(1.0, dtype=torch.float64))
+    assert trace.regained[-1, -1].item() == pytest.approx(1)  # nothing but the unembedding reads the last activation
+    assert trace.regained[0].abs().max() < 1e-9  # before the subject there is nothing to restore
+
+
+def test_emptying_equals_forgetting_by_hand(model):
+    tokenizer, prompt = toy_tokenizer(), "a b c d e"
+    grid = sever(model, tokenizer, prompt, "b", by="nothing")[..., 0]  # (tokens, layers)
     ids = tokenizer.encode(prompt).ids
 
     def last_probabilities(ablated):
@@ -196,14 +298,16 @@ def test_what_it_refuses(model, prompt, subject, answer, words):
         causal_trace(model, toy_tokenizer(), prompt, subject, answer)
 
 
-def test_a_prompt_without_text_cannot_be_ablated(model):
+def test_a_prompt_without_text_cannot_be_severed(model):
     with pytest.raises(ValueError, match="prompt: expected some text"):
-        ablate_memory(model, toy_tokenizer(), "")
+        sever(model, toy_tokenizer(), "", "b")
 
 
-def test_there_are_five_kinds_of_patch(model):
-    with pytest.raises(ValueError, match="patch: expected one of 'both', .*got 'memory'"):
-        Patch("memory", ActivationCache([], [], []))
+def test_there_are_seven_kinds_of_patch(model):
+    with pytest.raises(ValueError, match="patch: expected one of 'both', .*got 'output'"):
+        Patch("output", ActivationCache([], [], []))
+    with pytest.raises(ValueError, match="window: expected 1 or more layers, got 0"):
+        Patch("both", ActivationCache([], [], []), 0)
 
 
 def test_a_trace_needs_a_sample(model):
@@ -214,16 +318,23 @@ def test_a_trace_needs_a_sample(model):
 def test_facts_that_the_model_does_not_know_are_left_out(model):
     with pytest.raises(UnknownAnswer, match="but it says"):
         causal_trace(model, toy_tokenizer(), "a b c", "b", "q r s t u v")
-    assert trace_facts(model, toy_tokenizer(), 1, relations=["element-symbol"]).shape == (0, len(ROLES), LAYERS)
 
 
-def test_a_mistaken_request_is_no_fact_unknown(model):
-    with pytest.raises(ValueError, match="relations: expected some of .*, got nonsense"):
-        trace_facts(model, toy_tokenizer(), 1, relations=["element-symbol", "nonsense"])
+def test_roles_are_those_of_the_tokens():
+    grid = torch.arange(8.0)[:, None]  # (tokens, one layer)
+    found = mean_over_roles(grid, range(1, 5)).flatten()
+    assert found.tolist() == [1, 2.5, 4, 5, 6, 7]
+    one, at_the_end = mean_over_roles(grid[:4], range(1, 2)).flatten(), mean_over_roles(grid[:3], range(1, 3)).flatten()
+    assert one[[2, 3, 5]].tolist() == [1, 2, 3] and one[[0, 1, 4]].isnan().all()
+    assert at_the_end[[0, 2]].tolist() == [1, 2] and at_the_end[[1, 3, 4, 5]].isnan().all()
 
 
-def test_a_model_of_ones_own_has_no_averages(model):
-    assert load_trace_averages(model) is None
+def test_a_standard_error_is_that_of_a_sample():
+    effects = torch.tensor([[0.1, 0.4], [0.3, torch.nan], [0.8, torch.nan]])[:, None]  # (facts, one role, layers)
+    mean, error = mean_and_stderr(effects)
+    torch.testing.assert_close(mean, torch.tensor([[0.4, 0.4]]))
+    assert error[0, 0].item() == pytest.approx(torch.tensor([0.1, 0.3, 0.8]).std().item() / 3**0.5)
+    assert error[0, 1].isnan()  # of one fact nothing is known of the spread
 
 
 def test_the_subject_is_found_with_or_without_its_space():

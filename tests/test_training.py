@@ -483,8 +483,9 @@ def test_another_recipe_is_refused_but_more_steps_are_not(undisturbed, corpus_pa
         Run(undisturbed.folder, replace(TINY, vocabulary=301), corpus_path)
 
 
-def test_a_run_is_extended_from_before_its_cooldown_and_ends_as_if_it_had_been_longer(corpus_path, tmp_path):
-    shorter, longer = replace(TINY, steps=10), replace(TINY, steps=14)
+@pytest.mark.parametrize("end", [{"steps": 10}, {"steps": 14, "cooldown": 0.5}])
+def test_a_run_is_extended_from_before_its_cooldown_and_ends_as_if_it_had_been_longer(corpus_path, tmp_path, end):
+    shorter, longer = replace(TINY, **end), replace(TINY, steps=14)
     Run(tmp_path / "once", longer, corpus_path).train(save_every=100, check_every=100)
     expected = Run(tmp_path / "once", longer, corpus_path)
     for stop in (6, 9, 10):  # on the plain, in the cool-down, after it

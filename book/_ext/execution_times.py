@@ -1,7 +1,13 @@
 """Sphinx extension: how long each chapter ran, where a page says `{execution-times}`.
 
 MyST-NB has such a table too, with the names of files in the order of the alphabet. Readers know the chapters by title.
+Below the table stands the machine that made the pages.
 """
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
 
 from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
@@ -43,7 +49,19 @@ def fill(app: Sphinx, page: nodes.document, name: str) -> None:
             body += row(title, nodes.Text(f"{seconds:.1f}"))
         head = nodes.thead("", row(nodes.Text("chapter"), nodes.Text("seconds")))
         columns = [nodes.colspec(colwidth=80), nodes.colspec(colwidth=20)]
-        place.replace_self(nodes.table("", nodes.tgroup("", *columns, head, body, cols=2), classes=["colwidths-auto"]))
+        table = nodes.table("", nodes.tgroup("", *columns, head, body, cols=2), classes=["colwidths-auto"])
+        place.replace_self([table, nodes.paragraph("", f"These pages were made on {machine()}.")])
+
+
+def machine() -> str:
+    """The processor and how many of its cores there are, Python and PyTorch, in words."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    processor = next(names, platform.processor() or platform.machine())
+    return (
+        f"{processor}, {os.cpu_count()} cores, with Python {platform.python_version()} and PyTorch {version('torch')}"
+    )
 
 
 def row(*cells: nodes.Node) -> nodes.row:

@@ -17,8 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 PAGE = "glossary"
-# Marked, they would be wrong too often: everyday words, and a decay that may be one of weights.
-ORDINARY = {"batch", "decay", "gain", "key", "layer", "rate", "step", "value"}
+# Marked, they would be wrong too often: everyday words, a decay that may be one of weights, a weight of either kind.
+ORDINARY = {"batch", "decay", "gain", "key", "layer", "rate", "step", "value", "weight"}
 UNTOUCHED = (  # what is inside of these stays as it is: names of chapters, words being defined, code, links, tables
     nodes.emphasis,
     nodes.strong,

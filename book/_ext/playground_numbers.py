@@ -31,7 +31,7 @@ from rwkv_explainer.tokens import token_bytes
 EXAMPLES = (  # a prompt, what the causal trace hides in it, and how many tokens to write; an open end comes first
     ("The cell membrane", None, 16),
     ("The Eiffel Tower is located in the city of", "The Eiffel Tower", 6),
-    ("Drosophila", None, 8),
+    ("The full scientific name is Drosophila", None, 8),
     ("The novel Moby-Dick was written by", "Moby-Dick", 6),
     ("The chemical symbol of silver is", "silver", 6),
     ("Supply and demand", None, 16),

@@ -14,11 +14,13 @@
   const MOST_TRACED = 48;
   const ROWS = 16; // of the memory's map
   const RESTORES = [
-    ["both", "a block's output and its memory"],
-    ["activation", "a block's output"],
-    ["state", "a block's memory"],
-    ["attention", "what attention adds"],
-    ["mlp", "what the MLP adds"],
+    ["both", "activation and state"],
+    ["activation", "activation"],
+    ["state", "state"],
+    ["memory", "state: memory alone"],
+    ["mixers", "state: mixers alone"],
+    ["attention", "attention's update"],
+    ["mlp", "the MLP's update"],
   ];
 
   const figure = "panels" in root.dataset; // in a chapter, not the playground itself
@@ -718,8 +720,8 @@
     return panel(
       "Where the answer can be brought back",
       "A causal trace. Hide the subject under noise, and the model loses its answer. Then put back one thing as it " +
-        "was, at one token and one layer, and see how much of the answer returns. Probabilities are averaged over the " +
-        "draws; the chapter Causal trace averages their logarithms, which are lower." +
+        "was, at one token and one layer, and see how much of the answer returns. A block's activation goes up to the " +
+        "next layer, its state on to the next token. Probabilities are averaged over the draws." +
         (figure ? "" : " The text is read up to the chosen moment."),
       row(hide("Hide from", 0, from, "Hide from"), hide("to", 1, to, "Hide up to")),
       row(

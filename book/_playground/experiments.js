@@ -120,8 +120,8 @@
    *
    * tokens: the prompt's ids. subject: [first, last] of the tokens that the noise covers. answer: the id to score.
    * noise: samples x subject's tokens x channels, to be added to the rows of the embedding table.
-   * restore: "activation" puts a block's output back, "state" what it remembers after the token, "both" the two,
-   * "attention" and "mlp" the update of that half of the block.
+   * restore: "activation" puts a block's output back, "state" what it holds after the token, "memory" and "mixers" the
+   * parts of that, "both" activation and state, "attention" and "mlp" the update of that half of the block.
    * progress(share) is awaited between cells, and may throw to stop.
    *
    * Gives log-probabilities: clean, corrupted (a sample each), grid (tokens x layers x samples).
@@ -192,6 +192,9 @@
     if (restore === "both") return kept;
     if (restore === "activation") return { x: kept.x, memory: noisy.memory };
     if (restore === "state") return { x: noisy.x, memory: kept.memory };
+    const { average, logNormalizer, attentionLastX, mlpLastX } = kept.memory;
+    if (restore === "memory") return { x: noisy.x, memory: { ...noisy.memory, average, logNormalizer } };
+    if (restore === "mixers") return { x: noisy.x, memory: { ...noisy.memory, attentionLastX, mlpLastX } };
     // one half's update: the clean run's, then (after attention) the MLP as it comes
     const cleanMemory = { ...(t ? clean.states[t - 1] : model.emptyState())[i] };
     const half = (run, memories) => {

@@ -278,8 +278,8 @@ def whole_numbers(axis: Axis) -> None:
     axis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
 
 
-def color_layers(figure: Figure, axes: Axes, layers: int) -> list[tuple[float, ...]]:
-    """A color for each layer, from the first to the last, and a bar beside the axes that says which is which."""
+def color_layers(figure: Figure, axes: Axes | Sequence[Axes], layers: int) -> list[tuple[float, ...]]:
+    """A color for each layer, from the first to the last, and a bar beside all axes that says which is which."""
     colors = matplotlib.colormaps["viridis"](torch.linspace(0.25, 0.92, layers).numpy())
     scale = matplotlib.cm.ScalarMappable(
         matplotlib.colors.Normalize(0.5, layers + 0.5), matplotlib.colors.ListedColormap(colors)

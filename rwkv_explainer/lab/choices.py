@@ -97,6 +97,13 @@ def choices(recipe: "Recipe") -> list[Choice]:
             "so that the loss that is taught is the loss that is trained",
             f"{MODEL}, `L2Wrap`",
         ),
+        Choice(
+            "an extra head that copies earlier tokens",
+            "none",
+            "none; the code has one, `head_qk`, which is off by default",
+            "",
+            f"{MODEL}, `forward`; {COMMAND}, `head_qk`",
+        ),
     ]
 
 

@@ -5,6 +5,7 @@ Chapters draw from it how held-out text becomes predictable, how a fact is born,
 and in which layers and at which tokens a fact comes to lie.
 """
 
+import csv
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from rwkv_explainer.lab.training_step import CrossEntropy, read_blocks
 from rwkv_explainer.model import RWKVLM, StableWKVMemory
 from rwkv_explainer.tokens import END_OF_TEXT_ID
 
-__all__ = ["Record", "Recorder", "is_moment", "is_traced", "load_record", "write_whole"]
+__all__ = ["Record", "Recorder", "is_moment", "is_traced", "load_log", "load_record", "record_folder", "write_whole"]
 
 FACTS = (  # asked for in these words at every moment, answers with their leading space
     ("The Eiffel Tower is located in the city of", " Paris"),
@@ -339,10 +340,28 @@ class Record:
         return [line["step"] for line in traced], torch.tensor(grids)
 
 
-def load_record(path: Path = BUNDLED / "record.jsonl") -> Record:
-    """The record in this file: the bundled model's, or that in a run's folder."""
+def record_folder() -> Path:
+    """Where the record of the chosen model lies: beside its file, if there is one there; else the bundled model's."""
+    chosen = os.environ.get("RWKV_EXPLAINER_MODEL", "")
+    beside = Path(os.path.expanduser(chosen)).parent
+    return beside if os.path.isfile(os.path.expanduser(chosen)) and (beside / "record.jsonl").is_file() else BUNDLED
+
+
+def load_record(path: Path | None = None) -> Record:
+    """The record in this file, such as one in a run's folder; without a path, that in `record_folder`."""
+    path = path or record_folder() / "record.jsonl"
     asked, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return Record(asked, lines)
+
+
+def load_log(path: Path | None = None) -> dict[str, list[float]]:
+    """The columns of a run's log: step, tokens, loss, held_out_loss, learning_rate and seconds, since the line before.
+
+    Without a path, of the log in `record_folder`.
+    """
+    with open(path or record_folder() / "log.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    return {name: [float(line[name]) for line in lines] for name in lines[0]}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

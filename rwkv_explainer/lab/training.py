@@ -5,11 +5,11 @@
 The data's way: text -> documents -> a part held out -> tokens -> rows -> batches. Every batch is a function of the seed
 and the step alone, whatever the number of processes, so a run that was stopped goes on exactly where it was.
 
-Until its learning rate begins to fall, a run does not depend on how many steps it is to have. So a larger --steps makes
-it longer: before the cool-down it just goes on, and after it, it starts again from `before_cooldown.pt`. With
---cooldown-now it ends early. With --from it goes on where another run ended, in a folder of its own and by a recipe of
-its own. `record.py` keeps what the model knows while it is trained, and `choices.py` says which decisions are those of
-RWKV-4's authors.
+Until its learning rate begins to fall, a run does not depend on how many steps it is to have. So a larger --steps, or
+another --cooldown, gives it another end: before the cool-down it just goes on, and after it, it starts again from
+`before_cooldown.pt`. With --cooldown-now it ends early. With --from it goes on where another run ended, in a folder of
+its own and by a recipe of its own. `record.py` keeps what the model knows while it is trained, and `choices.py` says
+which decisions are those of RWKV-4's authors.
 """
 
 import argparse
@@ -390,20 +390,22 @@ class Run:
             self.model.load_state_dict(load_weights(folder / START))
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint; a run of another recipe is refused, but for its number of steps.
+        """Go on from the folder's checkpoint; a run of another recipe is refused, but for its steps and cool-down.
 
-        A checkpoint whose cool-down has begun belongs to its number of steps. For another number, the run goes on from
-        the checkpoint that it kept before the cool-down.
+        A checkpoint whose cool-down has begun belongs to its number of steps and the part of them that it takes. For
+        others, the run goes on from the checkpoint that it kept before the cool-down.
         """
         saved = read_checkpoint(self.folder, self.device)
         before = Recipe(**saved["recipe"])
-        ours, theirs = asdict(self.recipe) | {"steps": 0}, asdict(before) | {"steps": 0}
+        any_end = {"steps": 0, "cooldown": 0.0}
+        ours, theirs = asdict(self.recipe) | any_end, asdict(before) | any_end
         if ours != theirs:
             raise ValueError(
                 f"{self.folder}/checkpoint.pt was made with another recipe: expected {ours}, got "
                 f"{theirs}; {OTHER_FOLDER}"
             )
-        if before.steps != self.recipe.steps and saved["step"] > plain_steps(before):
+        same_end = (before.steps, before.cooldown) == (self.recipe.steps, self.recipe.cooldown)
+        if not same_end and saved["step"] > plain_steps(before):
             saved = read_checkpoint(self.folder, self.device, BEFORE_COOLDOWN)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])

@@ -17,7 +17,7 @@ __all__ = ["KINDS", "lay_flat", "token_directions", "words_of_kinds"]
 Directions = Float[Tensor, "tokens channels"]
 
 KINDS = {  # by people who speak English: no model was told
-    "months": "January March April May June July August September October November December",
+    "months": "January February March April May June July August September October November December",
     "numbers": "one two three four five six seven eight nine ten hundred thousand",
     "helping verbs": "can could may might must should will would",
     "forms of be and have": "is was are were be been has had have",

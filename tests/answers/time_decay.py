@@ -7,13 +7,13 @@ import torch
 from torch import exp, log
 
 
-def shortened_by_loop(log_decay, longest, to):
-    return [log(torch.tensor(math.log(2) / to)) if math.log(2) / exp(x) > longest else x for x in log_decay]
+def shortened_by_loop(log_decay, limit, new):
+    return [log(torch.tensor(math.log(2) / new)) if math.log(2) / exp(x) > limit else x for x in log_decay]
 
 
-def shortened_in_place(log_decay, longest, to):
-    slow = math.log(2) * exp(-log_decay) > longest
-    log_decay[slow] = math.log(math.log(2)) - math.log(to)
+def shortened_in_place(log_decay, limit, new):
+    slow = math.log(2) * exp(-log_decay) > limit
+    log_decay[slow] = math.log(math.log(2)) - math.log(new)
     return log_decay
 
 
@@ -61,37 +61,33 @@ ANSWERS = {
         [
             shortened_by_loop,
             shortened_in_place,
-            lambda d, longest, to: np.where(np.log(2) / np.exp(d.numpy()) > longest, np.log(np.log(2) / to), d.numpy()),
-            lambda d, longest, to: d.masked_fill(exp(d) < math.log(2) / longest, math.log(math.log(2) / to)),
-            lambda d, longest, to: torch.where(2.0 ** -(1 / longest) < exp(-exp(d)), math.log(math.log(2) / to), d),
+            lambda d, limit, new: np.where(np.log(2) / np.exp(d.numpy()) > limit, np.log(np.log(2) / new), d.numpy()),
+            lambda d, limit, new: d.masked_fill(exp(d) < math.log(2) / limit, math.log(math.log(2) / new)),
+            lambda d, limit, new: torch.where(2.0 ** -(1 / limit) < exp(-exp(d)), math.log(math.log(2) / new), d),
         ],
         {
-            "half-life of 0.69": lambda d, longest, to: torch.where(math.log(2) / exp(d) > longest, 0, d),
-            "All channels": lambda d, longest, to: 0 * d + math.log(math.log(2) / to),
-            "`to` is not used": lambda d, longest, to: d.where(math.log(2) / exp(d) <= longest, math.log(math.log(2))),
-            "do not multiply": lambda d, longest, to: d.where(
-                math.log(2) / exp(d) <= longest, math.log(math.log(2) * to)
+            "half-life of 0.69": lambda d, limit, new: torch.where(math.log(2) / exp(d) > limit, 0, d),
+            "All channels": lambda d, limit, new: 0 * d + math.log(math.log(2) / new),
+            "`new` is not used": lambda d, limit, new: d.where(math.log(2) / exp(d) <= limit, math.log(math.log(2))),
+            "do not multiply": lambda d, limit, new: d.where(
+                math.log(2) / exp(d) <= limit, math.log(math.log(2) * new)
             ),
-            "to the power of `to`": lambda d, longest, to: torch.where(
-                math.log(2) / exp(d) > longest, math.log(math.log(2) ** to), d
+            "to the power of `new`": lambda d, limit, new: torch.where(
+                math.log(2) / exp(d) > limit, math.log(math.log(2) ** new), d
             ),
-            "You compare 1/rate": lambda d, longest, to: torch.where(exp(-d) > longest, math.log(math.log(2) / to), d),
-            "These are half-lives": lambda d, longest, to: (lives := math.log(2) / exp(d)).where(
-                lives <= longest, torch.tensor(float(to))
+            "You compare 1/rate": lambda d, limit, new: torch.where(exp(-d) > limit, math.log(math.log(2) / new), d),
+            "These are half-lives": lambda d, limit, new: (lives := math.log(2) / exp(d)).where(
+                lives <= limit, torch.tensor(float(new))
             ),
-            "`to` itself must not": lambda d, longest, to: torch.where(math.log(2) / exp(d) > longest, float(to), d),
-            "between `to` and `longest`": lambda d, longest, to: log(
-                math.log(2) / (math.log(2) / exp(d)).clamp(max=to)
+            "`new` itself must not": lambda d, limit, new: torch.where(math.log(2) / exp(d) > limit, float(new), d),
+            "between `new` and `limit`": lambda d, limit, new: log(math.log(2) / (math.log(2) / exp(d)).clamp(max=new)),
+            "longest half-life that is allowed": lambda d, limit, new: torch.stack(shortened_by_loop(d, limit, limit)),
+            "cut those that were fast": lambda d, limit, new: torch.where(
+                math.log(2) / exp(d) <= limit, math.log(math.log(2) / new), d
             ),
-            "longest half-life that is allowed": lambda d, longest, to: torch.stack(
-                shortened_by_loop(d, longest, longest)
-            ),
-            "cut those that were fast": lambda d, longest, to: torch.where(
-                math.log(2) / exp(d) <= longest, math.log(math.log(2) / to), d
-            ),
-            "That is the rate": lambda d, longest, to: torch.where(math.log(2) / exp(d) > longest, math.log(2) / to, d),
-            "not the parameter": lambda d, longest, to: torch.where(d > longest, math.log(math.log(2) / to), d),
-            "do not remember at all": lambda d, longest, to: torch.where(math.log(2) / exp(d) > longest, math.inf, d),
+            "That is the rate": lambda d, limit, new: torch.where(math.log(2) / exp(d) > limit, math.log(2) / new, d),
+            "not the parameter": lambda d, limit, new: torch.where(d > limit, math.log(math.log(2) / new), d),
+            "do not remember at all": lambda d, limit, new: torch.where(math.log(2) / exp(d) > limit, math.inf, d),
         },
     ),
 }

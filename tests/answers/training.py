@@ -206,19 +206,4 @@ ANSWERS = {
             "*of* the loss": lambda loss, tokens, length: math.log2(loss) * tokens / length,
         },
     ),
-    "loss-of-nothing": (
-        [
-            lambda vocabulary: round(math.log(vocabulary), 2),
-            lambda vocabulary: [-np.mean(np.log(np.full(vocabulary, 1 / vocabulary)))],
-            lambda vocabulary: torch.nn.functional.cross_entropy(torch.zeros(1, vocabulary), torch.tensor([3])),
-        ],
-        {
-            "in bits": lambda vocabulary: np.log2(vocabulary),
-            "base 10": lambda vocabulary: np.log10(vocabulary),
-            "among how many": lambda vocabulary: float(vocabulary),
-            "near 0": lambda vocabulary: 0,
-            "loss is positive": lambda vocabulary: math.log(1 / vocabulary),
-            "as many sides as tokens": lambda vocabulary: math.log(2),
-        },
-    ),
 }

@@ -217,8 +217,8 @@ def live_gains(before: Float[Tensor, "layers channels"], after: Float[Tensor, "l
         {"trained": spread(after), "before training": spread(before)},
         names,
         limits=(0, 1),
-        caption="Shares of all channels by exp(log_gain), the factor on the current token's weight. Half of the "
-        f"trained ones lie below {middle:.2f}; before training it was {before.exp().median():.2f}.",
+        caption="Shares of all channels by exp(log_gain), the factor on the current token's weight. The median is "
+        f"{middle:.2f} after training, and was {before.exp().median():.2f} before.",
     )
 
 
@@ -271,6 +271,6 @@ def live_shares(weights: Float[Tensor, "time time"], tokens: Sequence[str], titl
         tokens,
         tokens,
         label="share of each token in what is read, in percent: readers down, what they read across",
-        caption=f"{title + ': ' * bool(title)}after the last token, most of what is read comes from {found}.",
+        caption=f"{title + ': ' * bool(title)}the largest shares in the last row are those of {found}.",
         limits=(0, 1),
     )

@@ -155,6 +155,9 @@ class Damage:
     bias: Float[Tensor, " prompts"]  # what the last LayerNorm's bias adds to that logit
     left_by_cut: Float[Tensor, "prompts layers"]  # the answer's probability with the stream cut at each block
     kept_by_cut: Bool[Tensor, "prompts layers"]
+    spreads: Float[Tensor, "prompts runs"]  # what the last LayerNorm divides by
+    spreads_as_before: Float[Tensor, "prompts layers"]  # the same without each layer, if all others wrote as before
+    left_unseen: Float[Tensor, " prompts"]  # the answer's probability if the unembedding alone misses the embedding
 
     @property
     def own(self) -> Float[Tensor, "prompts layers"]:
@@ -191,10 +194,14 @@ def damage(model: RWKVLM, prompts: Sequence[Prompt]) -> Damage:
         p = model.unembedding(final)  # (runs, prompts, vocab_size)
         left = p[:, torch.arange(len(group)), answers]  # (runs, prompts)
         kept = p.argmax(dim=-1) == answers
+        unseen = model.unembedding(final[0] - entered[0, 0])[torch.arange(len(group)), answers]  # (prompts,)
         parts = entered[:, : 1 + layers]  # without the runs whose stream is cut
         shares = by_layer(logit_shares(model, parts, answers))  # (1 + layers, runs, prompts)
         unscaled = by_layer(logit_shares(model, parts, answers, spread_of(model, final[:1])))
         bias = bias_of(model, answers)  # (prompts,)
+        spreads = spread_of(model, final[: 1 + layers])[..., 0]  # (runs, prompts)
+        less = entered[1::2, 0] + entered[2::2, 0]  # (layers, prompts, channels)
+        as_before = spread_of(model, final[0] - less)[..., 0]  # (layers, prompts)
         for n, prompt in enumerate(group):
             whole = slice(0, 1 + layers)
             found[prompt] = (
@@ -205,6 +212,9 @@ def damage(model: RWKVLM, prompts: Sequence[Prompt]) -> Damage:
                 bias[n],
                 left[1 + layers :, n],
                 kept[1 + layers :, n],
+                spreads[:, n],
+                as_before[:, n],
+                unseen[n],
             )
     return Damage(tuple(prompts), *map(torch.stack, zip(*(found[prompt] for prompt in prompts))))
 

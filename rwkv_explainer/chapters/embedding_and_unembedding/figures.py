@@ -45,8 +45,8 @@ class WordMap:
     @property
     def alt(self) -> str:
         return (
-            f"{len(self.places)} words in clusters on a map: months, numbers, countries and other kinds, each kind "
-            "mostly together."
+            f"{len(self.places)} words on a map, in the colors of their kinds: months, numbers, countries and others. "
+            "Words that the model finds alike lie together."
         )
 
     @property
@@ -309,6 +309,6 @@ def live_chance(nearest: dict[str, Float[Tensor, " tokens"]]) -> Live:
         names,
         limits=(0, 1),
         caption=f"Shares of tokens by the cosine of their nearest neighbor. Of the {name} table's tokens "
-        f"{(real > chance.max()).double().mean():.0%} have a nearer one than any token has by chance "
+        f"{(real > chance.max()).double().mean():.0%} have a nearer one than any of these has by chance "
         f"({chance.max():.2f} at most).",
     )

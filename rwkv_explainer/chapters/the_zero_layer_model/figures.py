@@ -134,26 +134,31 @@ def plot_ring(ring: Sequence[int], walks: Sequence[Sequence[int]], name: Callabl
     longest = max(hops for _, hops in places.values()) or 1
     entries = [walk[-1] for walk in walks]
     mouth = max(ring, key=entries.count)
+    reach = 0.6 if len(ring) > 30 else 1.0  # from the ring, of radius 1, to the farthest source
 
-    def at(token: int) -> tuple[float, float]:
-        angle, hops = places[token]
-        radius = 1 + 0.6 * hops / longest
-        return radius * sin(angle), radius * cos(angle)  # clockwise from the top, as one reads a clock
+    def river(one: int, other: int) -> list[tuple[float, float]]:
+        """The way of one hop, around the ring and towards it, never across it."""
+        (start, far), (end, near) = places[one], places[other]
+        pieces = 1 + int(abs(end - start) / 0.05)
+        way = [n / pieces for n in range(pieces + 1)]
+        points = [(start + (end - start) * part, 1 + reach * (far + (near - far) * part) / longest) for part in way]
+        return [(radius * sin(angle), radius * cos(angle)) for angle, radius in points]  # clockwise from the top
 
     steps = {(one, other) for walk in walks for one, other in zip(walk, walk[1:])}
 
     def paint(figure: Figure, theme: Theme) -> None:
         axes = figure.subplots()
-        axes.set(xlim=(-1.63, 1.63), ylim=(-1.63, 1.63), aspect="equal")
+        edge = 1.03 + reach
+        axes.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
         axes.axis("off")
-        rivers = [(at(one), at(other)) for one, other in sorted(steps)]
+        rivers = [river(one, other) for one, other in sorted(steps)]
         axes.add_collection(LineCollection(rivers, colors=theme.hues[0], linewidths=0.7, alpha=0.7))
         axes.add_collection(
             LineCollection(
                 [arc(places, *pair) for pair in zip(ring, [*ring[1:], ring[0]])], colors=theme.hues[1], linewidths=2.5
             )
         )
-        room = 9.8 / (72 * min(figure.get_size_inches()) / 3.26)  # the angle that a line of text takes
+        room = 9.8 / (72 * min(figure.get_size_inches()) / (2 * edge))  # the angle that a line of text takes
         last = -room
         for token in ring:
             angle = places[token][0]
@@ -176,7 +181,7 @@ def plot_ring(ring: Sequence[int], walks: Sequence[Sequence[int]], name: Callabl
     hops = sorted(len(walk) - 1 for walk in walks)
     return draw(
         paint,
-        f"A ring of {len(ring)} tokens, some of them named, and lines that flow into it from outside, "
+        f"A ring of {len(ring)} tokens, named where there is room, and lines that flow into it from outside, "
         f"{len(walks)} walks in all, many of them joined long before they reach the ring.",
         size=(6.4, 6.4),
         caption=f"{len(walks)} walks from random tokens, each from the outer end of a line to the ring: half of them "

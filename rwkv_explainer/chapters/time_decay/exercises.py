@@ -47,17 +47,17 @@ def half_lives(log_decay: Tensor) -> Tensor:
     return math.log(2) / exp(log_decay)
 
 
-def shorten(log_decay: Tensor, longest: float | int, to: float | int) -> Tensor:
-    return log_decay.where(half_lives(log_decay) <= longest, math.log(math.log(2) / to))
+def shorten(log_decay: Tensor, limit: float | int, new: float | int) -> Tensor:
+    return log_decay.where(half_lives(log_decay) <= limit, math.log(math.log(2) / new))
 
 
 def many_channels(random: Generator) -> list[tuple]:
-    """One channel's half-life lies just below `longest`, above `to`; one's far above."""
+    """One channel's half-life lies just below `limit`, above `new`; one's far above."""
     cases = []
-    for longest, to in ((10, 1), (3, 2), (20, 5)):
+    for limit, new in ((10, 1), (3, 2), (20, 5)):
         log_decay = uniform(random, -6, 2, 12)
-        log_decay[:3] = log_decay_for(torch.tensor([0.85, 1.1, 5.0]) * longest)
-        cases.append((log_decay, longest, to))
+        log_decay[:3] = log_decay_for(torch.tensor([0.85, 1.1, 5.0]) * limit)
+        cases.append((log_decay, limit, new))
     return cases
 
 
@@ -68,46 +68,46 @@ CUT = Exercise(
     result_name="`log_decay`",
     success_message="Of 36 channels, those that remember too long now have the half-life that was asked for; the others are unchanged.",
     mistakes={
-        "`to` is not used, or used as if it were 1: the rate is log 2 divided by `to`.": lambda log_decay, longest, to: (
-            shorten(log_decay, longest, 1)
+        "`new` is not used, or used as if it were 1: the rate is log 2 divided by `new`.": lambda log_decay, limit, new: (
+            shorten(log_decay, limit, 1)
         ),
-        "A longer half-life needs a smaller rate: divide log 2 by `to`, do not multiply.": lambda log_decay, longest, to: (
-            shorten(log_decay, longest, 1 / to)
+        "A longer half-life needs a smaller rate: divide log 2 by `new`, do not multiply.": lambda log_decay, limit, new: (
+            shorten(log_decay, limit, 1 / new)
         ),
-        "log 2 to the power of `to` is no rate: divide log 2 by `to`.": lambda log_decay, longest, to: log_decay.where(
-            half_lives(log_decay) <= longest, to * math.log(math.log(2))
+        "log 2 to the power of `new` is no rate: divide log 2 by `new`.": lambda log_decay, limit, new: log_decay.where(
+            half_lives(log_decay) <= limit, new * math.log(math.log(2))
         ),
-        "You compare 1/rate with `longest`; the half-life is log 2 / rate.": lambda log_decay, longest, to: (
-            log_decay.where(1 / exp(log_decay) <= longest, math.log(math.log(2) / to))
+        "You compare 1/rate with `limit`; the half-life is log 2 / rate.": lambda log_decay, limit, new: (
+            log_decay.where(1 / exp(log_decay) <= limit, math.log(math.log(2) / new))
         ),
-        "These are half-lives; turn them back into `log_decay`.": lambda log_decay, longest, to: half_lives(
-            shorten(log_decay, longest, to)
+        "These are half-lives; turn them back into `log_decay`.": lambda log_decay, limit, new: half_lives(
+            shorten(log_decay, limit, new)
         ),
-        "A half-life is no `log_decay`: `to` itself must not get into the parameter.": lambda log_decay, longest, to: (
-            log_decay.where(half_lives(log_decay) <= longest, float(to))
+        "A half-life is no `log_decay`: `new` itself must not get into the parameter.": lambda log_decay, limit, new: (
+            log_decay.where(half_lives(log_decay) <= limit, float(new))
         ),
-        "Channels between `to` and `longest` have changed too: those below `longest` stay as they are.": lambda log_decay, longest, to: (
-            shorten(log_decay, to, to)
+        "Channels between `new` and `limit` have changed too: those below `limit` stay as they are.": lambda log_decay, limit, new: (
+            shorten(log_decay, new, new)
         ),
-        "The wrong channels: you cut those that were fast already.": lambda log_decay, longest, to: log_decay.where(
-            half_lives(log_decay) > longest, math.log(math.log(2) / to)
+        "The wrong channels: you cut those that were fast already.": lambda log_decay, limit, new: log_decay.where(
+            half_lives(log_decay) > limit, math.log(math.log(2) / new)
         ),
-        "A `log_decay` of 0 is a rate of 1, which is a half-life of 0.69 tokens; for one token the rate is log 2.": lambda log_decay, longest, to: (
-            log_decay.where(half_lives(log_decay) <= longest, 0.0)
+        "A `log_decay` of 0 is a rate of 1, which is a half-life of 0.69 tokens; for one token the rate is log 2.": lambda log_decay, limit, new: (
+            log_decay.where(half_lives(log_decay) <= limit, 0.0)
         ),
-        "That is the rate; `log_decay` is its logarithm.": lambda log_decay, longest, to: log_decay.where(
-            half_lives(log_decay) <= longest, math.log(2) / to
+        "That is the rate; `log_decay` is its logarithm.": lambda log_decay, limit, new: log_decay.where(
+            half_lives(log_decay) <= limit, math.log(2) / new
         ),
-        "All channels are cut; those with a shorter half-life should stay as they are.": lambda log_decay, longest, to: (
-            torch.full_like(log_decay, math.log(math.log(2) / to))
+        "All channels are cut; those with a shorter half-life should stay as they are.": lambda log_decay, limit, new: (
+            torch.full_like(log_decay, math.log(math.log(2) / new))
         ),
-        "The slow channels got the longest half-life that is allowed; they should get the short one.": lambda log_decay, longest, to: (
-            shorten(log_decay, longest, longest)
+        "The slow channels got the longest half-life that is allowed; they should get the short one.": lambda log_decay, limit, new: (
+            shorten(log_decay, limit, limit)
         ),
-        "The slow channels do not remember at all any more: they should still halve after one token.": lambda log_decay, longest, to: (
-            log_decay.where(half_lives(log_decay) <= longest, torch.inf)
+        "The slow channels do not remember at all any more: they should still halve after one token.": lambda log_decay, limit, new: (
+            log_decay.where(half_lives(log_decay) <= limit, torch.inf)
         ),
-        "Nothing has changed: is it half-lives that you compare with `longest`, and not the parameter?": lambda log_decay, longest, to: (
+        "Nothing has changed: is it half-lives that you compare with `limit`, and not the parameter?": lambda log_decay, limit, new: (
             log_decay
         ),
     },

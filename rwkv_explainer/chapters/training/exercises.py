@@ -191,26 +191,6 @@ BITS_PER_BYTE = Exercise(
     },
 )
 
-LOSS_OF_NOTHING = Exercise(
-    name="loss-of-nothing",
-    is_value=True,
-    cases=lambda random: [(randint(random, 1_000, 70_000),)],
-    reference=math.log,
-    result_name="loss",
-    tolerance=0.003,
-    success_message="All tokens are equally likely, so each has the probability 1 / vocabulary, and minus its logarithm is the loss.",
-    mistakes={
-        "That is in bits; the chapter's losses are in nats.": math.log2,
-        "That is a logarithm to base 10; nats are natural logarithms.": math.log10,
-        "That is among how many tokens the model chooses; the loss is its logarithm.": lambda vocabulary: vocabulary,
-        "A loss near 0 is that of a model that knows each token before it comes. (1 / vocabulary is a probability; the loss is minus its logarithm.)": lambda vocabulary: (
-            1 / vocabulary
-        ),
-        "The sign is turned around: a loss is positive.": lambda vocabulary: -math.log(vocabulary),
-        "A chance of one half is a coin's; here there are as many sides as tokens.": lambda vocabulary: math.log(2),
-    },
-)
-
 
 def losses_to_lower(random: Generator) -> list[tuple]:
     """Smooth losses of a few weights, where they start, a learning rate, and a number of steps."""
@@ -283,4 +263,4 @@ TRAINING_LOOP = Exercise(
     },
 )
 
-EXERCISES = [LOSS_ON_PAPER, NEXT_TOKEN_LOSS, BITS_PER_BYTE, LOSS_OF_NOTHING, TRAINING_LOOP]
+EXERCISES = [LOSS_ON_PAPER, NEXT_TOKEN_LOSS, BITS_PER_BYTE, TRAINING_LOOP]
