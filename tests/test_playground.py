@@ -859,7 +859,8 @@ def test_decays_are_pytorchs(browser, built_book, model, tokenizer):
         read(page, TEXT)
         page.locator(".rwkv-playground details").first.evaluate("folded => { folded.open = true; }")
         shown = cells(page, "details:has-text('half-life') table")
-        close([float(row[1]) for row in shown], lives[:, middle], 0.06)
+        for row, life in zip(shown, lives[:, middle].tolist(), strict=True):
+            assert float(row[1]) == pytest.approx(life, abs=0.06 if life < 9.95 else 0.51)  # 9.9 tokens, 10 tokens
         close([share(row[-1]) for row in shown], (lives >= 100).double().mean(dim=1), 0.006)
         page.get_by_role("radio", name="6", exact=True).check(force=True)
         slider(page, "Channel").fill("120")

@@ -315,7 +315,7 @@ def format_probability(probability: float) -> str:
 
 def heatmap(axes: Axes, cells: Float[Tensor, "rows columns"], rows: Sequence[str], columns: Sequence[str]) -> AxesImage:
     """A table of numbers from 0 to 1 as shades, a token for each row and each column."""
-    image = axes.imshow(cells, vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(cells.numpy(), vmin=0, vmax=1, aspect="auto")
     label_tokens(axes, columns)
     axes.set_yticks(range(len(rows)), [row.replace(" ", "·") for row in rows])
     axes.grid(False)
