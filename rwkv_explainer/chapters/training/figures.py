@@ -114,10 +114,9 @@ def live_bits(record: Record, baselines: dict[str, float], seam: int | None = No
         seam: the step at which its reading changed, if it did.
     """
     steps, bits = after_the_first(record, record.column("bits"))
+    since = {name: stays(steps, [-b for b in bits], -limit) for name, limit in baselines.items()}
     passed = [
-        f"{name} ({limit:.2f}) by step {stays(steps, [-b for b in bits], -limit):,}"
-        if stays(steps, [-b for b in bits], -limit) is not None
-        else f"{name} ({limit:.2f}) never"
+        f"{name} ({limit:.2f}) {'never' if since[name] is None else f'by step {since[name]:,}'}"
         for name, limit in baselines.items()
     ]
     return over_steps(
