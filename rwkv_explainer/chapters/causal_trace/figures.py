@@ -84,7 +84,7 @@ def touch_reach() -> Sliders | Moving:
 def plot_three_runs(words: Sequence[str] = ("The", "Eiffel", "Tower", "is in", "of"), layers: int = 4) -> Plot:
     """The clean, the corrupted and the restored run, each a grid of cells with its arrows up and to the right."""
     subject, restored = range(3), (2, 2)  # tokens; token and layer
-    names = ("clean: all is kept", "corrupted: noise on the subject", "restored: corrupted, but for one cell")
+    names = ("clean:\nall is kept", "corrupted:\nnoise on the subject", "restored:\ncorrupted but for one cell")
 
     def paint(figure: Figure, theme: Theme) -> None:
         for run, axes in enumerate(panels(figure, 3, share="xy")):
