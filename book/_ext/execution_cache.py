@@ -88,20 +88,25 @@ def configure(app: Sphinx, config: Config) -> None:
 def run_chapters(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     """Run those of these pages that are notebooks and have not run yet, one on each of up to four processors.
 
-    One that fails is left to MyST-NB, which runs it again and reports it in its place.
+    Only where MyST-NB looks into the cache. One that fails is left to it: it runs it again and reports it in its place.
     """
+    if app.config.nb_execution_mode != "cache":
+        return
     place = app.config.nb_execution_cache_path
-    chapters = [path for path in (str(env.doc2path(name)) for name in docnames) if path.endswith(".ipynb")]
     cache = get_cache(place)
-    for path in chapters:
-        cache.add_nb_to_project(path)
+    chapters = {}  # by their cells, as in the cache: two at once must not write to the same place
+    for path in (str(env.doc2path(name)) for name in docnames):
+        if path.endswith(".ipynb"):
+            cache.add_nb_to_project(path)
+            _, key = cache.create_hashed_notebook(cache.get_project_notebook(path).nb)
+            chapters.setdefault(key, path)
 
     def run(path: str) -> None:
         executor = load_executor("local-serial", get_cache(place), LOGGER)
         executor.run_and_cache(filter_uris=[path], timeout=app.config.nb_execution_timeout)
 
     with one_thread_each(), ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1)) as pool:
-        list(pool.map(run, chapters))
+        list(pool.map(run, chapters.values()))
 
 
 @contextmanager
