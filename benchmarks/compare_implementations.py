@@ -30,6 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 WHOLE = {"layers": 12, "channels": 768, "vocabulary": 50277}
 SMALL = {"layers": 2, "channels": 64, "vocabulary": 500}
 PROMPT, DECODED, PREFILLS = 32, 16, (256, 1024)  # tokens
+INSTRUCTIONS = "amx_bf16", "avx512_bf16", "avx512f", "avx2"  # for products, the widest first
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -290,11 +291,12 @@ class Record:
 
 
 def processor_name() -> str:
-    """The maker's name of this processor."""
+    """The maker's name of this processor, and its widest instructions: one name covers several generations."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+    said = dict(reversed([(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]))
+    name, flags = said.get("model name", platform.processor()), said.get("flags", "").split()
+    return ", ".join([name, *[flag.upper() for flag in INSTRUCTIONS if flag in flags][:1]])
 
 
 def machine(threads: int) -> dict[str, str | float]:

@@ -8,7 +8,6 @@ and steps through tokens. `--write` keeps the table in benchmarks/playground.md.
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import time
@@ -18,6 +17,8 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+
+from compare_implementations import processor_name  # noqa: E402
 
 from browser import find_chromium, launch, serve  # noqa: E402
 
@@ -88,7 +89,7 @@ def main() -> None:
         version = browser.version
         browser.close()
     words = (
-        f"Chromium {version}, {platform.machine()}, {os.cpu_count()} cores, load average at the end "
+        f"Chromium {version}, {processor_name()}, {os.cpu_count()} cores, load average at the end "
         f"{os.getloadavg()[0]:.0f}; served from the same machine; over 40 tokens. Where the machine has other "
         "work to do, the fastest is nearer to what it can do, but not under throttling, which pauses the "
         "processor now and then and lets some tokens through. The page's bytes include the theme's. Everything is "

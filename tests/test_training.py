@@ -105,6 +105,19 @@ def fresh_model(layers=3, channels=10, vocabulary=40) -> RWKVLM:
     return model
 
 
+def test_one_seed_is_one_start_whatever_the_dtype():
+    """Chapters compute in float64, and show the start of a model that was trained in float32."""
+    single = fresh_model().state_dict()
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = fresh_model().state_dict()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(tensor.dtype == torch.float64 for name, tensor in double.items() if name.endswith("weight"))
+    for name, tensor in single.items():
+        torch.testing.assert_close(double[name].float(), tensor, rtol=1e-5, atol=1e-9)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # text to tokens
 

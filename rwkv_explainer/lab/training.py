@@ -23,7 +23,7 @@ import platform
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -297,20 +297,26 @@ def initialize(model: RWKVLM, seed: int) -> None:
     """Set every parameter as RWKV-4's own training code does; the paper's appendix on initialization says why.
 
     The matrices that write to the residual stream start at zero, so at first every block is an identity. Decays and
-    mixes are laid out by channel and layer, from local to lasting, instead of at random.
+    mixes are laid out by channel and layer, from local to lasting, instead of at random. One seed is one start: what is
+    drawn is drawn in float32, whatever the model's dtype.
     """
+
+    def draw(weight: Tensor, how: Callable[..., Tensor], *limits: float) -> None:
+        weight.copy_(how(torch.empty(weight.shape, dtype=torch.float32), *limits))
+
     torch.manual_seed(seed)
     config = model.config
-    nn.init.uniform_(model.embedding.embedding.weight, -1e-4, 1e-4)  # tiny: the first steps can turn it anywhere
-    nn.init.orthogonal_(model.unembedding.unembedding.weight, gain=0.5 * math.sqrt(config.vocab_size / config.channels))
+    draw(model.embedding.embedding.weight, nn.init.uniform_, -1e-4, 1e-4)  # tiny: the first steps can turn it anywhere
+    spread = 0.5 * math.sqrt(config.vocab_size / config.channels)
+    draw(model.unembedding.unembedding.weight, nn.init.orthogonal_, spread)
     channel = torch.arange(config.channels) / config.channels  # (channels,), from 0 to just below 1
     for i, block in enumerate(model.blocks):
         depth = i / max(1, config.n_layer - 1)  # 0 for the first block, 1 for the last
         attention, mlp = block.attention, block.gated_mlp
         for matrix in (attention.key, attention.receptance, attention.output, mlp.value, mlp.receptance):
             nn.init.zeros_(matrix.weight)
-        nn.init.orthogonal_(attention.value.weight)
-        nn.init.orthogonal_(mlp.key.weight, gain=math.sqrt(config.intermediate_size / config.channels))
+        draw(attention.value.weight, nn.init.orthogonal_)
+        draw(mlp.key.weight, nn.init.orthogonal_, math.sqrt(config.intermediate_size / config.channels))
         even = torch.arange(config.channels) / (config.channels - 1)  # (channels,), from 0 to 1
         attention.memory.log_decay.copy_(-5 + 8 * even ** (0.7 + 1.3 * depth))
         zigzag = (torch.arange(config.channels) + 1) % 3 - 1  # 0, 1, -1, 0, 1, -1, ...
