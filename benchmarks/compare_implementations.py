@@ -294,8 +294,10 @@ def processor_name() -> str:
     """The maker's name of this processor, and its widest instructions: one name covers several generations."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    said = dict(reversed([(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]))
-    name, flags = said.get("model name", platform.processor()), said.get("flags", "").split()
+    said: dict[str, str] = {}
+    for key, _, value in (line.partition(":") for line in lines):
+        said.setdefault(key.strip(), value.strip())  # the first processor's: all are alike
+    name, flags = said.get("model name", platform.processor() or platform.machine()), said.get("flags", "").split()
     return ", ".join([name, *[flag.upper() for flag in INSTRUCTIONS if flag in flags][:1]])
 
 
