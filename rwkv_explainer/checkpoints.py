@@ -241,7 +241,7 @@ def _require_file(path: Path) -> None:
     """Refuse what is no file with a whole model in it, as far as its name and its first bytes tell."""
     if os.path.isdir(path):
         raise CheckpointError(f"{path}: expected a file, got a folder; {_advice_on_folder(path)}")
-    if re.match(r"[a-z]{2,}:[/\\]", str(path)):
+    if re.match(r"[a-z]{2,}:[/\\]", str(path), re.IGNORECASE):
         raise CheckpointError(f"{path}: expected a file, got an address: download it, then give the file's path")
     if not os.path.exists(path):  # False also for names that no file could have
         near = _nearest_model(path.name)
@@ -410,7 +410,8 @@ def load_pretrained(
         name_or_path: "textbook", which is part of this package; a model of the Pile family, such as "rwkv-4-pile-169m",
             which is downloaded when it is first asked for; or the path of a file, see `load_weights`. None stands for
             what the environment variable RWKV_EXPLAINER_MODEL says, and otherwise for "textbook".
-        dtype: what the model computes in. None stands for float32 for the Pile family, float64 for the others.
+        dtype: what the model computes in. None stands for float32 for the Pile family, float64 for the others. Apple's
+            GPUs have no float64: ask for torch.float32 before moving a model to one.
 
     Returns:
         The model, which has read nothing and records no gradients, and its tokenizer, which is also `model.tokenizer`:

@@ -18,7 +18,10 @@ from html import escape
 from typing import Any
 
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
+
+from rwkv_explainer.generation import print_anywhere
 
 __all__ = ["Claim", "ClaimFails", "Tally", "claim", "measured", "recorded", "tally", "theorem"]
 
@@ -185,7 +188,7 @@ def against(
 def state(claim: Claim) -> None:
     """Keep a claim for the tally, show its line, and stop a build of which it is not true."""
     stated[claim.gist] = claim
-    display(claim)
+    display(claim) if InteractiveShell.initialized() else print_anywhere(repr(claim))
     if not claim.holds and os.environ.get(BUILD) and speaks_of_bundled():
         which = "the control came out wrong" if claim.statement else "the statement is not true"
         raise ClaimFails(f"{claim}: {which}; mend the sentence, or what it is computed from")

@@ -104,7 +104,8 @@ def generate(
 
     The context is read in time-parallel mode; each new token is one step, `model(token)`. An empty context starts from
     the token <|endoftext|>, which is not printed. Afterwards the model has read all of the text, so that
-    `model.generate(more, keep_memory=True)` goes on from there.
+    `model.generate(more, keep_memory=True)` goes on from there. It writes one text at a time: of several, each starts
+    with a call of its own, and in another thread with a copy of the model, which would mix them.
 
     Args:
         N: tokens to write after the context.

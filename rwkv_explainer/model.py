@@ -184,9 +184,11 @@ class StableWKVMemory(Piece):
         share = sigmoid(self._widened(log_weights) - self._widened(self.log_normalizer))  # (*batch, channels)
         return torch.lerp(self._widened(self.average), self._widened(values), share)  # (*batch, channels)
 
+    @no_type_check  # here and below: called eleven times in a step, and no shape to check
     def state_dtype(self, weights: torch.dtype) -> torch.dtype:
         return torch.promote_types(weights, torch.float32)
 
+    @no_type_check
     def _widened(self, x: Tensor) -> Tensor:
         return x.to(self.state_dtype(self.log_decay.dtype))
 

@@ -145,6 +145,7 @@ class _WhileCompiling:
     Tracing runs on stand-ins for tensors, which jaxtyping takes for something else.
     """
 
+    @no_type_check  # asked before every checked call: a check of its own would cost as much as the call's
     def __bool__(self) -> bool:
         return torch.compiler.is_compiling()
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from operator import index
+from typing import SupportsIndex
 
 from tokenizers import Tokenizer
 
@@ -12,7 +14,9 @@ __all__ = [
     "END_OF_TEXT",
     "END_OF_TEXT_ID",
     "TokenRow",
+    "begins_with_letter",
     "in_bytes",
+    "in_line",
     "show_tokens",
     "token_bytes",
     "token_formatter",
@@ -29,13 +33,13 @@ _BYTE_OF = {chr(byte): byte for byte in _PRINTABLE_BYTES} | {
 }  # byte-level tokenizers write every byte as one printable character: most as themselves, the others from 256 on
 
 
-def token_name(token_ids: int | Sequence[int], tokenizer: Tokenizer, space: str = "·") -> str:
-    """A token as figures write it, or several as one text.
+def token_name(token_ids: SupportsIndex | Sequence[int], tokenizer: Tokenizer, space: str = "·") -> str:
+    """A token as figures write it, or several as one text. Ids may be numbers of NumPy's or of PyTorch's.
 
     Spaces become ·, or what `space` says, and line ends ↵. What is not to be seen, and what is no whole character,
     stand as bytes in hexadecimal.
     """
-    token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
+    token_ids = list(map(index, [token_ids] if is_number(token_ids) else token_ids))
     data = b"".join(token_bytes(token_id, tokenizer) for token_id in token_ids)
     try:
         text = data.decode().translate({ord(" "): space, ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): "␍"})
@@ -44,6 +48,22 @@ def token_name(token_ids: int | Sequence[int], tokenizer: Tokenizer, space: str 
         if len(token_ids) > 1:  # name each token by itself: the others may be whole characters
             return "".join(token_name(token_id, tokenizer, space) for token_id in token_ids)
         return data.hex(" ").upper()
+
+
+def is_number(token_ids: object) -> bool:
+    """Whether it is one id, and not a row of them: PyTorch takes a row of one for a number, too."""
+    return hasattr(token_ids, "__index__") and not getattr(token_ids, "ndim", 0)
+
+
+def begins_with_letter(token_id: int, tokenizer: Tokenizer) -> bool:
+    """Whether a token goes on with the word before it; a part of a character counts as a letter."""
+    first = token_bytes(token_id, tokenizer).decode(errors="replace")[:1]
+    return first.isalpha() or first == "\ufffd"
+
+
+def in_line(words: str) -> str:
+    """Words as a page may hold them: of what is not to be seen, line ends and spaces of other widths alone."""
+    return "".join(sign if sign in "\n\u00a0\u2009\u202f" else visible_signs(sign) for sign in words)
 
 
 def visible_signs(text: str) -> str:
@@ -93,7 +113,8 @@ class TokenRow:
             f'<small style="opacity:.8">{token_id}</small></span>'
             for n, (name, token_id) in enumerate(zip(self.names, self.ids))
         )
-        said = f'data-text="{escape(self.text)}" data-ids="{" ".join(map(str, self.ids))}"'
+        text = escape(self.text).translate({ord("\r"): "&#13;", 0: "\ufffd"})  # as they are, HTML would change them
+        said = f'data-text="{text}" data-ids="{" ".join(map(str, self.ids))}"'
         return f'<div class="rwkv-tokens" role="figure" aria-label="{escape(self.alt)}" {said}>{"".join(boxes)}</div>'
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
+import execution_cache
 from reference_rwkv4 import random_checkpoint
 from rwkv_explainer import checkpoints
 from rwkv_explainer.checkpoints import (
@@ -348,6 +349,7 @@ BAD = {  # what is done to a good checkpoint: what the error says
     "another architecture": (lambda c: {"wte.weight": c["emb.weight"]}, "with emb.weight or .*got wte.weight"),
     "a wrapper's names": (lambda c: {f"_orig_mod.{name}": t for name, t in c.items()}, "begin with '_orig_mod.'.*take"),
     "two wrappers' names": (lambda c: {f"module.net.{name}": t for name, t in c.items()}, "begin with 'module.net.'"),
+    "an adapter alone": (lambda c: {"base_model.model.key.lora_A.weight": torch.ones(2, 4)}, "LoRA.* merge it"),
     "an adapter": (having("blocks.0.att.key.lora_A", torch.ones(2, 4)), "LoRA.* merge it"),
     "no head": (lambda c: {name: t for name, t in c.items() if name != "head.weight"}, "missing: head.weight.*tied"),
     "float8": (having("ln_out.weight", torch.ones(4).to(torch.float8_e4m3fn)), "expected floats, got torch.float8"),
@@ -444,9 +446,28 @@ def test_any_name_is_refused_in_words(name):
         load_pretrained(name)
 
 
-def test_an_address_is_to_be_downloaded():
+@pytest.mark.parametrize("scheme", ["https", "HTTPS", "s3"])
+def test_an_address_is_to_be_downloaded(scheme):
     with pytest.raises(CheckpointError, match="expected a file, got an address: download it, then"):
-        load_pretrained("https://example.org/model.pth")
+        load_pretrained(f"{scheme}://example.org/model.pth")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+@pytest.mark.parametrize("chosen", [False, True], ids=["as a notebook loads it", "as the book chooses it"])
+def test_a_link_is_loaded_under_its_own_name(checkpoint, tmp_path, monkeypatch, name, chosen):
+    """As in the Hugging Face cache: files have a hash for a name, and links beside each other lead to them."""
+    blobs, folder = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
+    blobs.mkdir()
+    folder.mkdir(parents=True)
+    save(checkpoint, tmp_path, name).rename(blobs / "deadbeef")
+    save_tokenizer(blobs / "cafe")
+    (blobs / "again").symlink_to("deadbeef")  # a link to a link
+    (folder / name).symlink_to("../../blobs/again")
+    (folder / "tokenizer.json").symlink_to("../../blobs/cafe")
+    monkeypatch.setenv("RWKV_EXPLAINER_MODEL", str(folder / name))
+    model, tokenizer = load_pretrained(execution_cache.chosen_model() if chosen else folder / name)
+    assert (model.vocab_size, tokenizer.get_vocab_size()) == (11, 11)
+    assert model.name == str(folder / name)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name here")

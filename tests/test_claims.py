@@ -1,7 +1,9 @@
 """What the text says of the model: claims that can fail, stop the build when they do, and are counted on the page."""
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -48,6 +50,14 @@ def test_a_claim_whose_control_fails_stops_a_build(in_build):
     claim("Paris needs the memories", 0.01 < 0.1, control=0.97 > 0.9, emptied=0.01, whole=0.97)
     with pytest.raises(ClaimFails, match="the control came out wrong"):
         claim("Paris needs the memories", 0.01 < 0.1, control=0.02 > 0.9, emptied=0.01, whole=0.02)
+
+
+def test_a_claim_can_be_printed_on_any_console(monkeypatch):
+    page = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(page, encoding="cp1252"))
+    claim("Paris comes next", 0.97 > 0.9, p=0.97)
+    sys.stdout.flush()
+    assert page.getvalue().decode("cp1252").splitlines() == ["? Paris comes next (p 0.97)"]
 
 
 def test_a_reader_may_change_things(capsys):

@@ -5,7 +5,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import nbformat
 import pytest
@@ -155,6 +156,10 @@ def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
     submit(course, "copies-a-check", some, copied=["half-life-check"])
     students["copies-an-answer"] = solutions, whole
     submit(course, "copies-an-answer", solutions, copied=["half-life"])
+    students["saved-by-another-program"] = solutions, whole
+    submit(
+        course, "saved-by-another-program", solutions, cut={"half-life-check": "schema_version", "half-life": "points"}
+    )
     start = time.monotonic()
     nbgrader(course, "autograde", CHAPTER, "--student=perfect")
     # a cell has as long as all cells of this one took, twice over: the endless one costs no more than it has to
@@ -173,9 +178,20 @@ def test_nbgrader_gives_each_submission_its_share_and_says_why(course, chapter):
 
 
 def submit(
-    course, student: str, answers: dict[str, str], without: Collection[str] = (), copied: Collection[str] = ()
+    course,
+    student: str,
+    answers: dict[str, str],
+    without: Collection[str] = (),
+    copied: Collection[str] = (),
+    cut: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Hand in the released notebook with these answers filled in, without some cells, and with some there twice."""
+    """Hand in the released notebook with these answers filled in.
+
+    Args:
+        without: cells that are not there any more.
+        copied: cells that are there twice.
+        cut: cells whose metadata lack an entry, and which.
+    """
     notebook = released(course)
     there, notebook["cells"] = notebook["cells"], []
     for cell in there:
@@ -184,6 +200,7 @@ def submit(
         if grade_id(cell) in copied:
             notebook["cells"].append(cell | {"id": f"copy-of-{cell['id']}"})
     for cell in notebook["cells"]:
+        cell["metadata"].get("nbgrader", {}).pop(cut.get(grade_id(cell)), None)
         cell["source"] = answers.get(grade_id(cell), cell["source"])
     write(notebook, course / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb")
 

@@ -4,12 +4,14 @@ import io
 import json
 import lzma
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from rwkv_explainer import parallel
 from rwkv_explainer.checkpoints import BUNDLED, load_pretrained
 from rwkv_explainer.lab import evaluate
 from rwkv_explainer.lab.atlas import Fact, Question, find, questions
@@ -32,6 +34,14 @@ from rwkv_explainer.lab.evaluate import (
 from rwkv_explainer.model import RWKVLM
 
 FACTS = tuple(Fact("element-symbol", *fact) for fact in (("calcium", "Ca"), ("carbon", "C"), ("cobalt", "Co")))
+
+
+@torch.no_grad()
+def test_losses_follow_the_model_to_another_device(random_model, tokenizer, monkeypatch):
+    """PyTorch's meta device stands in for a GPU: a tensor that was left on the CPU would raise."""
+    monkeypatch.setattr(parallel, "_in_range", lambda *args: True)  # which asks for numbers
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # which that device does not have
+    assert document_losses(random_model().to("meta"), [3, 1, 2]).device.type == "meta"
 
 
 def question(prompt, answer, fact=FACTS[0], direction="forward"):

@@ -76,6 +76,7 @@ LONG = ["a" * 300, "हिन्दी" * 3, "<!--<script>" * 4]
 @given(st.text(max_size=6) | st.sampled_from(LONG))
 @example("$x_{$")
 @example("<!--<script>--")
+@example("a\x00\u202e")
 @settings(deadline=None, max_examples=4, derandomize=True)
 def test_any_text_is_drawn_and_the_page_stays_whole(text):
     """A picture that is well formed, without a warning, which fails a test; a script that ends where it should."""
@@ -83,6 +84,8 @@ def test_any_text_is_drawn_and_the_page_stays_whole(text):
     bars = shared.plot_read_shares({"after": torch.tensor([0.5, 0.5])}, [text, "b"], title="shares")
     for svg in (plot.light, *plot.narrow, bars.light, *bars.narrow):
         ElementTree.fromstring(svg)
+    told = figure.Plot(text, plot.light, plot.dark, caption=text)._repr_html_().partition("</style>")[2]
+    assert not {sign for sign in told if not sign.isprintable()} - set("\n\u00a0\u2009\u202f")
 
 
 @given(st.text(max_size=12) | st.sampled_from(LONG))

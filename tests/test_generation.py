@@ -265,8 +265,10 @@ def test_what_generate_cannot_do(model, random_model):
         model.generate("a", N=-1)
     with pytest.raises(ValueError, match="no tokenizer: set model.tokenizer, or get both from load_pretrained"):
         random_model().generate("a")
-    with pytest.raises(TypeError, match="context: expected one text .str., got list; call once for each text"):
-        generation._encode(model.tokenizer, ["a", "b"])
+    for wrong in (["a", "b"], None, b"a"):
+        got = type(wrong).__name__
+        with pytest.raises(TypeError, match=f"context: expected one text .str., got {got}; call once for each text"):
+            generation._encode(model.tokenizer, wrong)
     with pytest.raises(ValueError, match="context: .* half a surrogate pair"):
         model.generate("a\ud800")
     with pytest.raises(ValueError, match="context: expected text to go on with, got none"):

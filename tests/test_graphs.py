@@ -5,13 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pygraphviz
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rwkv_explainer.drawing.graphs import STYLE, display_graph, make_graph
 from rwkv_explainer.model import (
@@ -283,6 +284,12 @@ def test_errors_say_which_module_wants_what(module, given, depth, words):
     assert "RecorderTensor" not in str(error.value)
 
 
+@dataclass
+class Both:
+    a: Tensor
+    b: Tensor
+
+
 class Returns(nn.Module):
     """Computes x + 1 and 2 x, and gives back whatever `pack` makes of the two."""
 
@@ -300,8 +307,9 @@ class Returns(nn.Module):
         (lambda a, b: {"a": a, "b": b}, 2),
         (lambda a, b: [a, {"b": (b, a)}], 2),  # each is drawn once
         (lambda a, b: (a, "words", None, torch.zeros(3)), 1),
+        (Both, 2),
     ],
-    ids=["dict", "nested", "with other things"],
+    ids=["dict", "nested", "with other things", "dataclass"],
 )
 def test_outputs_come_in_any_container(pack, outputs):
     lines = make_graph(Returns(pack), X, 1).text.splitlines()
@@ -322,6 +330,11 @@ def test_an_error_without_words_is_named():
 
     with pytest.raises(ValueError, match="Returns expects .* got torch.float32 .8.; KeyError"):
         make_graph(Returns(refuse), X, 1)
+
+
+def test_only_tensors_and_ids_go_in():
+    with pytest.raises(TypeError, match="input_data: expected a tensor, an id, or several of them, got dict"):
+        inspect.unwrap(make_graph)(Returns(lambda a, b: a), {"x": X}, 1)
 
 
 def test_a_class_is_no_module():

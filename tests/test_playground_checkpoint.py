@@ -204,6 +204,12 @@ WRONG = {  # what is done to the tensors of a right file, and what has to be sai
         lambda w: w | {"head.weight": torch.full_like(w["head.weight"], torch.nan)},
         "head.weight: expected finite numbers",
     ),
+    "no head": (lambda w: without(w, "head.weight"), "tied to its embedding"),
+    "a wrapper's names": (lambda w: {f"_orig_mod.{name}": t for name, t in w.items()}, "begin with _orig_mod., .*take"),
+    "two wrappers' names": (lambda w: {f"module._orig_mod.{n}": t for n, t in w.items()}, "with module._orig_mod., "),
+    "an adapter": (lambda w: w | {"blocks.0.att.key.lora_A": torch.zeros(3)}, "merge it into the matrices"),
+    "an adapter alone": (lambda w: {"base_model.model.key.lora_A.weight": torch.zeros(3)}, "merge it into the matri"),
+    "model-00001-of-00002": (lambda w: without(w, "head.weight"), "part 1 of 2: load all"),
     "infinite vector": (lambda w: w | {"ln_out.bias": torch.full((32,), torch.inf)}, "ln_out.bias: expected finite"),
 }
 
@@ -242,6 +248,8 @@ def test_files_that_are_no_whole_checkpoint_are_refused(opened, model, tokenizer
     told[tmp_path / "old.pth"] = "before PyTorch 1.6"
     torch.save({"model": weights, "step": 7, "rate": 0.1}, tmp_path / "run.pth")
     told[tmp_path / "run.pth"] = r"model.state_dict\(\) alone"
+    torch.save({**weights, "_strategy": "cpu fp32"}, tmp_path / "converted.pth")
+    told[tmp_path / "converted.pth"] = "converted for a strategy"
     turned = weights | {"head.weight": weights["head.weight"].T.contiguous().T}
     told[save(turned, tmp_path / "turned.pth")] = "head.weight: expected its rows in order"
     with zipfile.ZipFile(tmp_path / "whole.pth") as source, zipfile.ZipFile(tmp_path / "packed.pth", "w") as target:

@@ -1,12 +1,22 @@
 """How tokens are written: as text, as bytes, for a figure or a page."""
 
+import numpy as np
 import pytest
+import torch
+from bs4 import BeautifulSoup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rwkv_explainer.checkpoints import load_pretrained
-from rwkv_explainer.tokens import END_OF_TEXT, END_OF_TEXT_ID, show_tokens, token_bytes, token_name
+from rwkv_explainer.tokens import (
+    END_OF_TEXT,
+    END_OF_TEXT_ID,
+    begins_with_letter,
+    show_tokens,
+    token_bytes,
+    token_name,
+)
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 
@@ -60,6 +70,26 @@ def test_part_of_a_character_is_its_byte(tokenizer):
     first, second = tokenizer.encode("é").ids
     assert (token_name(first, tokenizer), token_name(second, tokenizer)) == ("C3", "A9")
     assert token_bytes(first, tokenizer) + token_bytes(second, tokenizer) == "é".encode()
+
+
+def test_ids_may_be_numbers_of_any_library(tokenizer):
+    a, row = tokenizer.encode("a").ids[0], tokenizer.encode("a é").ids
+    assert {token_name(kind(a), tokenizer) for kind in (int, np.int64, np.int32, torch.tensor)} == {"a"}
+    assert {token_name(kind(row), tokenizer) for kind in (list, tuple, np.array, torch.tensor)} == {"a·é"}
+    assert token_name(torch.tensor([a]), tokenizer) == token_name(np.array([a]), tokenizer) == "a"
+
+
+@pytest.mark.parametrize("text, letter", [("ab", True), (" a", False), (".", False), ("é", True), ("1", False)])
+def test_a_word_goes_on_in_a_letter_or_in_a_part_of_one(tokenizer, text, letter):
+    assert begins_with_letter(tokenizer.encode(text).ids[0], tokenizer) == letter
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\r\nb", '<"&>', "\t", "é\u202e"])
+def test_a_row_of_tokens_keeps_its_text_on_a_page(tokenizer, text):
+    """Where a script cuts it up again: HTML would take a bare carriage return for a line end."""
+    html = show_tokens(text, tokenizer)._repr_html_()
+    assert "\r" not in html
+    assert BeautifulSoup(html, "html.parser").div["data-text"] == text
 
 
 def test_the_end_of_a_text():

@@ -253,6 +253,18 @@ def test_emptying_equals_forgetting_by_hand(model):
     assert grid.std() > 1e-4
 
 
+@pytest.fixture
+def byte_tokenizer():
+    """A token for each byte."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({sign: i for i, sign in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
 def toy_tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -335,6 +347,11 @@ def test_a_standard_error_is_that_of_a_sample():
     torch.testing.assert_close(mean, torch.tensor([[0.4, 0.4]]))
     assert error[0, 0].item() == pytest.approx(torch.tensor([0.1, 0.3, 0.8]).std().item() / 3**0.5)
     assert error[0, 1].isnan()  # of one fact nothing is known of the spread
+
+
+def test_the_subject_may_have_characters_of_several_tokens(byte_tokenizer):
+    _, tokens, span = find_subject(byte_tokenizer, "a é", "é")
+    assert (tokens, span) == (["a", " ", "C3", "A9"], range(2, 4))
 
 
 def test_the_subject_is_found_with_or_without_its_space():

@@ -34,16 +34,19 @@ off, it says what. "Run all" stops at the first exercise without a right answer.
 what a right answer brings."""
 CONFIG = f"""import os
 
+from nbgrader.nbgraderformat import SCHEMA_VERSION
 from nbgrader.preprocessors import CheckCellMetadata, ClearOutput, DeduplicateIds, OverwriteCells, OverwriteKernelspec
 
 
 class DropCopies(DeduplicateIds):
-    # Of a cell that was copied the last one counts. nbgrader empties the metadata of the others, and then refuses the
-    # notebook, and every student's after it, since they are empty.
+    # Of a cell that was copied the last one counts. nbgrader empties the metadata of the others. Of such, and of a cell
+    # whose metadata some program has cut, it would refuse the notebook, and every student's after it.
     def preprocess_cell(self, cell, resources, cell_index):
-        cell, resources = super().preprocess_cell(cell, resources, cell_index)
-        if not cell.metadata.get("nbgrader", True):
-            del cell.metadata["nbgrader"]
+        if cell.metadata.get("nbgrader", {{}}).get("grade_id"):
+            cell.metadata["nbgrader"]["schema_version"] = SCHEMA_VERSION
+            cell, resources = super().preprocess_cell(cell, resources, cell_index)
+        if not cell.metadata.get("nbgrader", {{}}).get("grade_id"):
+            cell.metadata.pop("nbgrader", None)
         return cell, resources
 
 

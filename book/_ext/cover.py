@@ -75,16 +75,16 @@ def finish_word(model: RWKVLM, tokenizer: Tokenizer, token: int, p: float) -> tu
 
     The model has not read the token yet, and afterwards remembers what it did before.
     """
-    before, pieces = model.snapshot(), [tokenizer.decode([token])]
-    while len(pieces) < PIECES:
+    before, ids = model.snapshot(), [token]
+    while len(ids) < PIECES:
         chances = model(token)  # (vocab_size,)
         token = int(chances.argmax())
-        if not (piece := tokenizer.decode([token])).isalpha():
+        if not tokenizer.decode([token]).replace("\ufffd", "a").isalpha():  # a part of a character goes on with it
             break
-        pieces.append(piece)
+        ids.append(token)
         p *= float(chances[token])
     model.restore(before)
-    return "".join(pieces).strip() or "¶", p
+    return tokenizer.decode(ids).strip() or "¶", p
 
 
 def next_words(model: RWKVLM, tokenizer: Tokenizer, chances: Tensor) -> list[tuple[str, float]]:

@@ -106,6 +106,11 @@
       throw new Refused("expected little-endian numbers, got big-endian ones: save it again on another machine");
     const said = unpickle(await read(pickle));
     if (!(said instanceof Map)) throw new Refused("expected a dict of tensors by name, got something else");
+    if (said.has("_strategy"))
+      throw new Refused(
+        "expected a model as it was published, got one that the package rwkv has converted for a strategy, which " +
+          "changes numbers: give the file that it was made of",
+      );
     const found = new Map();
     for (const [name, tensor] of said) {
       if (typeof name !== "string" || !tensor?.storage)
@@ -271,8 +276,8 @@
       const layout = ["upstream", "hf"].find((names) => found.has(keys[0][names]));
       if (!layout)
         throw new Refused(
-          `expected an RWKV-4 with ${keys[0].upstream} or ${keys[0].hf}, got ${few([...found.keys()])}: is it the ` +
-            "file of another architecture?",
+          `expected an RWKV-4 with ${keys[0].upstream} or ${keys[0].hf}, got ${few([...found.keys()])}: ` +
+            advice(file.name, [keys[0].upstream], [...found.keys()], keys),
         );
       return plan(file, layout, found, keys);
     } catch (error) {
@@ -287,6 +292,27 @@
   /** The first few of many names. */
   const few = (names) =>
     (names.sort().slice(0, 4).join(", ") || "none") + (names.length > 4 ? ` and ${names.length - 4} more` : "");
+
+  /** What is probably the matter with a file that has other tensors than expected, and what to do. */
+  function advice(fileName, missing, leftOver, keys) {
+    const [, part, parts] = /-0*(\d+)-of-0*(\d+)\./.exec(fileName) ?? [];
+    if (part && parts !== "1")
+      return (
+        `it is part ${part} of ${parts}: load all parts, join their tensors in one dict, and save that with ` +
+        "safetensors.torch.save_file"
+      );
+    if (leftOver.some((name) => name.toLowerCase().includes("lora")))
+      return "it has an adapter (LoRA) that is not merged: merge it into the matrices first";
+    for (const table of [keys[0].upstream, keys[0].hf]) {
+      const prefix = leftOver.find((name) => name.endsWith(`.${table}`))?.slice(0, -table.length);
+      if (prefix && leftOver.every((name) => name.startsWith(prefix)))
+        return `its names begin with ${prefix}, which a wrapper such as PyTorch's puts there: take it off`;
+    }
+    if (missing.length === 1 && missing[0] === "head.weight")
+      return "its head is tied to its embedding, or was left out: save a copy of the embedding as head.weight";
+    if (missing.length === 1 && missing[0] === keys[0].upstream) return "is it the file of another architecture?";
+    return "the file is not whole, or of a variant";
+  }
 
   /** Every tensor's place in the file and in memory, once it is clear that all are there. */
   function plan(file, layout, found, keys) {
@@ -311,7 +337,7 @@
     if (missing.length || leftOver.length)
       throw new Refused(
         `expected the ${wanted.length} tensors of an RWKV-4 with ${layers} blocks; missing: ${few(missing)}; left ` +
-          `over: ${few(leftOver)}: the file is not whole, or of a variant`,
+          `over: ${few(leftOver)}: ${advice(file.name, missing, leftOver, keys)}`,
       );
     let bytes = 0;
     const put = (size) => (bytes += Math.ceil(size / 16) * 16) - Math.ceil(size / 16) * 16; // starts at multiples of 16

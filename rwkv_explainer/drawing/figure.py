@@ -37,7 +37,7 @@ from torch import Tensor
 
 from rwkv_explainer.drawing.palette import DARK, LIGHT, Theme, css_colors, dark_rule
 from rwkv_explainer.drawing.themes import merge_themes
-from rwkv_explainer.tokens import in_bytes
+from rwkv_explainer.tokens import in_bytes, in_line
 
 __all__ = [
     "Plot",
@@ -137,8 +137,8 @@ class Plot:
         return wide + (merge_themes(*self.narrow, "rwkv-narrow") if self.narrow else "")
 
     def _repr_html_(self) -> str:
-        caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
-        picture = f'<div role="img" aria-label="{escape(self.alt)}">{self.pictures()}</div>'
+        caption = f"<figcaption>{escape(in_line(self.caption))}</figcaption>" if self.caption else ""
+        picture = f'<div role="img" aria-label="{escape(in_line(self.alt))}">{self.pictures()}</div>'
         return f'{STYLE}<figure class="rwkv-figure">{picture}{caption}</figure>'
 
 

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from html import escape
 from unittest import mock
 from xml.etree import ElementTree
@@ -119,6 +119,8 @@ def make_graph(module: nn.Module, input_data: int | Tensor | Sequence[int | Tens
     if depth < 0:
         raise ValueError(f"depth: expected 0 (one box) or more, got {depth}")
     values = input_data if isinstance(input_data, Sequence) else [input_data]
+    if wrong := [value for value in values if not isinstance(value, int | Tensor)]:
+        raise TypeError(f"input_data: expected a tensor, an id, or several of them, got {type(wrong[0]).__name__}")
     recording = Recording(module, [get_recorder_tensor(torch.as_tensor(value)) for value in values], depth)
     name = type(module).__name__
     title = f"{name}, opened to depth {depth}" if depth else f"{name} as one box"
@@ -301,10 +303,12 @@ class Recording(ComputationGraph):
 
 
 def tensors_in(outputs: object) -> list[Tensor]:
-    """All tensors in what a module returned: a tensor, or dicts, lists and tuples of such, one in the other."""
+    """All tensors in what a module returned: a tensor, or dicts, rows and dataclasses of such, one in the other."""
     if isinstance(outputs, Mapping):
         outputs = list(outputs.values())
-    if isinstance(outputs, list | tuple):
+    if is_dataclass(outputs):
+        outputs = [getattr(outputs, field.name) for field in fields(outputs)]
+    if isinstance(outputs, list | tuple | set | frozenset):
         return [tensor for part in outputs for tensor in tensors_in(part)]
     return [outputs] if isinstance(outputs, Tensor) else []
 

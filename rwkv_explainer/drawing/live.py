@@ -20,7 +20,7 @@ from IPython.display import HTML
 from torch import Tensor
 
 from rwkv_explainer.drawing.palette import LIGHT, css_colors, dark_rule
-from rwkv_explainer.tokens import visible_signs
+from rwkv_explainer.tokens import in_line, visible_signs
 
 __all__ = ["Live", "live_bars", "live_heatmap", "live_lines", "live_text", "side_by_side", "wrap"]
 
@@ -358,11 +358,6 @@ def shown(name: object) -> str:
     inner = name.strip(" ")
     left = len(name) - len(name.lstrip(" "))
     return "·" * left + inner + "·" * (len(name) - left - len(inner)) if inner else "·" * len(name)
-
-
-def in_line(words: str) -> str:
-    """Words as a page may hold them: of what is not to be seen, line ends and spaces of other widths alone."""
-    return "".join(sign if sign in "\n\u00a0\u2009\u202f" else visible_signs(sign) for sign in words)
 
 
 def padded(values: Numbers, logarithmic: bool) -> tuple[Number, Number]:

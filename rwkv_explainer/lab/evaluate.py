@@ -44,7 +44,7 @@ from rwkv_explainer.lab.baselines import KneserNey, unigram_losses
 from rwkv_explainer.lab.training import Recipe, read_checkpoint, read_documents, split_documents
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.parallel import read_logits
-from rwkv_explainer.tokens import END_OF_TEXT_ID
+from rwkv_explainer.tokens import END_OF_TEXT_ID, begins_with_letter
 
 __all__ = [
     "Recall",
@@ -85,7 +85,9 @@ BATCH = 128  # prompts that are read together
 def document_losses(model: RWKVLM, ids: Sequence[int]) -> torch.Tensor:
     """Negative log-probability, in nats, of each id of a document that follows <|endoftext|>: (tokens,)."""
     model.clear_buffers()
-    inputs, targets = torch.tensor([END_OF_TEXT_ID, *ids[:-1]]), torch.tensor(ids)  # (tokens,), (tokens,)
+    device = next(model.parameters(), torch.empty(0)).device
+    read = torch.tensor([END_OF_TEXT_ID, *ids], device=device)  # (tokens + 1,)
+    inputs, targets = read[:-1], read[1:]  # (tokens,), (tokens,)
     losses = [
         torch.nn.functional.cross_entropy(read_logits(model, part), target, reduction="none")
         for part, target in zip(inputs.split(CHUNK), targets.split(CHUNK))
@@ -162,8 +164,7 @@ def recalled(model: RWKVLM, tokenizer: Tokenizer, asked: Sequence[Question], bat
         greedy = read_logits(model, padded).argmax(dim=-1)  # (batch, time)
         for i, row, context, answer in zip(some, greedy, contexts, answers):
             said = row[len(context) - 1 :][: len(answer) + 1].tolist()
-            another_letter = tokenizer.decode(said[-1:])[:1].isalpha()
-            results[i] = said[:-1] == answer and not another_letter
+            results[i] = said[:-1] == answer and not begins_with_letter(said[-1], tokenizer)
     return results
 
 
@@ -347,7 +348,7 @@ def probability(model: RWKVLM, tokenizer: Tokenizer, words: str, answer: str) ->
     context, target = tokenizer.encode(words).ids, tokenizer.encode(answer).ids
     model.clear_buffers()
     logits = read_logits(model, torch.tensor(context + target[:-1]))[len(context) - 1 :]  # (answer, vocabulary)
-    return logits.log_softmax(dim=-1).gather(-1, torch.tensor(target)[:, None]).sum().exp().item()
+    return logits.log_softmax(dim=-1)[range(len(target)), target].sum().exp().item()
 
 
 def goes_on(model: RWKVLM, words: str, tokens: int, **sampling: float | int) -> str:

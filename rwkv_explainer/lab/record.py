@@ -25,7 +25,7 @@ from rwkv_explainer.lab.decay import half_lives
 from rwkv_explainer.lab.tracing import ROLES, causal_trace, mean_by_role
 from rwkv_explainer.lab.training_step import CrossEntropy, read_blocks
 from rwkv_explainer.model import RWKVLM, StableWKVMemory
-from rwkv_explainer.tokens import END_OF_TEXT_ID
+from rwkv_explainer.tokens import END_OF_TEXT_ID, begins_with_letter
 
 __all__ = ["Record", "Recorder", "is_moment", "is_traced", "load_log", "load_record", "record_folder", "write_whole"]
 
@@ -152,9 +152,8 @@ def judge(logs: Tensor, answer: list[int], tokenizer: Tokenizer) -> Answer:
     """An `Answer` by the log-probabilities at each of its tokens and one after: (answer + 1, vocabulary)."""
     *said, after = logs.argmax(dim=-1).tolist()
     each = logs[range(len(answer)), answer]  # (answer,)
-    another_letter = tokenizer.decode([after])[:1].isalpha()
     rank = 1 + int((logs[0] > each[0]).sum())
-    return Answer(said == answer and not another_letter, each.sum().item(), rank)
+    return Answer(said == answer and not begins_with_letter(after, tokenizer), each.sum().item(), rank)
 
 
 @torch.no_grad()

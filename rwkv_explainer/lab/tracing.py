@@ -23,6 +23,7 @@ from rwkv_explainer.lab.atlas import load_atlas
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.piece import Piece
 from rwkv_explainer.shapes import State
+from rwkv_explainer.tokens import token_name
 
 __all__ = [
     "ActivationCache",
@@ -308,7 +309,7 @@ def find_subject(tokenizer: Tokenizer, prompt: str, subject: str) -> tuple[list[
     start = prompt.index(subject)
     end = start + len(subject)
     inside = [i for i, (a, b) in enumerate(encoding.offsets) if a < end and b > start]
-    return encoding.ids, [tokenizer.decode([i]) for i in encoding.ids], range(inside[0], inside[-1] + 1)
+    return encoding.ids, [token_name(i, tokenizer, " ") for i in encoding.ids], range(inside[0], inside[-1] + 1)
 
 
 def other_prompts(tokenizer: Tokenizer, prompt: str, subject: str, others: Sequence[str]) -> list[list[int]]:
