@@ -1,6 +1,7 @@
 """Figures of chapter "Numerical stability"."""
 
 import math
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,7 @@ FORMS = {
 }
 
 
+@cache  # the page's slider asks for each, and a claim asks for all of them again
 def live_common_key(added_to_every_key: int = 0) -> Live:
     """What ten tokens read, in each type of float, when all their keys are raised or lowered by the same number."""
     keys = [key + added_to_every_key for key in KEYS]
