@@ -1,6 +1,4 @@
-"""The book's search in a real browser: it finds sections, chapters first, tells them in clean prose, and marks the words
-where one lands.
-"""
+"""The book's search in a real browser: it finds sections, chapters first, and marks the words where one lands."""
 
 import json
 import re
@@ -55,7 +53,7 @@ NAMES = {  # what one seeks of the package: its entry
     "stablewkvmemory": "rwkv_explainer.model.StableWKVMemory",
     "rwkv_explainer.model.WKVMemory": "rwkv_explainer.model.WKVMemory",
     "half_lives": "rwkv_explainer.lab.decay.half_lives",
-    "log_decay": "rwkv_explainer.model.WKVMemory",
+    "log_decay": "rwkv_explainer.lab.decay.log_decay_rates",
 }
 
 # The addresses and snippets of the results, without the words to mark.
@@ -68,7 +66,7 @@ RESULTS = """query => {
 
 # What is marked in the window, where no bar of the theme lies over it, and can be seen.
 MARKED = """() => [...(CSS.highlights.get("sought") ?? [])].filter(range => {
-    const {top, bottom, left, width} = range.getBoundingClientRect();
+    const {top, bottom, left, width} = range.getClientRects()[0] ?? {};  // a long word may go on in the next line
     return width && top >= 0 && bottom <= innerHeight && range.startContainer.parentElement.checkVisibility() &&
         range.startContainer.parentElement.contains(document.elementFromPoint(left + width / 2, (top + bottom) / 2));
 }).map(String)"""
@@ -172,16 +170,17 @@ def test_snippets_are_prose(results):
     """No buttons of the page, no TeX, no code, and no more than three lines."""
     for query in [*FIRST, *NAMES]:
         for address, snippet in results(query):
-            assert not re.search(r"\.ipynb|\.pdf|\\|Contents|\x00|\$|import |def ", snippet), (query, address, snippet)
+            assert not re.search(r"(^|\s)\.(ipynb|pdf)|\\|^Contents|\x00|\$|def ", snippet), (query, address, snippet)
             assert len(snippet) <= 250
 
 
-def test_snippets_show_the_word_and_mark_it(browser, site):
+def test_results_show_the_word_and_mark_it(browser, site):
     with visit(browser, f"{site}/search.html?q=receptance") as page:
-        snippets = page.locator("#search-results p.context").all_inner_texts()
-        assert snippets and all("receptance" in text.lower() for text in snippets)
-        assert {word.lower() for word in page.evaluate(MARKED)} <= {"receptance", "receptances"}
-        assert page.evaluate(MARKED)
+        page.locator("#search-results li").first.wait_for()
+        told = page.locator("#search-results li").all_inner_texts()
+        assert told and all("receptance" in text.lower() for text in told)
+        marked = {word.lower() for word in page.evaluate(MARKED)}
+        assert marked and marked <= {"receptance", "receptances"}
 
 
 def test_every_section_has_its_place(index, built_book):
@@ -192,9 +191,8 @@ def test_every_section_has_its_place(index, built_book):
     anchors = {
         name: set(re.findall(r'\sid="([^"]+)"', (built_book / f"{name}.html").read_text("utf-8"))) for name in names
     }
-    assert [
-        (names[page], anchor) for page, _, anchor, *_ in index["sections"] if anchor not in anchors[names[page]]
-    ] == []
+    for page, _, anchor, *_ in index["sections"]:
+        assert anchor in anchors[names[page]], names[page]
     assert {names[page] for page, *_ in index["sections"]} == set(names)
 
 
@@ -228,22 +226,21 @@ def land(page: Page) -> list[str]:
     return page.evaluate(MARKED)
 
 
-@pytest.mark.parametrize("how", ["http", "file"])
 @pytest.mark.parametrize(
-    "query", ["receptance", "memories", "softmax", "top-p", "half-life", "StableWKVMemory", "softm"]
+    ("query", "how"),
+    [("receptance", "http"), ("memories", "file"), ("top-p", "file"), ("StableWKVMemory", "http"), ("softm", "http")],
 )
 def test_a_hit_shows_the_word(browser, site, built_book, query, how):
-    """The first five and the last one: chapters, the glossary, the reference."""
+    """The first one and the last one: chapters, and the reference or the pages around them."""
     book = site if how == "http" else built_book.as_uri()
+    beginning = lambda word: re.sub(r"[\W_]", "", word.lower())[:4]
     with visit(browser, f"{book}/search.html?q={query}") as page:
         links = page.locator("#search-results a")
         links.first.wait_for()
-        for n in (*range(min(5, links.count())), links.count() - 1):
-            address = links.nth(n).get_attribute("href")
-            links.nth(n).click()
-            seen = land(page)
-            assert seen, address
-            assert {re.sub(r"\W", "", word.lower())[:4] for word in seen} == {re.sub(r"\W", "", query.lower())[:4]}
+        for link in (links.first, links.last):
+            address = link.get_attribute("href")
+            link.click()
+            assert {beginning(word) for word in land(page)} == {beginning(query)}, address
             page.go_back()
             links.first.wait_for()
 
@@ -265,7 +262,7 @@ def test_a_hit_by_keyboard(browser, site):
 
 
 @pytest.mark.parametrize("how", ["http", "file"])
-def test_a_hit_in_a_closed_answer_opens_it(browser, site, built_book, how, index):
+def test_a_hit_in_a_closed_answer_opens_it(browser, site, built_book, how):
     """A word that its section says only behind a question."""
     book = site if how == "http" else built_book.as_uri()
     chapter, anchor, word = word_behind_a_question(built_book)
@@ -279,11 +276,12 @@ def word_behind_a_question(built_book: Path) -> tuple[str, str, str]:
     """A chapter, a section of it, and a word that the section has in its answer alone."""
     for chapter in CHAPTERS:
         page = BeautifulSoup((built_book / f"{chapter}.html").read_text("utf-8"), "html.parser")
-        for section in page.select("section:has(> .predict-answer > p)"):
-            text = " ".join(paragraph.get_text(" ") for paragraph in section.select(":scope > .predict-answer > p"))
-            for word in re.findall(r"\b[a-z]{8,12}\b", text):
-                if len(re.findall(word[:6], section.get_text(" "))) == 1:
-                    return chapter, section["id"], word
+        for answer in page.select("section > .predict-answer"):
+            whole = answer.parent.get_text(" ").lower()
+            for paragraph in answer.find_all("p", recursive=False):
+                for word in re.findall(r"\b[a-z]{8,12}\b", paragraph.get_text(" ")):
+                    if whole.count(word[:5]) == 1:
+                        return chapter, answer.parent["id"], word
     raise AssertionError("expected a word that stands in an answer alone, found none")
 
 
