@@ -21,10 +21,10 @@ PAGES = [TOC["root"], *ENTRIES, "genindex", "search"]
 HEAVIEST = 1_500_000  # bytes that a chapter may take besides the files that all pages share
 AXE_SKIPS = {"exclude": [["article svg"], ["mjx-container"]]}  # drawings and equations: thousands of tiny elements
 
-# What the page itself weighs, and what only it loads: neither _static's files nor the search index, which pages share.
+# What the page itself weighs, and what only it loads: none of _static's files, which pages share.
 WEIGHTS = """() => Object.fromEntries([...performance.getEntriesByType("navigation"),
     ...performance.getEntriesByType("resource")]
-    .filter(e => !/\\/_static\\/|searchindex|^data:/.test(e.name)).map(e => [e.name, e.decodedBodySize]))"""
+    .filter(e => !/\\/_static\\/|^data:/.test(e.name)).map(e => [e.name, e.decodedBodySize]))"""
 
 # Elements that reach beyond the window and do not lie in a box that scrolls or hides what is too wide.
 STICKING_OUT = """() => {
