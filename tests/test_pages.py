@@ -3,15 +3,13 @@
 `visit` fails a test whenever a page writes an error to the console, misses a file, or asks for anything from elsewhere.
 """
 
-import re
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from browser import visit
 
@@ -23,10 +21,10 @@ PAGES = [TOC["root"], *ENTRIES, "genindex", "search"]
 HEAVIEST = 1_500_000  # bytes that a chapter may take besides the files that all pages share
 AXE_SKIPS = {"exclude": [["article svg"], ["mjx-container"]]}  # drawings and equations: thousands of tiny elements
 
-# What the page itself weighs, and what only it loads: neither _static's files nor the search index, which pages share.
+# What the page itself weighs, and what only it loads: none of _static's files, which pages share.
 WEIGHTS = """() => Object.fromEntries([...performance.getEntriesByType("navigation"),
     ...performance.getEntriesByType("resource")]
-    .filter(e => !/\\/_static\\/|searchindex|^data:/.test(e.name)).map(e => [e.name, e.decodedBodySize]))"""
+    .filter(e => !/\\/_static\\/|^data:/.test(e.name)).map(e => [e.name, e.decodedBodySize]))"""
 
 # Elements that reach beyond the window and do not lie in a box that scrolls or hides what is too wide.
 STICKING_OUT = """() => {
@@ -160,17 +158,6 @@ def test_search_opens_by_keyboard(browser, site):
         page.locator("#search-results a").first.wait_for()
 
 
-def test_search_for_the_papers_word_finds_chapters_before_the_package(browser, site):
-    """Every full name of the package contains "wkv"."""
-    with visit(browser, f"{site}/search.html?q=wkv") as page:
-        page.locator("#search-results li a").first.wait_for()
-        page.wait_for_timeout(1000)
-        found = [link.get_attribute("href") for link in page.locator("#search-results li a:first-child").all()]
-        pages = [address.partition("#")[0].rpartition("/")[2].removesuffix(".html") for address in found]
-        assert pages[0] in CHAPTERS
-        assert len([name for name in pages if name in CHAPTERS]) >= 3
-
-
 def test_graph_opens_large(browser, site, built_book):
     """A button beside each drawing, by keyboard: it opens over the page, plus makes it larger, Escape closes it."""
     name = next(c for c in CHAPTERS if 'class="rwkv-graph"' in (built_book / f"{c}.html").read_text("utf-8"))
@@ -185,35 +172,3 @@ def test_graph_opens_large(browser, site, built_book):
         page.keyboard.press("Escape")
         page.locator("dialog.zoom").wait_for(state="detached")
         assert "zoom-open" in focused(page)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# search
-
-
-def words_of_its_own(built_book: Path) -> dict[str, str]:
-    """For each chapter, a long word of its text that the fewest other chapters have."""
-    texts = {}
-    for chapter in CHAPTERS:
-        page = BeautifulSoup((built_book / f"{chapter}.html").read_text("utf-8"), "html.parser")
-        prose = " ".join(paragraph.get_text(" ") for paragraph in page.select("article p"))
-        texts[chapter] = set(re.findall(r"\b[a-z]{7,12}\b", prose))
-    return {
-        chapter: min(sorted(words), key=lambda word: sum(word in other for other in texts.values()))
-        for chapter, words in texts.items()
-    }
-
-
-@pytest.mark.parametrize("how", ["http", "file"])
-def test_search_finds_a_word_of_each_chapter(browser: Browser, site: str, built_book: Path, how: str):
-    book = site if how == "http" else built_book.as_uri()
-    missing = {}
-    with visit(browser, f"{book}/search.html") as page:
-        for chapter, word in words_of_its_own(built_book).items():
-            results = page.locator("#search-results")
-            results.evaluate("(e, word) => { e.replaceChildren(); Search.performSearch(word) }", word)
-            page.locator("#search-results .search-summary").filter(has_text="page").wait_for()  # it counts at the end
-            found = page.locator("#search-results a").evaluate_all("links => links.map(a => a.getAttribute('href'))")
-            if not any(link.startswith(f"{chapter}.html") for link in found):
-                missing[chapter] = word, found
-    assert missing == {}

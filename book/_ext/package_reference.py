@@ -27,8 +27,6 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
-from sphinx.config import Config
-from sphinx.domains.python import PythonDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 
@@ -261,14 +259,6 @@ def public_names() -> dict[str, object]:
     return {name: getattr(package, name) for name in package.__all__}
 
 
-class QuietPython(PythonDomain):
-    """The Python domain, whose entries come after pages in the search: "wkv" is part of each of their full names."""
-
-    def get_objects(self) -> Iterator[tuple[str, str, str, str, str, int]]:
-        for *entry, priority in super().get_objects():
-            yield *entry, 2 if priority == 1 else priority
-
-
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Node) -> nodes.Node | None:
     """A name in a signature: to its entry if the package has one, else, as it is Python's or a library's, no link."""
     if node.get("refdomain") != "py" or node.get("reftype") not in ("class", "data"):
@@ -290,19 +280,12 @@ def plain_lines(app: Sphinx, page: str, template: str, context: dict, doctree: n
     context["body"] = re.sub(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>", lines, context.get("body", ""), flags=re.DOTALL)
 
 
-def order_search(app: Sphinx, config: Config) -> None:
-    """Let search put chapters before the package's own pages."""
-    config.html_search_scorer = str(Path(app.srcdir, "_static", "search_scorer.js"))
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("config-inited", order_search)
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
     app.connect("config-inited", lambda app, config: setattr(config, "napoleon_use_ivar", True))  # fields, not entries
     app.add_directive("public-names", PublicNames)
     app.add_directive("package-names", PackageNames)
-    app.add_domain(QuietPython, override=True)
     app.connect("autodoc-process-signature", written_signature)
     app.connect("autodoc-process-docstring", as_restructured, priority=400)  # napoleon comes at 500
     app.connect("missing-reference", resolve)

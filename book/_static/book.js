@@ -1,7 +1,11 @@
 // What the theme leaves to do.
 
-// Opened from a file, a page may not read another one: search then shows titles alone.
-if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+// Where the search led here, the words that were sought get marks. No other reader loads what that takes.
+if (/[?&]highlight=/.test(location.search))
+  for (const name of ["language_data.js", "marks.js"]) {
+    const src = new URL(name, document.currentScript.src);
+    document.head.append(Object.assign(document.createElement("script"), { src, async: false }));
+  }
 
 // What scrolls sideways can be scrolled by keyboard, and is no stop on the way where it does not.
 function markScrollers() {
