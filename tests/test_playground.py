@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import unicodedata
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 import playground
-from browser import visit
+from browser import serve, visit
 from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.generation import adjust_probabilities
 from rwkv_explainer.lab import tracing
@@ -42,6 +43,23 @@ def folder(tmp_path_factory) -> Path:
         kept = tmp_path_factory.mktemp("playground") / "made"
         playground.make(kept)
     return kept
+
+
+@pytest.fixture(scope="module")
+def lonely(folder, tmp_path_factory) -> Path:
+    """A page with the playground and nothing else, in a folder of its own."""
+    root = tmp_path_factory.mktemp("a page")
+    shutil.copytree(folder, root / "playground")
+    head = '<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href="data:,">'
+    (root / "page.html").write_text(head + playground.whole("playground/", folder), encoding="utf-8")
+    return root / "page.html"
+
+
+@pytest.fixture(scope="module")
+def served(lonely) -> Iterator[str]:
+    """Its address on a server, where a test can hold requests up."""
+    with serve(lonely.parent) as address:
+        yield f"{address}/{lonely.name}"
 
 
 @pytest.fixture(scope="session")
@@ -507,6 +525,63 @@ def test_reading_can_be_stopped(page):
     page.get_by_role("button", name="Stop").first.click()
     page.wait_for_function(f"{SAYS} === 'Stopped.'")
     assert page.locator(".rwkv-playground .pg-main").inner_text() == "Read" and len(tokens(page)) == 9
+
+
+def test_loading_can_be_stopped_and_begun_again(browser, served):
+    """At once, on a slow line, and what is on its way is not asked for twice."""
+    with visit(browser, served) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        asked, held, slow = [], [], [True]
+        page.on("request", lambda request: asked.append(request.url.rpartition("/")[2].partition("?")[0]))
+        page.route("**/weights-*.js*", lambda route: held.append(route) if slow else route.continue_())
+        main = page.locator(".rwkv-playground .pg-main")
+        for _ in range(2):
+            main.click()
+            while len(held) < 6:
+                page.wait_for_timeout(20)
+            assert page.locator("progress[aria-label=Progress]").is_visible()
+            main.click()
+            page.wait_for_function(f"{SAYS} === 'Stopped.'", timeout=5_000)  # nothing has come yet
+            assert "Load the model" in main.inner_text()
+        main.click()
+        slow.clear()
+        for route in held:
+            route.continue_()
+        has_read(page)
+        idle(page)
+        weights = [name for name in asked if name.startswith("weights-")]
+        assert len(weights) == len(set(weights)) > 6
+        assert main.inner_text() == "Read"
+
+
+def test_what_fails_to_load_is_asked_for_again(browser, served):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(served)
+    page.locator(".pg-lens tbody tr").first.wait_for()
+    page.route("**/weights-3.js*", lambda route: route.abort())
+    page.locator(".rwkv-playground .pg-main").click()
+    page.wait_for_function(f"{SAYS}.includes('weights-3.js could not be loaded')")
+    page.unroute("**/weights-3.js*")
+    page.locator(".rwkv-playground .pg-main").click()
+    has_read(page)
+    context.close()
+
+
+def test_tracing_can_be_stopped(page):
+    """And begun again; what was stopped leaves no picture."""
+    page.get_by_label("Draws of noise").select_option("10")
+    page.get_by_role("button", name="Trace", exact=True).click()
+    progress = page.get_by_label("Progress of the trace")
+    progress.wait_for()
+    page.wait_for_function("progress => progress.value > 0", arg=progress.element_handle())
+    page.locator(".pg-panel", has=progress).get_by_role("button", name="Stop", exact=True).click()
+    page.wait_for_function(f"{SAYS} === 'Stopped.'")
+    idle(page)
+    assert not progress.is_visible() and page.locator(".pg-heat-table").count() == 0
+    page.get_by_label("Draws of noise").select_option("1")
+    press(page, "Trace")
+    assert page.locator(".pg-heat-table tbody tr").count() == 9
 
 
 def test_only_what_is_in_view_is_drawn_while_the_model_writes(page):

@@ -63,7 +63,8 @@
   let tokenizer = null;
   let opened = null; // the name of the reader's own checkpoint, while that is the model
   let busy = false; // or what is being done: "read", "write", "trace", "open"
-  let stop = false;
+  let halt = new AbortController(); // what is being done ends with it, for all who work on it
+  let coming = null; // a room for the book's weights, and its files that came or are on their way: none is asked for twice
   const moment = () => run.moments[chosen.at];
   const live = () => Boolean(model && run && moment().probabilities);
 
@@ -141,7 +142,7 @@
 
   /** A button for something that takes long. It is also there to stop it. */
   function stoppable(what, words, action, when, why) {
-    const made = button(words, () => (busy ? (stop = true) : action()));
+    const made = button(words, () => (busy ? halt.abort() : action()));
     gates.push(() => (made.textContent = busy === what ? "Stop" : words));
     return usable(made, () => busy === what || (!busy && when()), why);
   }
@@ -327,7 +328,7 @@
 
   function readButton() {
     const read = usable(
-      button("", () => (busy ? (stop = true) : readText()), { class: "pg-main" }),
+      button("", () => (busy ? halt.abort() : readText()), { class: "pg-main" }),
       () => (!busy || busy === "read") && manifest.whole,
     );
     const megabytes = Math.round(manifest.download / 1e6);
@@ -812,7 +813,10 @@
           tell(told, `${opened} is open, after ${seconds.toFixed(1)} seconds. It speaks in all panels.`);
         } catch (error) {
           await leave();
-          tell(told, stop ? "Stopped. The book’s model is back." : `That did not work: ${error.message}`);
+          tell(
+            told,
+            halt.signal.aborted ? "Stopped. The book’s model is back." : `That did not work: ${error.message}`,
+          );
         }
         done.hidden = true;
       });
@@ -915,31 +919,43 @@
 
   /** Do this for 0, 1, ... count - 1, six at a time: as many as a browser asks one server for. */
   async function inParallel(count, action) {
+    const { signal } = halt;
     let next = 0;
+    let done = 0;
     const worker = async () => {
-      while (next < count) await action(next++);
+      while (next < count) {
+        await action(next++);
+        signal.throwIfAborted(); // or it would go on beside the next one's workers
+        progress.value = ++done / count;
+      }
     };
-    await Promise.all(Array.from({ length: 6 }, worker));
+    progress.value = 0;
+    progress.hidden = false;
+    const stopped = new Promise((_, fail) => (signal.onabort = () => fail(signal.reason)));
+    await Promise.race([Promise.all(Array.from({ length: 6 }, worker)), stopped]); // a file on its way is not waited for
   }
 
   async function loadModel() {
     if (model) return;
-    progress.hidden = false;
     say("Loading the model…");
-    const words = loadScript("tokenizer.js");
-    const room = playground.makeRoom(manifest, playground.kernel);
-    progress.value = 0;
-    const loadChunk = async (i) => {
-      if (stop) throw new Error("stopped");
+    coming ??= { room: playground.makeRoom(manifest, playground.kernel), files: [] };
+    const { room, files } = coming;
+    const loadFile = async (i) => {
+      if (i === manifest.chunks) return loadScript("tokenizer.js");
       await loadScript(`weights-${i}.js`);
       new Uint8Array(room.buffer).set(playground.fromBase64(playground[`weights${i}`]), i * manifest.chunk);
       delete playground[`weights${i}`];
-      progress.value += 1 / manifest.chunks;
     };
-    await inParallel(manifest.chunks, loadChunk);
-    await words;
+    await inParallel(manifest.chunks + 1, async (i) => {
+      files[i] ??= loadFile(i).catch((error) => {
+        files[i] = null; // to be asked for again
+        throw error;
+      });
+      await files[i];
+    });
     useModel(playground.openWeights(manifest, room.buffer), room, playground.tokenizerData);
     delete playground.tokenizerData;
+    coming = null;
     progress.hidden = true;
   }
 
@@ -970,13 +986,16 @@
   /** Do something that takes time: one thing at once, errors said, the page kept alive. */
   async function during(what, action) {
     if (busy) return;
-    [busy, stop] = [what, false];
+    busy = what;
+    halt = new AbortController();
+    const { signal } = halt;
     enable();
     try {
       await action();
     } catch (error) {
-      say(stop ? "Stopped." : `That did not work: ${error.message}`);
+      say(signal.aborted ? "Stopped." : `That did not work: ${error.message}`);
     }
+    halt.abort(); // after a failure, too, nobody works on
     busy = false;
     progress.hidden = traceProgress.hidden = true;
     (run ? changed : enable)();
@@ -986,7 +1005,7 @@
   /** Let the page draw and listen, at most about thirty times a second. */
   async function breathe() {
     if (performance.now() - breath > 30) await new Promise((done) => setTimeout(done));
-    if (stop) throw new Error("stopped");
+    halt.signal.throwIfAborted();
     if (performance.now() - breath > 30) breath = performance.now();
   }
 
@@ -1043,7 +1062,7 @@
   function writeTokens(count) {
     return during("write", async () => {
       cut();
-      for (let n = 0; n < count && run.moments.length < MOST_TOKENS && !stop; n++) {
+      for (let n = 0; n < count && run.moments.length < MOST_TOKENS && !halt.signal.aborted; n++) {
         const odds = playground.reshape(moment().probabilities, chosen.temperature, chosen.topP);
         append(playground.draw(odds, playground.random(chosen.seed * 1000003 + run.moments.length)()));
         if (count > 1) await new Promise((done) => setTimeout(done, 10)); // for the page to draw, and to hear Stop
