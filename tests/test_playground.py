@@ -484,14 +484,29 @@ def test_a_character_of_several_tokens_is_one_piece(page, tokenizer):
     assert tokens(page)[-1] == "ç"
 
 
-def test_the_bar_stays_in_view(page):
-    """With the last panel in the window, text, tokens and what was written are in it too."""
-    press(page, "Write a token")
-    page.locator(".pg-own").scroll_into_view_if_needed()
-    for part in ("textarea", ".pg-tokens", ".pg-status"):
-        box = page.locator(f".pg-bench {part}").bounding_box()
-        assert 0 <= box["y"] and box["y"] + box["height"] < 900, part
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844), (1280, 600)])
+def test_the_bar_stays_in_view(page, width, height):
+    """With any panel in the window, tokens and what was written are in it too, whole; in a large one also the text."""
+    press(page, "Write twenty")
+    usual = page.viewport_size
+    page.set_viewport_size({"width": width, "height": height})
+    parts = ["button:has-text('Write twenty')", ".pg-tokens", ".pg-status"]
+    if (width, height) == (1280, 900):
+        parts.append("textarea")
+    for panel in page.locator(".pg-board > .pg-panel").all():
+        panel.evaluate("panel => panel.scrollIntoView({behavior: 'instant'})")
+        for part in parts:
+            place = page.locator(f".pg-bench {part}")
+            box = place.bounding_box()
+            assert 0 <= box["y"] and box["y"] + box["height"] < height, (part, box)
+            assert place.evaluate("""place => {
+                const {left, right, top, bottom} = place.getBoundingClientRect();
+                const seen = y => place.contains(document.elementFromPoint((left + right) / 2, y));
+                return seen(top + 3) && seen(bottom - 3);
+            }"""), part
+        assert page.locator(".pg-reading").bounding_box()["height"] < height / 3  # and leaves room for the panel
     assert "After the text" in page.locator(".pg-bench .pg-status").inner_text()
+    page.set_viewport_size(usual)
 
 
 def test_every_picture_has_a_table(page):
@@ -506,14 +521,21 @@ def test_every_picture_has_a_table(page):
 
 
 def test_writing_can_be_stopped(page):
-    page.evaluate("""async () => {
+    """It says what is going on and how far it is; what was written until then stays."""
+    said, value, hidden = page.evaluate("""async () => {
         const button = [...document.querySelectorAll("button")].find(button => button.textContent === "Write twenty");
+        const progress = document.querySelector("progress[aria-label=Progress]");
         button.click();
-        await new Promise(done => setTimeout(done, 30));
+        while (!progress.value) await new Promise(done => setTimeout(done));
+        const seen = [document.querySelector(".pg-status").textContent, progress.value, progress.hidden];
         button.click();  // it says "Stop" now
+        return seen;
     }""")
     idle(page)
+    assert said == "Writing 20 tokens…" and 0 < value < 1 and not hidden
     assert 9 < len(tokens(page)) < 29
+    assert page.evaluate(SAYS).startswith("After the text: ")
+    assert not page.locator("progress[aria-label=Progress]").is_visible()
 
 
 def test_reading_can_be_stopped(page):
@@ -808,6 +830,8 @@ def test_figure_waits_and_is_for_all(browser, site, name, scheme):
         assert page.evaluate(asked) == []
         page.set_default_timeout(300_000)
         near(page)
+        if name == "causal-trace":
+            page.locator(".pg-heat-table tbody tr").first.wait_for()  # its stored trace, without a press
         assert not any("weights-" in url or "tokenizer" in url for url in page.evaluate(asked))
         page.locator(".rwkv-playground .pg-main").focus()
         page.keyboard.press("Enter")
@@ -821,6 +845,37 @@ def test_figure_waits_and_is_for_all(browser, site, name, scheme):
         assert page.locator(".rwkv-playground details").count() == page.locator(".rwkv-playground [role=img]").count()
         assert page.evaluate("document.documentElement.scrollWidth") == 360
         nothing_serious(page)
+
+
+def test_making_a_figure_live_can_be_stopped(browser, folder, tmp_path):
+    """Where no text of it was worked out beforehand: from the press on it says how far it is, until it is live."""
+    shutil.copytree(folder, tmp_path / "playground")
+    body = playground.figure("playground/", folder, ' data-panels="text tokens ends" data-texts="Hello world"')
+    head = '<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href="data:,">'
+    (tmp_path / "page.html").write_text(head + body, encoding="utf-8")
+    held, slow = [], [True]
+    with serve(tmp_path) as address, visit(browser, f"{address}/page.html") as page:
+        for name in ("app", "weights-*"):
+            page.route(f"**/{name}.js*", lambda route: held.append(route) if slow else route.continue_())
+        page.locator(".rwkv-start").click()
+        page.wait_for_function("document.querySelector('.rwkv-start').textContent === 'Loading…'")
+        held.pop().continue_()
+        main = page.locator(".pg-main")
+        main.wait_for()
+        while len(held) < 6:
+            page.wait_for_timeout(20)
+        held.pop().continue_()
+        page.wait_for_function("document.querySelector('progress').value > 0")
+        assert page.evaluate(SAYS) == "Loading the model…" and page.locator("progress").first.is_visible()
+        assert main.inner_text() == "Stop"
+        main.click()
+        page.wait_for_function(f"{SAYS} === 'Stopped.'")
+        slow.clear()
+        main.click()
+        for route in held:
+            route.continue_()
+        has_read(page)
+        assert page.locator(".pg-next").count() == 2
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -1062,8 +1062,13 @@
   function writeTokens(count) {
     return during("write", async () => {
       cut();
+      if (count > 1) {
+        say(`Writing ${count} tokens…`);
+        progress.hidden = false;
+      }
       for (let n = 0; n < count && run.moments.length < MOST_TOKENS && !halt.signal.aborted; n++) {
         const odds = playground.reshape(moment().probabilities, chosen.temperature, chosen.topP);
+        progress.value = n / count;
         append(playground.draw(odds, playground.random(chosen.seed * 1000003 + run.moments.length)()));
         if (count > 1) await new Promise((done) => setTimeout(done, 10)); // for the page to draw, and to hear Stop
       }
