@@ -365,6 +365,11 @@ def slider(page, name: str):
 
 
 def test_browser_is_pytorch(page, ids, expected):
+def rested(page) -> None:
+    """Wait until all is drawn after a slider's step."""
+    page.evaluate("new Promise(done => setTimeout(() => requestAnimationFrame(done), 250))")
+
+
     """The same numbers in a real browser: every logit of 200 tokens, and the state."""
     assert page.locator(".rwkv-playground").get_attribute("data-how") == "WebAssembly"
     told = page.evaluate(
@@ -626,6 +631,39 @@ def test_only_what_is_in_view_is_drawn_while_the_model_writes(page):
 
 def test_greedy_writing_is_generate(page, model, tokenizer):
     read(page, "The cell membrane")
+def test_only_what_is_in_view_follows_a_slider(page):
+    """Once a frame; the rest is drawn once, when the slider rests."""
+    drawn = page.evaluate("""async () => {
+        const count = place => {
+            const counted = {drawn: 0};
+            new MutationObserver(() => counted.drawn++).observe(place, {childList: true});
+            return counted;
+        };
+        const near = count(document.querySelector(".pg-next").parentElement);
+        const far = count(document.querySelector(".pg-memory ol"));
+        const temperature = document.querySelector(".pg-sliders input");
+        temperature.scrollIntoView();
+        const frame = () => new Promise(requestAnimationFrame);
+        const step = value => {
+            temperature.value = value;
+            temperature.dispatchEvent(new Event("input", {bubbles: true}));
+        };
+        await frame();
+        for (let i = 1; i <= 10; i++) {
+            step(1 + i / 20);
+            step(1 + i / 10);
+            await frame();
+        }
+        await frame();
+        const during = [near.drawn, far.drawn];
+        await new Promise(done => setTimeout(done, 300));
+        return [during, [near.drawn, far.drawn]];
+    }""")
+    (near, far), (_, after) = drawn
+    assert 5 <= near <= 11 and far == 0 and after == 1
+    assert page.locator(".pg-sliders").first.inner_text().startswith("Temperature: 2.0")
+
+
     slider(page, "Temperature").fill("0")
     press(page, "Write twenty")
     model.tokenizer = tokenizer
@@ -1010,3 +1048,4 @@ def test_trace_in_a_figure_is_tracing_py(browser, built_book, numbers, model, to
         read(page, TEXT)
         traced_as_in_tracing_py(page, numbers, model, tokenizer, TEXT, 2, 4)
         assert page.url.endswith(".html")  # a chapter's address stays the chapter's
+        rested(page)

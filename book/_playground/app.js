@@ -86,6 +86,7 @@
   /** While the model works, what is in view is drawn once a frame; the rest when it is done. */
   function changed() {
     chosen.subject = chosen.subject.map((t) => Math.min(t, chosen.at));
+    clearTimeout(resting);
     if (busy) frame ||= requestAnimationFrame(drawInView);
     else drawAll();
     enable();
@@ -122,6 +123,15 @@
   }
 
   /** Put words where a screen reader listens, once. */
+  let resting = 0;
+  /** A slider is quicker than all can be drawn: what is in view follows it, the rest is drawn when it rests. */
+  function slide(choice) {
+    Object.assign(chosen, choice);
+    frame ||= requestAnimationFrame(drawInView);
+    clearTimeout(resting);
+    resting = setTimeout(changed, 200);
+  }
+
   function tell(place, words) {
     if (place.textContent !== words) place.textContent = words;
   }
@@ -154,7 +164,7 @@
       type: "range",
       min: low,
       step,
-      input: () => choose({ [name]: Number(input.value) }),
+      input: () => slide({ [name]: Number(input.value) }),
     });
     follow(() => {
       input.max = typeof high === "function" ? high() : high;
