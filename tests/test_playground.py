@@ -439,6 +439,7 @@ def test_every_control_does_something(page):
     change("Layer", lambda: page.get_by_role("radio", name="2", exact=True).check(force=True))
     change("the map", lambda: page.locator(".pg-map").click(position={"x": 20, "y": 10}))
     change("Channel", lambda: slider(page, "Channel").fill("200"))
+    change("Copy the link", lambda: button("Copy the link").click())
     change("Channel’s index", lambda: (page.get_by_label("Channel’s index").fill("7"), page.keyboard.press("Tab")))
     assert page.evaluate("document.querySelector('.pg-sliders input[type=number]').value") == "7"
     change("Hide from", lambda: page.get_by_label("Hide from").select_option("1"))

@@ -13,6 +13,7 @@
   const MOST_TOKENS = 400;
   const MOST_TRACED = 48;
   const ROWS = 16; // of the memory's map
+  const DRAWS = [1, 3, 10];
   const RESTORES = [
     ["both", "activation and state"],
     ["activation", "activation"],
@@ -416,6 +417,7 @@
     );
 
   /** As the page was at first. The model stays where it is. */
+        copyButton(),
   function startOver() {
     if (busy) return;
     Object.assign(chosen, atFirst);
@@ -440,6 +442,31 @@
         const best = next.slice(0, 8);
         const odds = live() ? playground.reshape(probabilities, chosen.temperature, chosen.topP) : null;
         return choices(
+  /** Copies the address. Where the browser refuses that, the address stands there to be copied by hand. */
+  function copyButton() {
+    const field = element("input", { type: "text", readonly: true, class: "pg-link", "aria-label": "The link" });
+    async function copy() {
+      keepInAddress();
+      try {
+        await navigator.clipboard.writeText(location.href);
+        field.remove();
+        say("The link is copied. It opens this text with all that you chose.");
+      } catch {
+        field.value = location.href;
+        made.after(field);
+        field.focus();
+        field.select();
+        say("This browser lets no page copy, so here is the link: copy it as you copy a text.");
+      }
+    }
+    const made = button("Copy the link", copy);
+    return usable(
+      made,
+      () => run && !busy && !opened,
+      () => (opened ? "A file on your disk has no link" : ""),
+    );
+  }
+
           `The likeliest tokens after “${visible(name)}”`,
           odds && (chosen.temperature !== 1 || chosen.topP < 1) ? "changed" : "probability",
           best.map(([id, p, words]) => [id, odds ? odds[id] : p, words]),
@@ -744,7 +771,7 @@
         ),
         select(
           "Draws of noise",
-          () => [1, 3, 10].map((n) => [n, n]),
+          () => DRAWS.map((n) => [n, n]),
           () => chosen.draws,
           (n) => choose({ draws: Number(n) }),
         ),
@@ -1147,7 +1174,13 @@
     const own = run.moments.slice(run.prompt).map(({ token }) => token);
     if (own.length) said.set("wrote", own.join("."));
     if (model) {
-      for (const [name, plain] of Object.entries({ temperature: 1, topP: 1, seed: 1, restore: "both" }))
+      for (const [name, plain] of Object.entries({
+        temperature: 1,
+        topP: 1,
+        seed: 1,
+        restore: "both",
+        draws: atFirst.draws,
+      }))
         if (chosen[name] !== plain) said.set(name, chosen[name]);
       said.set("subject", chosen.subject.join("-"));
     }
@@ -1206,6 +1239,7 @@
     own: ownPanel,
   };
   const WIDE = ["place", "own"]; // they take the width of both columns
+    if (DRAWS.includes(Number(said.get("draws")))) chosen.draws = Number(said.get("draws"));
   const atFirst = { ...chosen };
   const panels = (names) => names.split(" ").map((name) => [name, PANELS[name]()]);
   if (figure) root.replaceChildren(...panels(root.dataset.panels).map(([, made]) => made));
