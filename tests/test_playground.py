@@ -51,6 +51,7 @@ def lonely(folder, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("a page")
     shutil.copytree(folder, root / "playground")
     head = '<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href="data:,">'
+    head += "<meta name=viewport content='width=device-width'>"
     (root / "page.html").write_text(head + playground.whole("playground/", folder), encoding="utf-8")
     return root / "page.html"
 
@@ -343,7 +344,7 @@ def has_read(page) -> None:
 
 
 def idle(page) -> None:
-    page.wait_for_function("!document.querySelector('.rwkv-playground .pg-main').disabled")
+    page.wait_for_function("document.querySelector('.rwkv-playground .pg-main').ariaDisabled === 'false'")
 
 
 def tokens(page) -> list[str]:
@@ -364,12 +365,12 @@ def slider(page, name: str):
     return page.get_by_role("slider", name=re.compile(f"^{name}"))
 
 
-def test_browser_is_pytorch(page, ids, expected):
 def rested(page) -> None:
     """Wait until all is drawn after a slider's step."""
     page.evaluate("new Promise(done => setTimeout(() => requestAnimationFrame(done), 250))")
 
 
+def test_browser_is_pytorch(page, ids, expected):
     """The same numbers in a real browser: every logit of 200 tokens, and the state."""
     assert page.locator(".rwkv-playground").get_attribute("data-how") == "WebAssembly"
     told = page.evaluate(
@@ -438,8 +439,8 @@ def test_every_control_does_something(page):
     change("Moment", lambda: page.locator(".pg-tokens input").nth(5).check(force=True))
     change("Layer", lambda: page.get_by_role("radio", name="2", exact=True).check(force=True))
     change("the map", lambda: page.locator(".pg-map").click(position={"x": 20, "y": 10}))
-    change("Channel", lambda: slider(page, "Channel").fill("200"))
     change("Copy the link", lambda: button("Copy the link").click())
+    change("Channel", lambda: slider(page, "Channel").fill("200"))
     change("Channel’s index", lambda: (page.get_by_label("Channel’s index").fill("7"), page.keyboard.press("Tab")))
     assert page.evaluate("document.querySelector('.pg-sliders input[type=number]').value") == "7"
     change("Hide from", lambda: page.get_by_label("Hide from").select_option("1"))
@@ -630,8 +631,6 @@ def test_only_what_is_in_view_is_drawn_while_the_model_writes(page):
     assert page.evaluate("above.drawn") == 1 < page.evaluate("map.drawn")
 
 
-def test_greedy_writing_is_generate(page, model, tokenizer):
-    read(page, "The cell membrane")
 def test_only_what_is_in_view_follows_a_slider(page):
     """Once a frame; the rest is drawn once, when the slider rests."""
     drawn = page.evaluate("""async () => {
@@ -665,6 +664,8 @@ def test_only_what_is_in_view_follows_a_slider(page):
     assert page.locator(".pg-sliders").first.inner_text().startswith("Temperature: 2.0")
 
 
+def test_greedy_writing_is_generate(page, model, tokenizer):
+    read(page, "The cell membrane")
     slider(page, "Temperature").fill("0")
     press(page, "Write twenty")
     model.tokenizer = tokenizer
@@ -709,6 +710,75 @@ def test_address_holds_what_is_chosen(page, browser, built_book):
         assert slider(other, "Channel").input_value() == "40"
         assert other.locator(".pg-tokens input").nth(2).is_checked()
         assert other.url == page.url
+
+
+def test_the_link_is_copied(browser, served):
+    """What is copied is the address with all that is chosen, also right after the page came."""
+    with visit(browser, served, permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        page.get_by_role("button", name="Copy the link").click()
+        page.wait_for_function(f"{SAYS}.startsWith('The link is copied.')")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == page.url and "#text=The+cell+membrane&at=2" in copied
+        assert page.locator(".pg-link").count() == 0
+
+
+@pytest.mark.parametrize("clipboard", ["undefined", "{ writeText: async () => { throw new Error('no'); } }"])
+def test_a_link_that_cannot_be_copied_stands_there(browser, served, clipboard):
+    """Chosen, so that a key copies it; once."""
+    with visit(browser, served) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        page.evaluate(f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})")
+        for _ in range(2):
+            page.get_by_role("button", name="Copy the link").click()
+            page.wait_for_function(f"{SAYS}.includes('here is the link')")
+            assert page.get_by_label("The link").input_value() == page.url
+            assert page.evaluate("getSelection().toString()") == page.url
+            assert page.evaluate("document.activeElement.className") == "pg-link"
+
+
+DEAD = ".rwkv-playground [aria-disabled=true]"
+CHOSEN = """() => [...document.querySelectorAll(".rwkv-playground :is(input, select)")]
+    .map(control => control.type === "radio" ? control.checked : control.value).join()"""
+
+
+def test_controls_that_need_the_model_say_so_to_keys(browser, served):
+    """Each can be reached, its description can be seen, and what is tried on it changes nothing and is answered."""
+    with visit(browser, served) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        line = page.locator("#pg-needs")
+        assert line.is_visible() and "needs the model: load it" in line.inner_text()
+        assert page.locator(".rwkv-playground :disabled").count() == 0
+        dead = page.locator(f"{DEAD}[aria-describedby=pg-needs]")
+        assert dead.count() >= 19
+        before = page.evaluate(CHOSEN), tokens(page), page.url
+        for control in dead.all():
+            page.evaluate("document.querySelector('.pg-status').textContent = ''")
+            control.focus()
+            assert control.evaluate("control => control === document.activeElement")
+            for key in ("ArrowUp", "ArrowDown", "Enter", "1"):
+                page.keyboard.press(key)
+            rested(page)
+            assert page.evaluate(SAYS) == line.inner_text(), control.evaluate("control => control.outerHTML")
+            assert (page.evaluate(CHOSEN), tokens(page), page.url) == before
+        read(page, PROMPT)
+        assert not line.is_visible() and page.locator("[aria-describedby=pg-needs]").count() == 0
+
+
+def test_controls_that_need_the_model_say_so_to_a_finger(browser, served):
+    with visit(browser, served, width=390, height=844, has_touch=True, is_mobile=True) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        before = page.evaluate(CHOSEN), tokens(page), page.url
+        dead = page.locator(f"{DEAD}[aria-describedby=pg-needs]")
+        assert dead.count() >= 19
+        for control in dead.all():
+            page.evaluate("document.querySelector('.pg-status').textContent = ''")
+            control.evaluate("control => control.scrollIntoView({block: 'end', behavior: 'instant'})")
+            control.tap(force=True)
+            page.wait_for_function(f"{SAYS}.includes('needs the model')")
+            assert page.locator(".pg-status").bounding_box()["y"] < 844
+            rested(page)
+            assert (page.evaluate(CHOSEN), tokens(page), page.url) == before
 
 
 def test_address_on_a_line_that_is_paid_for_asks_first(browser, built_book):
@@ -778,6 +848,7 @@ def test_page_fits_a_phone_and_is_for_all(browser, site, scheme):
         page.locator("[data-example]").nth(1).click()  # its trace was worked out beforehand
         page.locator(".pg-heat-table tbody tr").first.wait_for()
         assert not any("weights-" in url for url in asked)
+        nothing_serious(page)
         read(page, PROMPT)
         assert sum("weights-" in url for url in asked) > 5
         press(page, "Trace")
@@ -1033,6 +1104,7 @@ def test_decays_are_pytorchs(browser, built_book, model, tokenizer):
         close([share(row[-1]) for row in shown], (lives >= 100).double().mean(dim=1), 0.006)
         page.get_by_role("radio", name="6", exact=True).check(force=True)
         slider(page, "Channel").fill("120")
+        rested(page)
         said = re.search(r"121 of \d+, half is gone after ([\d.]+) tokens", page.locator(".pg-sliders").inner_text())
         assert float(said[1]) == pytest.approx(lives[5, 120].item(), abs=0.06)
         line = page.locator(".rwkv-playground svg path:not(.pg-other)").first.get_attribute("d")
@@ -1049,4 +1121,3 @@ def test_trace_in_a_figure_is_tracing_py(browser, built_book, numbers, model, to
         read(page, TEXT)
         traced_as_in_tracing_py(page, numbers, model, tokenizer, TEXT, 2, 4)
         assert page.url.endswith(".html")  # a chapter's address stays the chapter's
-        rested(page)

@@ -86,8 +86,8 @@
   let frame = 0;
   /** While the model works, what is in view is drawn once a frame; the rest when it is done. */
   function changed() {
-    chosen.subject = chosen.subject.map((t) => Math.min(t, chosen.at));
     clearTimeout(resting);
+    chosen.subject = chosen.subject.map((t) => Math.min(t, chosen.at));
     if (busy) frame ||= requestAnimationFrame(drawInView);
     else drawAll();
     enable();
@@ -123,7 +123,6 @@
     changed();
   }
 
-  /** Put words where a screen reader listens, once. */
   let resting = 0;
   /** A slider is quicker than all can be drawn: what is in view follows it, the rest is drawn when it rests. */
   function slide(choice) {
@@ -133,6 +132,7 @@
     resting = setTimeout(changed, 200);
   }
 
+  /** Put words where a screen reader listens, once. */
   function tell(place, words) {
     if (place.textContent !== words) place.textContent = words;
   }
@@ -143,13 +143,40 @@
   const button = (words, click, attributes) => element("button", { type: "button", click, ...attributes }, words);
   const row = (...children) => element("div", { class: "pg-row" }, ...children);
 
-  function usable(control, when, why = () => (model ? "" : "Needs the model: load it with the text")) {
-    gates.push(() => {
-      control.disabled = !when();
-      control.title = control.disabled && manifest.whole ? why() : "";
-    });
+  const needs = element("p", { id: "pg-needs", class: "pg-quiet" }, "What is dashed or pale needs the model");
+  needs.append(manifest.whole ? ": load it with the text." : ", and this copy of the book came without it.");
+  gates.push(() => (needs.hidden = Boolean(model)));
+  const whyNot = () => (model ? "" : needs.textContent);
+
+  /** A control that cannot be used now keeps its place among the others, for it says why. */
+  function allow(control, yes, why) {
+    if (control.type === "file")
+      control.disabled = !yes; // a file could be dropped on it
+    else control.setAttribute("aria-disabled", !yes);
+    control.title = yes ? "" : why;
+    if (!yes && why === needs.textContent) control.setAttribute("aria-describedby", needs.id);
+    else control.removeAttribute("aria-describedby");
     return control;
   }
+
+  function usable(control, when, why = whyNot) {
+    gates.push(() => allow(control, when(), why()));
+    return control;
+  }
+
+  /** Whatever is done to a control that cannot be used changes nothing, and the status line says why. */
+  function refuse(event) {
+    const control = event.target.closest("[aria-disabled=true]");
+    if (!control || (event.type === "keydown" && !(control.tagName === "SELECT" && /^(Arrow|Enter| )/.test(event.key))))
+      return; // keys open a list; all others are for the page
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (event.type === "mousedown") control.focus();
+    else if (run && /input|change/.test(event.type)) drawAll(); // a slider goes back to its place
+    if (control.title) say(control.title);
+  }
+  for (const kind of ["mousedown", "pointerup", "click", "keydown", "input", "change"])
+    root.addEventListener(kind, refuse, true);
 
   /** A button for something that takes long. It is also there to stop it. */
   function stoppable(what, words, action, when, why) {
@@ -301,11 +328,12 @@
 
   /** The likeliest tokens, `best`: id, probability, words, and all others; `before`: before they were reshaped. */
   function choices(caption, column, best, before = best.map(([, p]) => p)) {
-    const goOn = (id, words) =>
-      button(visible(words), () => busy || take(id), {
-        disabled: !live() || Boolean(busy),
-        title: live() ? "Go on with this token" : "Needs the model: load it with the text",
-      });
+    const goOn = (id, words) => {
+      const made = button(visible(words), () => busy || take(id));
+      allow(made, live() && !busy, whyNot());
+      if (live() && !busy) made.title = "Go on with this token";
+      return made;
+    };
     const rows = best.map(([id, p, words], i) => [goOn(id, words), playground.bar(p, before[i]), percent(p)]);
     const rest = [best.map(([, p]) => p), before].map((shares) => 1 - shares.reduce((a, b) => a + b, 0));
     const [now, then] = rest.map((share) => Math.max(0, share));
@@ -356,7 +384,7 @@
       examplesRow(),
       element("label", { class: "pg-label", for: "pg-text" }, "Text"),
       text,
-      row(readButton()),
+      row(readButton(), needs),
       progress,
       status,
     );
@@ -389,6 +417,7 @@
         element("label", { class: "pg-label", for: "pg-text" }, "Text"),
         text,
         readButton(),
+        copyButton(),
       ),
       element(
         "div",
@@ -400,7 +429,12 @@
             () => live() && !busy,
           ),
           stoppable("write", "Write twenty", () => writeTokens(20), live),
-          usable(button("Take one back", takeBack), () => live() && !busy && run.moments.length > run.prompt),
+          usable(
+            button("Take one back", takeBack),
+            () => live() && !busy && run.moments.length > run.prompt,
+            () => whyNot() || "Nothing was written yet",
+          ),
+          needs,
         ),
         progress,
         status,
@@ -408,40 +442,6 @@
     );
   }
 
-  const benchWords = () =>
-    element(
-      "p",
-      { class: "pg-quiet" },
-      "Pick an example, or type a text and press Enter. All pictures show the moment right after the chosen token; " +
-        "what the model wrote is underlined. Nothing that you type leaves this page.",
-    );
-
-  /** As the page was at first. The model stays where it is. */
-        copyButton(),
-  function startOver() {
-    if (busy) return;
-    Object.assign(chosen, atFirst);
-    present(sizes, rates, noiseScale);
-    pickExample(texts[0]);
-  }
-
-  function nextPanel() {
-    const seed = element("input", {
-      type: "number",
-      min: 0,
-      max: 999999,
-      change: () => choose({ seed: Math.abs(Math.trunc(Number(seed.value))) || 0 }),
-    });
-    follow(() => (seed.value = chosen.seed));
-    return panel(
-      "What comes next",
-      "How probable each next token is at this moment. Temperature and top-p change the odds before a token is " +
-        "drawn: the pale bar is before, the strong one after.",
-      filled(() => {
-        const { next, probabilities, name } = moment();
-        const best = next.slice(0, 8);
-        const odds = live() ? playground.reshape(probabilities, chosen.temperature, chosen.topP) : null;
-        return choices(
   /** Copies the address. Where the browser refuses that, the address stands there to be copied by hand. */
   function copyButton() {
     const field = element("input", { type: "text", readonly: true, class: "pg-link", "aria-label": "The link" });
@@ -467,6 +467,39 @@
     );
   }
 
+  const benchWords = () =>
+    element(
+      "p",
+      { class: "pg-quiet" },
+      "Pick an example, or type a text and press Enter. All pictures show the moment right after the chosen token; " +
+        "what the model wrote is underlined. Nothing that you type leaves this page.",
+    );
+
+  /** As the page was at first. The model stays where it is. */
+  function startOver() {
+    if (busy) return;
+    Object.assign(chosen, atFirst);
+    present(sizes, rates, noiseScale);
+    pickExample(texts[0]);
+  }
+
+  function nextPanel() {
+    const seed = element("input", {
+      type: "number",
+      min: 0,
+      max: 999999,
+      change: () => choose({ seed: Math.abs(Math.trunc(Number(seed.value))) || 0 }),
+    });
+    follow(() => (seed.value = chosen.seed));
+    return panel(
+      "What comes next",
+      "How probable each next token is at this moment. Temperature and top-p change the odds before a token is " +
+        "drawn: the pale bar is before, the strong one after.",
+      filled(() => {
+        const { next, probabilities, name } = moment();
+        const best = next.slice(0, 8);
+        const odds = live() ? playground.reshape(probabilities, chosen.temperature, chosen.topP) : null;
+        return choices(
           `The likeliest tokens after “${visible(name)}”`,
           odds && (chosen.temperature !== 1 || chosen.topP < 1) ? "changed" : "probability",
           best.map(([id, p, words]) => [id, odds ? odds[id] : p, words]),
@@ -751,7 +784,7 @@
     function whatToDo() {
       if (chosen.at >= MOST_TRACED)
         return `A trace takes a run for each token and layer: choose one of the first ${MOST_TRACED} tokens.`;
-      if (!model) return "Load the model above to trace a text of yours.";
+      if (!model) return "";
       return "Choose the subject's tokens, then press Trace.";
     }
 
@@ -1206,6 +1239,7 @@
     chosen.topP = number("topP", 0.05, 1, 1);
     chosen.seed = whole("seed", 0, 999999, 1);
     if (RESTORES.some(([value]) => value === said.get("restore"))) chosen.restore = said.get("restore");
+    if (DRAWS.includes(Number(said.get("draws")))) chosen.draws = Number(said.get("draws"));
     const at = said.has("at") ? whole("at", 0, MOST_TOKENS, 0) : undefined;
     const wrote = list("wrote", ".", sizes.vocabulary);
     const subject = list("subject", "-", MOST_TOKENS);
@@ -1239,7 +1273,6 @@
     own: ownPanel,
   };
   const WIDE = ["place", "own"]; // they take the width of both columns
-    if (DRAWS.includes(Number(said.get("draws")))) chosen.draws = Number(said.get("draws"));
   const atFirst = { ...chosen };
   const panels = (names) => names.split(" ").map((name) => [name, PANELS[name]()]);
   if (figure) root.replaceChildren(...panels(root.dataset.panels).map(([, made]) => made));
