@@ -697,6 +697,7 @@ def test_address_holds_what_is_chosen(page, browser, built_book):
     read(page, "Drosophila is a genus")
     page.get_by_role("radio", name="3", exact=True).check(force=True)
     slider(page, "Channel").fill("40")
+    page.get_by_label("Draws of noise").select_option("10")
     press(page, "Write a token")
     page.locator(".pg-tokens input").nth(2).check(force=True)
     shown = tokens(page), page.locator(".pg-next").inner_text()
@@ -708,6 +709,7 @@ def test_address_holds_what_is_chosen(page, browser, built_book):
         assert (tokens(other), other.locator(".pg-next").inner_text()) == shown
         assert other.get_by_role("radio", name="3", exact=True).is_checked()
         assert slider(other, "Channel").input_value() == "40"
+        assert other.get_by_label("Draws of noise").input_value() == "10"
         assert other.locator(".pg-tokens input").nth(2).is_checked()
         assert other.url == page.url
 

@@ -65,7 +65,7 @@
   let opened = null; // the name of the reader's own checkpoint, while that is the model
   let busy = false; // or what is being done: "read", "write", "trace", "open"
   let halt = new AbortController(); // what is being done ends with it, for all who work on it
-  let coming = null; // a room for the book's weights, and its files that came or are on their way: none is asked for twice
+  let coming = null; // a room for the book's weights, and its files that came or are on their way
   const moment = () => run.moments[chosen.at];
   const live = () => Boolean(model && run && moment().probabilities);
 
@@ -150,8 +150,8 @@
 
   /** A control that cannot be used now keeps its place among the others, for it says why. */
   function allow(control, yes, why) {
-    if (control.type === "file")
-      control.disabled = !yes; // a file could be dropped on it
+    const droppable = control.type === "file"; // it would show a file that was dropped on it
+    if (droppable) control.disabled = !yes;
     else control.setAttribute("aria-disabled", !yes);
     control.title = yes ? "" : why;
     if (!yes && why === needs.textContent) control.setAttribute("aria-describedby", needs.id);
@@ -160,7 +160,7 @@
   }
 
   function usable(control, when, why = whyNot) {
-    gates.push(() => allow(control, when(), why()));
+    gates.push(() => allow(control, when(), busy ? "" : why()));
     return control;
   }
 
@@ -417,7 +417,6 @@
         element("label", { class: "pg-label", for: "pg-text" }, "Text"),
         text,
         readButton(),
-        copyButton(),
       ),
       element(
         "div",
@@ -1002,12 +1001,14 @@
     progress.value = 0;
     progress.hidden = false;
     const stopped = new Promise((_, fail) => (signal.onabort = () => fail(signal.reason)));
-    await Promise.race([Promise.all(Array.from({ length: 6 }, worker)), stopped]); // a file on its way is not waited for
+    const all = Promise.all(Array.from({ length: 6 }, worker));
+    await Promise.race([all, stopped]); // a file on its way is not waited for
   }
 
   async function loadModel() {
     if (model) return;
     say("Loading the model…");
+    // Whoever stopped and begins again goes on from there: no file is asked for twice.
     coming ??= { room: playground.makeRoom(manifest, playground.kernel), files: [] };
     const { room, files } = coming;
     const loadFile = async (i) => {
@@ -1207,14 +1208,8 @@
     const own = run.moments.slice(run.prompt).map(({ token }) => token);
     if (own.length) said.set("wrote", own.join("."));
     if (model) {
-      for (const [name, plain] of Object.entries({
-        temperature: 1,
-        topP: 1,
-        seed: 1,
-        restore: "both",
-        draws: atFirst.draws,
-      }))
-        if (chosen[name] !== plain) said.set(name, chosen[name]);
+      for (const name of ["temperature", "topP", "seed", "restore", "draws"])
+        if (chosen[name] !== atFirst[name]) said.set(name, chosen[name]);
       said.set("subject", chosen.subject.join("-"));
     }
     history.replaceState(null, "", `#${said}`);
@@ -1278,7 +1273,7 @@
   if (figure) root.replaceChildren(...panels(root.dataset.panels).map(([, made]) => made));
   else {
     const board = element("div", { class: "pg-board" });
-    const examples = examplesRow(button("Start over", startOver));
+    const examples = examplesRow(button("Start over", startOver), copyButton());
     examples.classList.add("pg-examples");
     root.replaceChildren(benchWords(), examples, bench(), board);
     for (const [name, made] of panels("next lens place memory channel decays trace own")) {
