@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import unicodedata
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 import playground
-from browser import visit
+from browser import serve, visit
 from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.generation import adjust_probabilities
 from rwkv_explainer.lab import tracing
@@ -42,6 +43,24 @@ def folder(tmp_path_factory) -> Path:
         kept = tmp_path_factory.mktemp("playground") / "made"
         playground.make(kept)
     return kept
+
+
+@pytest.fixture(scope="module")
+def lonely(folder, tmp_path_factory) -> Path:
+    """A page with the playground and nothing else, in a folder of its own."""
+    root = tmp_path_factory.mktemp("a page")
+    shutil.copytree(folder, root / "playground")
+    head = '<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href="data:,">'
+    head += "<meta name=viewport content='width=device-width'>"
+    (root / "page.html").write_text(head + playground.whole("playground/", folder), encoding="utf-8")
+    return root / "page.html"
+
+
+@pytest.fixture(scope="module")
+def served(lonely) -> Iterator[str]:
+    """Its address on a server, where a test can hold requests up."""
+    with serve(lonely.parent) as address:
+        yield f"{address}/{lonely.name}"
 
 
 @pytest.fixture(scope="session")
@@ -325,7 +344,7 @@ def has_read(page) -> None:
 
 
 def idle(page) -> None:
-    page.wait_for_function("!document.querySelector('.rwkv-playground .pg-main').disabled")
+    page.wait_for_function("document.querySelector('.rwkv-playground .pg-main').ariaDisabled === 'false'")
 
 
 def tokens(page) -> list[str]:
@@ -344,6 +363,11 @@ def set_seed(page, seed: int) -> None:
 
 def slider(page, name: str):
     return page.get_by_role("slider", name=re.compile(f"^{name}"))
+
+
+def rested(page) -> None:
+    """Wait until all is drawn after a slider's step."""
+    page.evaluate("new Promise(done => setTimeout(() => requestAnimationFrame(done), 250))")
 
 
 def test_browser_is_pytorch(page, ids, expected):
@@ -415,6 +439,7 @@ def test_every_control_does_something(page):
     change("Moment", lambda: page.locator(".pg-tokens input").nth(5).check(force=True))
     change("Layer", lambda: page.get_by_role("radio", name="2", exact=True).check(force=True))
     change("the map", lambda: page.locator(".pg-map").click(position={"x": 20, "y": 10}))
+    change("Copy the link", lambda: button("Copy the link").click())
     change("Channel", lambda: slider(page, "Channel").fill("200"))
     change("Channel’s index", lambda: (page.get_by_label("Channel’s index").fill("7"), page.keyboard.press("Tab")))
     assert page.evaluate("document.querySelector('.pg-sliders input[type=number]').value") == "7"
@@ -466,14 +491,29 @@ def test_a_character_of_several_tokens_is_one_piece(page, tokenizer):
     assert tokens(page)[-1] == "ç"
 
 
-def test_the_bar_stays_in_view(page):
-    """With the last panel in the window, text, tokens and what was written are in it too."""
-    press(page, "Write a token")
-    page.locator(".pg-own").scroll_into_view_if_needed()
-    for part in ("textarea", ".pg-tokens", ".pg-status"):
-        box = page.locator(f".pg-bench {part}").bounding_box()
-        assert 0 <= box["y"] and box["y"] + box["height"] < 900, part
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844), (1280, 600)])
+def test_the_bar_stays_in_view(page, width, height):
+    """With any panel in the window, tokens and what was written are in it too, whole; in a large one also the text."""
+    press(page, "Write twenty")
+    usual = page.viewport_size
+    page.set_viewport_size({"width": width, "height": height})
+    parts = ["button:has-text('Write twenty')", ".pg-tokens", ".pg-status"]
+    if (width, height) == (1280, 900):
+        parts.append("textarea")
+    for panel in page.locator(".pg-board > .pg-panel").all():
+        panel.evaluate("panel => panel.scrollIntoView({behavior: 'instant'})")
+        for part in parts:
+            place = page.locator(f".pg-bench {part}")
+            box = place.bounding_box()
+            assert 0 <= box["y"] and box["y"] + box["height"] < height, (part, box)
+            assert place.evaluate("""place => {
+                const {left, right, top, bottom} = place.getBoundingClientRect();
+                const seen = y => place.contains(document.elementFromPoint((left + right) / 2, y));
+                return seen(top + 3) && seen(bottom - 3);
+            }"""), part
+        assert page.locator(".pg-reading").bounding_box()["height"] < height / 3  # and leaves room for the panel
     assert "After the text" in page.locator(".pg-bench .pg-status").inner_text()
+    page.set_viewport_size(usual)
 
 
 def test_every_picture_has_a_table(page):
@@ -488,14 +528,21 @@ def test_every_picture_has_a_table(page):
 
 
 def test_writing_can_be_stopped(page):
-    page.evaluate("""async () => {
+    """It says what is going on and how far it is; what was written until then stays."""
+    said, value, hidden = page.evaluate("""async () => {
         const button = [...document.querySelectorAll("button")].find(button => button.textContent === "Write twenty");
+        const progress = document.querySelector("progress[aria-label=Progress]");
         button.click();
-        await new Promise(done => setTimeout(done, 30));
+        while (!progress.value) await new Promise(done => setTimeout(done));
+        const seen = [document.querySelector(".pg-status").textContent, progress.value, progress.hidden];
         button.click();  // it says "Stop" now
+        return seen;
     }""")
     idle(page)
+    assert said == "Writing 20 tokens…" and 0 < value < 1 and not hidden
     assert 9 < len(tokens(page)) < 29
+    assert page.evaluate(SAYS).startswith("After the text: ")
+    assert not page.locator("progress[aria-label=Progress]").is_visible()
 
 
 def test_reading_can_be_stopped(page):
@@ -507,6 +554,63 @@ def test_reading_can_be_stopped(page):
     page.get_by_role("button", name="Stop").first.click()
     page.wait_for_function(f"{SAYS} === 'Stopped.'")
     assert page.locator(".rwkv-playground .pg-main").inner_text() == "Read" and len(tokens(page)) == 9
+
+
+def test_loading_can_be_stopped_and_begun_again(browser, served):
+    """At once, on a slow line, and what is on its way is not asked for twice."""
+    with visit(browser, served) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        asked, held, slow = [], [], [True]
+        page.on("request", lambda request: asked.append(request.url.rpartition("/")[2].partition("?")[0]))
+        page.route("**/weights-*.js*", lambda route: held.append(route) if slow else route.continue_())
+        main = page.locator(".rwkv-playground .pg-main")
+        for _ in range(2):
+            main.click()
+            while len(held) < 6:
+                page.wait_for_timeout(20)
+            assert page.locator("progress[aria-label=Progress]").is_visible()
+            main.click()
+            page.wait_for_function(f"{SAYS} === 'Stopped.'", timeout=5_000)  # nothing has come yet
+            assert "Load the model" in main.inner_text()
+        main.click()
+        slow.clear()
+        for route in held:
+            route.continue_()
+        has_read(page)
+        idle(page)
+        weights = [name for name in asked if name.startswith("weights-")]
+        assert len(weights) == len(set(weights)) > 6
+        assert main.inner_text() == "Read"
+
+
+def test_what_fails_to_load_is_asked_for_again(browser, served):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(served)
+    page.locator(".pg-lens tbody tr").first.wait_for()
+    page.route("**/weights-3.js*", lambda route: route.abort())
+    page.locator(".rwkv-playground .pg-main").click()
+    page.wait_for_function(f"{SAYS}.includes('weights-3.js could not be loaded')")
+    page.unroute("**/weights-3.js*")
+    page.locator(".rwkv-playground .pg-main").click()
+    has_read(page)
+    context.close()
+
+
+def test_tracing_can_be_stopped(page):
+    """And begun again; what was stopped leaves no picture."""
+    page.get_by_label("Draws of noise").select_option("10")
+    page.get_by_role("button", name="Trace", exact=True).click()
+    progress = page.get_by_label("Progress of the trace")
+    progress.wait_for()
+    page.wait_for_function("progress => progress.value > 0", arg=progress.element_handle())
+    page.locator(".pg-panel", has=progress).get_by_role("button", name="Stop", exact=True).click()
+    page.wait_for_function(f"{SAYS} === 'Stopped.'")
+    idle(page)
+    assert not progress.is_visible() and page.locator(".pg-heat-table").count() == 0
+    page.get_by_label("Draws of noise").select_option("1")
+    press(page, "Trace")
+    assert page.locator(".pg-heat-table tbody tr").count() == 9
 
 
 def test_only_what_is_in_view_is_drawn_while_the_model_writes(page):
@@ -525,6 +629,39 @@ def test_only_what_is_in_view_is_drawn_while_the_model_writes(page):
     idle(page)
     page.wait_for_function("above.drawn > 0")
     assert page.evaluate("above.drawn") == 1 < page.evaluate("map.drawn")
+
+
+def test_only_what_is_in_view_follows_a_slider(page):
+    """Once a frame; the rest is drawn once, when the slider rests."""
+    drawn = page.evaluate("""async () => {
+        const count = place => {
+            const counted = {drawn: 0};
+            new MutationObserver(() => counted.drawn++).observe(place, {childList: true});
+            return counted;
+        };
+        const near = count(document.querySelector(".pg-next").parentElement);
+        const far = count(document.querySelector(".pg-memory ol"));
+        const temperature = document.querySelector(".pg-sliders input");
+        temperature.scrollIntoView();
+        const frame = () => new Promise(requestAnimationFrame);
+        const step = value => {
+            temperature.value = value;
+            temperature.dispatchEvent(new Event("input", {bubbles: true}));
+        };
+        await frame();
+        for (let i = 1; i <= 10; i++) {
+            step(1 + i / 20);
+            step(1 + i / 10);
+            await frame();
+        }
+        await frame();
+        const during = [near.drawn, far.drawn];
+        await new Promise(done => setTimeout(done, 300));
+        return [during, [near.drawn, far.drawn]];
+    }""")
+    (near, far), (_, after) = drawn
+    assert 5 <= near <= 11 and far == 0 and after == 1
+    assert page.locator(".pg-sliders").first.inner_text().startswith("Temperature: 2.0")
 
 
 def test_greedy_writing_is_generate(page, model, tokenizer):
@@ -560,6 +697,7 @@ def test_address_holds_what_is_chosen(page, browser, built_book):
     read(page, "Drosophila is a genus")
     page.get_by_role("radio", name="3", exact=True).check(force=True)
     slider(page, "Channel").fill("40")
+    page.get_by_label("Draws of noise").select_option("10")
     press(page, "Write a token")
     page.locator(".pg-tokens input").nth(2).check(force=True)
     shown = tokens(page), page.locator(".pg-next").inner_text()
@@ -571,8 +709,78 @@ def test_address_holds_what_is_chosen(page, browser, built_book):
         assert (tokens(other), other.locator(".pg-next").inner_text()) == shown
         assert other.get_by_role("radio", name="3", exact=True).is_checked()
         assert slider(other, "Channel").input_value() == "40"
+        assert other.get_by_label("Draws of noise").input_value() == "10"
         assert other.locator(".pg-tokens input").nth(2).is_checked()
         assert other.url == page.url
+
+
+def test_the_link_is_copied(browser, served):
+    """What is copied is the address with all that is chosen, also right after the page came."""
+    with visit(browser, served, permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        page.get_by_role("button", name="Copy the link").click()
+        page.wait_for_function(f"{SAYS}.startsWith('The link is copied.')")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == page.url and "#text=The+cell+membrane&at=2" in copied
+        assert page.locator(".pg-link").count() == 0
+
+
+@pytest.mark.parametrize("clipboard", ["undefined", "{ writeText: async () => { throw new Error('no'); } }"])
+def test_a_link_that_cannot_be_copied_stands_there(browser, served, clipboard):
+    """Chosen, so that a key copies it; once."""
+    with visit(browser, served) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        page.evaluate(f"Object.defineProperty(navigator, 'clipboard', {{ value: {clipboard} }})")
+        for _ in range(2):
+            page.get_by_role("button", name="Copy the link").click()
+            page.wait_for_function(f"{SAYS}.includes('here is the link')")
+            assert page.get_by_label("The link").input_value() == page.url
+            assert page.evaluate("getSelection().toString()") == page.url
+            assert page.evaluate("document.activeElement.className") == "pg-link"
+
+
+DEAD = ".rwkv-playground [aria-disabled=true]"
+CHOSEN = """() => [...document.querySelectorAll(".rwkv-playground :is(input, select)")]
+    .map(control => control.type === "radio" ? control.checked : control.value).join()"""
+
+
+def test_controls_that_need_the_model_say_so_to_keys(browser, served):
+    """Each can be reached, its description can be seen, and what is tried on it changes nothing and is answered."""
+    with visit(browser, served) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        line = page.locator("#pg-needs")
+        assert line.is_visible() and "needs the model: load it" in line.inner_text()
+        assert page.locator(".rwkv-playground :disabled").count() == 0
+        dead = page.locator(f"{DEAD}[aria-describedby=pg-needs]")
+        assert dead.count() >= 19
+        before = page.evaluate(CHOSEN), tokens(page), page.url
+        for control in dead.all():
+            page.evaluate("document.querySelector('.pg-status').textContent = ''")
+            control.focus()
+            assert control.evaluate("control => control === document.activeElement")
+            for key in ("ArrowUp", "ArrowDown", "Enter", "1"):
+                page.keyboard.press(key)
+            rested(page)
+            assert page.evaluate(SAYS) == line.inner_text(), control.evaluate("control => control.outerHTML")
+            assert (page.evaluate(CHOSEN), tokens(page), page.url) == before
+        read(page, PROMPT)
+        assert not line.is_visible() and page.locator("[aria-describedby=pg-needs]").count() == 0
+
+
+def test_controls_that_need_the_model_say_so_to_a_finger(browser, served):
+    with visit(browser, served, width=390, height=844, has_touch=True, is_mobile=True) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        before = page.evaluate(CHOSEN), tokens(page), page.url
+        dead = page.locator(f"{DEAD}[aria-describedby=pg-needs]")
+        assert dead.count() >= 19
+        for control in dead.all():
+            page.evaluate("document.querySelector('.pg-status').textContent = ''")
+            control.evaluate("control => control.scrollIntoView({block: 'end', behavior: 'instant'})")
+            control.tap(force=True)
+            page.wait_for_function(f"{SAYS}.includes('needs the model')")
+            assert page.locator(".pg-status").bounding_box()["y"] < 844
+            rested(page)
+            assert (page.evaluate(CHOSEN), tokens(page), page.url) == before
 
 
 def test_address_on_a_line_that_is_paid_for_asks_first(browser, built_book):
@@ -642,6 +850,7 @@ def test_page_fits_a_phone_and_is_for_all(browser, site, scheme):
         page.locator("[data-example]").nth(1).click()  # its trace was worked out beforehand
         page.locator(".pg-heat-table tbody tr").first.wait_for()
         assert not any("weights-" in url for url in asked)
+        nothing_serious(page)
         read(page, PROMPT)
         assert sum("weights-" in url for url in asked) > 5
         press(page, "Trace")
@@ -733,6 +942,8 @@ def test_figure_waits_and_is_for_all(browser, site, name, scheme):
         assert page.evaluate(asked) == []
         page.set_default_timeout(300_000)
         near(page)
+        if name == "causal-trace":
+            page.locator(".pg-heat-table tbody tr").first.wait_for()  # its stored trace, without a press
         assert not any("weights-" in url or "tokenizer" in url for url in page.evaluate(asked))
         page.locator(".rwkv-playground .pg-main").focus()
         page.keyboard.press("Enter")
@@ -746,6 +957,37 @@ def test_figure_waits_and_is_for_all(browser, site, name, scheme):
         assert page.locator(".rwkv-playground details").count() == page.locator(".rwkv-playground [role=img]").count()
         assert page.evaluate("document.documentElement.scrollWidth") == 360
         nothing_serious(page)
+
+
+def test_making_a_figure_live_can_be_stopped(browser, folder, tmp_path):
+    """Where no text of it was worked out beforehand: from the press on it says how far it is, until it is live."""
+    shutil.copytree(folder, tmp_path / "playground")
+    body = playground.figure("playground/", folder, ' data-panels="text tokens ends" data-texts="Hello world"')
+    head = '<!doctype html><html lang=en><meta charset=utf-8><link rel=icon href="data:,">'
+    (tmp_path / "page.html").write_text(head + body, encoding="utf-8")
+    held, slow = [], [True]
+    with serve(tmp_path) as address, visit(browser, f"{address}/page.html") as page:
+        for name in ("app", "weights-*"):
+            page.route(f"**/{name}.js*", lambda route: held.append(route) if slow else route.continue_())
+        page.locator(".rwkv-start").click()
+        page.wait_for_function("document.querySelector('.rwkv-start').textContent === 'Loading…'")
+        held.pop().continue_()
+        main = page.locator(".pg-main")
+        main.wait_for()
+        while len(held) < 6:
+            page.wait_for_timeout(20)
+        held.pop().continue_()
+        page.wait_for_function("document.querySelector('progress').value > 0")
+        assert page.evaluate(SAYS) == "Loading the model…" and page.locator("progress").first.is_visible()
+        assert main.inner_text() == "Stop"
+        main.click()
+        page.wait_for_function(f"{SAYS} === 'Stopped.'")
+        slow.clear()
+        main.click()
+        for route in held:
+            route.continue_()
+        has_read(page)
+        assert page.locator(".pg-next").count() == 2
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -864,6 +1106,7 @@ def test_decays_are_pytorchs(browser, built_book, model, tokenizer):
         close([share(row[-1]) for row in shown], (lives >= 100).double().mean(dim=1), 0.006)
         page.get_by_role("radio", name="6", exact=True).check(force=True)
         slider(page, "Channel").fill("120")
+        rested(page)
         said = re.search(r"121 of \d+, half is gone after ([\d.]+) tokens", page.locator(".pg-sliders").inner_text())
         assert float(said[1]) == pytest.approx(lives[5, 120].item(), abs=0.06)
         line = page.locator(".rwkv-playground svg path:not(.pg-other)").first.get_attribute("d")

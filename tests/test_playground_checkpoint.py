@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import re
-import shutil
 import subprocess
 import zipfile
 from collections import OrderedDict
@@ -27,7 +26,7 @@ from rwkv_explainer.checkpoints import (
     upstream_weights,
 )
 from test_checkpoints import find_20b_tokenizer
-from test_playground import folder, idle, press  # noqa: F401, a fixture
+from test_playground import folder, idle, lonely, press  # noqa: F401, fixtures
 
 HERE = Path(__file__).parent
 TEXT = "Un été à Besançon, and then the river."
@@ -305,13 +304,9 @@ def test_other_tokenizers_are_refused_in_words(opened, random_model, model, toke
 
 
 @pytest.fixture(scope="module")
-def alone(folder, tmp_path_factory) -> str:  # noqa: F811
+def alone(lonely) -> str:  # noqa: F811
     """The address of a page on the disk with the playground and nothing else."""
-    root = tmp_path_factory.mktemp("a page")
-    shutil.copytree(folder, root / "playground")
-    body = playground.whole("playground/", folder)
-    (root / "page.html").write_text(f"<!doctype html><html lang=en><meta charset=utf-8>{body}", encoding="utf-8")
-    return (root / "page.html").as_uri()
+    return lonely.as_uri()
 
 
 def told_of(page) -> str:
@@ -399,6 +394,29 @@ def test_the_page_says_why_it_refuses(browser, alone, model, tokenizer, tmp_path
         )
         idle(page)
         assert page.locator(".pg-lens tbody tr").count() == 9
+
+
+def test_opening_can_be_stopped(browser, alone, random_model, tmp_path):
+    """In the middle of a file of three slices; then the book's model is back, and the same button opens the file."""
+    path = save(stored(random_model(1, 288, 8192, 64), torch.float32), tmp_path / "slices.pth")
+    with visit(browser, alone) as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        choose(page, "Weights", path, "slices.pth is an RWKV-4")
+        choose(page, "Tokenizer", playground.BUNDLED / "tokenizer.json", "Its tokenizer fits")
+        page.evaluate("""async () => {
+            const button = [...document.querySelectorAll("button")].find(button => button.textContent === "Open it");
+            const told = document.querySelector(".pg-own [role=status]");
+            button.click();
+            while (!told.textContent.includes("tenths")) await new Promise(done => setTimeout(done));
+            button.click();  // it says "Stop" now
+        }""")
+        page.wait_for_function("document.querySelector('.pg-own [role=status]').textContent.startsWith('Stopped.')")
+        idle(page)
+        assert page.locator(".pg-lens tbody tr").count() == 9
+        assert "Load the model" in page.locator(".pg-main").inner_text()
+        assert not page.get_by_label("Progress of opening").is_visible()
+        page.get_by_role("button", name="Open it").click()
+        page.wait_for_function("document.querySelector('.pg-own [role=status]').textContent.includes('is open')")
 
 
 @pytest.mark.large

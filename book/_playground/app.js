@@ -13,6 +13,7 @@
   const MOST_TOKENS = 400;
   const MOST_TRACED = 48;
   const ROWS = 16; // of the memory's map
+  const DRAWS = [1, 3, 10];
   const RESTORES = [
     ["both", "activation and state"],
     ["activation", "activation"],
@@ -63,7 +64,8 @@
   let tokenizer = null;
   let opened = null; // the name of the reader's own checkpoint, while that is the model
   let busy = false; // or what is being done: "read", "write", "trace", "open"
-  let stop = false;
+  let halt = new AbortController(); // what is being done ends with it, for all who work on it
+  let coming = null; // a room for the book's weights, and its files that came or are on their way
   const moment = () => run.moments[chosen.at];
   const live = () => Boolean(model && run && moment().probabilities);
 
@@ -84,6 +86,7 @@
   let frame = 0;
   /** While the model works, what is in view is drawn once a frame; the rest when it is done. */
   function changed() {
+    clearTimeout(resting);
     chosen.subject = chosen.subject.map((t) => Math.min(t, chosen.at));
     if (busy) frame ||= requestAnimationFrame(drawInView);
     else drawAll();
@@ -120,6 +123,15 @@
     changed();
   }
 
+  let resting = 0;
+  /** A slider is quicker than all can be drawn: what is in view follows it, the rest is drawn when it rests. */
+  function slide(choice) {
+    Object.assign(chosen, choice);
+    frame ||= requestAnimationFrame(drawInView);
+    clearTimeout(resting);
+    resting = setTimeout(changed, 200);
+  }
+
   /** Put words where a screen reader listens, once. */
   function tell(place, words) {
     if (place.textContent !== words) place.textContent = words;
@@ -131,17 +143,44 @@
   const button = (words, click, attributes) => element("button", { type: "button", click, ...attributes }, words);
   const row = (...children) => element("div", { class: "pg-row" }, ...children);
 
-  function usable(control, when, why = () => (model ? "" : "Needs the model: load it with the text")) {
-    gates.push(() => {
-      control.disabled = !when();
-      control.title = control.disabled && manifest.whole ? why() : "";
-    });
+  const needs = element("p", { id: "pg-needs", class: "pg-quiet" }, "What is dashed or pale needs the model");
+  needs.append(manifest.whole ? ": load it with the text." : ", and this copy of the book came without it.");
+  gates.push(() => (needs.hidden = Boolean(model)));
+  const whyNot = () => (model ? "" : needs.textContent);
+
+  /** A control that cannot be used now keeps its place among the others, for it says why. */
+  function allow(control, yes, why) {
+    const droppable = control.type === "file"; // it would show a file that was dropped on it
+    if (droppable) control.disabled = !yes;
+    else control.setAttribute("aria-disabled", !yes);
+    control.title = yes ? "" : why;
+    if (!yes && why === needs.textContent) control.setAttribute("aria-describedby", needs.id);
+    else control.removeAttribute("aria-describedby");
     return control;
   }
 
+  function usable(control, when, why = whyNot) {
+    gates.push(() => allow(control, when(), busy ? "" : why()));
+    return control;
+  }
+
+  /** Whatever is done to a control that cannot be used changes nothing, and the status line says why. */
+  function refuse(event) {
+    const control = event.target.closest("[aria-disabled=true]");
+    if (!control || (event.type === "keydown" && !(control.tagName === "SELECT" && /^(Arrow|Enter| )/.test(event.key))))
+      return; // keys open a list; all others are for the page
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (event.type === "mousedown") control.focus();
+    else if (run && /input|change/.test(event.type)) drawAll(); // a slider goes back to its place
+    if (control.title) say(control.title);
+  }
+  for (const kind of ["mousedown", "pointerup", "click", "keydown", "input", "change"])
+    root.addEventListener(kind, refuse, true);
+
   /** A button for something that takes long. It is also there to stop it. */
   function stoppable(what, words, action, when, why) {
-    const made = button(words, () => (busy ? (stop = true) : action()));
+    const made = button(words, () => (busy ? halt.abort() : action()));
     gates.push(() => (made.textContent = busy === what ? "Stop" : words));
     return usable(made, () => busy === what || (!busy && when()), why);
   }
@@ -153,7 +192,7 @@
       type: "range",
       min: low,
       step,
-      input: () => choose({ [name]: Number(input.value) }),
+      input: () => slide({ [name]: Number(input.value) }),
     });
     follow(() => {
       input.max = typeof high === "function" ? high() : high;
@@ -289,11 +328,12 @@
 
   /** The likeliest tokens, `best`: id, probability, words, and all others; `before`: before they were reshaped. */
   function choices(caption, column, best, before = best.map(([, p]) => p)) {
-    const goOn = (id, words) =>
-      button(visible(words), () => busy || take(id), {
-        disabled: !live() || Boolean(busy),
-        title: live() ? "Go on with this token" : "Needs the model: load it with the text",
-      });
+    const goOn = (id, words) => {
+      const made = button(visible(words), () => busy || take(id));
+      allow(made, live() && !busy, whyNot());
+      if (live() && !busy) made.title = "Go on with this token";
+      return made;
+    };
     const rows = best.map(([id, p, words], i) => [goOn(id, words), playground.bar(p, before[i]), percent(p)]);
     const rest = [best.map(([, p]) => p), before].map((shares) => 1 - shares.reduce((a, b) => a + b, 0));
     const [now, then] = rest.map((share) => Math.max(0, share));
@@ -327,7 +367,7 @@
 
   function readButton() {
     const read = usable(
-      button("", () => (busy ? (stop = true) : readText()), { class: "pg-main" }),
+      button("", () => (busy ? halt.abort() : readText()), { class: "pg-main" }),
       () => (!busy || busy === "read") && manifest.whole,
     );
     const megabytes = Math.round(manifest.download / 1e6);
@@ -344,7 +384,7 @@
       examplesRow(),
       element("label", { class: "pg-label", for: "pg-text" }, "Text"),
       text,
-      row(readButton()),
+      row(readButton(), needs),
       progress,
       status,
     );
@@ -388,11 +428,41 @@
             () => live() && !busy,
           ),
           stoppable("write", "Write twenty", () => writeTokens(20), live),
-          usable(button("Take one back", takeBack), () => live() && !busy && run.moments.length > run.prompt),
+          usable(
+            button("Take one back", takeBack),
+            () => live() && !busy && run.moments.length > run.prompt,
+            () => whyNot() || "Nothing was written yet",
+          ),
+          needs,
         ),
         progress,
         status,
       ),
+    );
+  }
+
+  /** Copies the address. Where the browser refuses that, the address stands there to be copied by hand. */
+  function copyButton() {
+    const field = element("input", { type: "text", readonly: true, class: "pg-link", "aria-label": "The link" });
+    async function copy() {
+      keepInAddress();
+      try {
+        await navigator.clipboard.writeText(location.href);
+        field.remove();
+        say("The link is copied. It opens this text with all that you chose.");
+      } catch {
+        field.value = location.href;
+        made.after(field);
+        field.focus();
+        field.select();
+        say("This browser lets no page copy, so here is the link: copy it as you copy a text.");
+      }
+    }
+    const made = button("Copy the link", copy);
+    return usable(
+      made,
+      () => run && !busy && !opened,
+      () => (opened ? "A file on your disk has no link" : ""),
     );
   }
 
@@ -713,7 +783,7 @@
     function whatToDo() {
       if (chosen.at >= MOST_TRACED)
         return `A trace takes a run for each token and layer: choose one of the first ${MOST_TRACED} tokens.`;
-      if (!model) return "Load the model above to trace a text of yours.";
+      if (!model) return "";
       return "Choose the subject's tokens, then press Trace.";
     }
 
@@ -733,7 +803,7 @@
         ),
         select(
           "Draws of noise",
-          () => [1, 3, 10].map((n) => [n, n]),
+          () => DRAWS.map((n) => [n, n]),
           () => chosen.draws,
           (n) => choose({ draws: Number(n) }),
         ),
@@ -812,7 +882,10 @@
           tell(told, `${opened} is open, after ${seconds.toFixed(1)} seconds. It speaks in all panels.`);
         } catch (error) {
           await leave();
-          tell(told, stop ? "Stopped. The book’s model is back." : `That did not work: ${error.message}`);
+          tell(
+            told,
+            halt.signal.aborted ? "Stopped. The book’s model is back." : `That did not work: ${error.message}`,
+          );
         }
         done.hidden = true;
       });
@@ -915,31 +988,45 @@
 
   /** Do this for 0, 1, ... count - 1, six at a time: as many as a browser asks one server for. */
   async function inParallel(count, action) {
+    const { signal } = halt;
     let next = 0;
+    let done = 0;
     const worker = async () => {
-      while (next < count) await action(next++);
+      while (next < count) {
+        await action(next++);
+        signal.throwIfAborted(); // or it would go on beside the next one's workers
+        progress.value = ++done / count;
+      }
     };
-    await Promise.all(Array.from({ length: 6 }, worker));
+    progress.value = 0;
+    progress.hidden = false;
+    const stopped = new Promise((_, fail) => (signal.onabort = () => fail(signal.reason)));
+    const all = Promise.all(Array.from({ length: 6 }, worker));
+    await Promise.race([all, stopped]); // a file on its way is not waited for
   }
 
   async function loadModel() {
     if (model) return;
-    progress.hidden = false;
     say("Loading the model…");
-    const words = loadScript("tokenizer.js");
-    const room = playground.makeRoom(manifest, playground.kernel);
-    progress.value = 0;
-    const loadChunk = async (i) => {
-      if (stop) throw new Error("stopped");
+    // Whoever stopped and begins again goes on from there: no file is asked for twice.
+    coming ??= { room: playground.makeRoom(manifest, playground.kernel), files: [] };
+    const { room, files } = coming;
+    const loadFile = async (i) => {
+      if (i === manifest.chunks) return loadScript("tokenizer.js");
       await loadScript(`weights-${i}.js`);
       new Uint8Array(room.buffer).set(playground.fromBase64(playground[`weights${i}`]), i * manifest.chunk);
       delete playground[`weights${i}`];
-      progress.value += 1 / manifest.chunks;
     };
-    await inParallel(manifest.chunks, loadChunk);
-    await words;
+    await inParallel(manifest.chunks + 1, async (i) => {
+      files[i] ??= loadFile(i).catch((error) => {
+        files[i] = null; // to be asked for again
+        throw error;
+      });
+      await files[i];
+    });
     useModel(playground.openWeights(manifest, room.buffer), room, playground.tokenizerData);
     delete playground.tokenizerData;
+    coming = null;
     progress.hidden = true;
   }
 
@@ -970,13 +1057,16 @@
   /** Do something that takes time: one thing at once, errors said, the page kept alive. */
   async function during(what, action) {
     if (busy) return;
-    [busy, stop] = [what, false];
+    busy = what;
+    halt = new AbortController();
+    const { signal } = halt;
     enable();
     try {
       await action();
     } catch (error) {
-      say(stop ? "Stopped." : `That did not work: ${error.message}`);
+      say(signal.aborted ? "Stopped." : `That did not work: ${error.message}`);
     }
+    halt.abort(); // after a failure, too, nobody works on
     busy = false;
     progress.hidden = traceProgress.hidden = true;
     (run ? changed : enable)();
@@ -986,7 +1076,7 @@
   /** Let the page draw and listen, at most about thirty times a second. */
   async function breathe() {
     if (performance.now() - breath > 30) await new Promise((done) => setTimeout(done));
-    if (stop) throw new Error("stopped");
+    halt.signal.throwIfAborted();
     if (performance.now() - breath > 30) breath = performance.now();
   }
 
@@ -1043,8 +1133,13 @@
   function writeTokens(count) {
     return during("write", async () => {
       cut();
-      for (let n = 0; n < count && run.moments.length < MOST_TOKENS && !stop; n++) {
+      if (count > 1) {
+        say(`Writing ${count} tokens…`);
+        progress.hidden = false;
+      }
+      for (let n = 0; n < count && run.moments.length < MOST_TOKENS && !halt.signal.aborted; n++) {
         const odds = playground.reshape(moment().probabilities, chosen.temperature, chosen.topP);
+        progress.value = n / count;
         append(playground.draw(odds, playground.random(chosen.seed * 1000003 + run.moments.length)()));
         if (count > 1) await new Promise((done) => setTimeout(done, 10)); // for the page to draw, and to hear Stop
       }
@@ -1113,8 +1208,8 @@
     const own = run.moments.slice(run.prompt).map(({ token }) => token);
     if (own.length) said.set("wrote", own.join("."));
     if (model) {
-      for (const [name, plain] of Object.entries({ temperature: 1, topP: 1, seed: 1, restore: "both" }))
-        if (chosen[name] !== plain) said.set(name, chosen[name]);
+      for (const name of ["temperature", "topP", "seed", "restore", "draws"])
+        if (chosen[name] !== atFirst[name]) said.set(name, chosen[name]);
       said.set("subject", chosen.subject.join("-"));
     }
     history.replaceState(null, "", `#${said}`);
@@ -1139,6 +1234,7 @@
     chosen.topP = number("topP", 0.05, 1, 1);
     chosen.seed = whole("seed", 0, 999999, 1);
     if (RESTORES.some(([value]) => value === said.get("restore"))) chosen.restore = said.get("restore");
+    if (DRAWS.includes(Number(said.get("draws")))) chosen.draws = Number(said.get("draws"));
     const at = said.has("at") ? whole("at", 0, MOST_TOKENS, 0) : undefined;
     const wrote = list("wrote", ".", sizes.vocabulary);
     const subject = list("subject", "-", MOST_TOKENS);
@@ -1177,7 +1273,7 @@
   if (figure) root.replaceChildren(...panels(root.dataset.panels).map(([, made]) => made));
   else {
     const board = element("div", { class: "pg-board" });
-    const examples = examplesRow(button("Start over", startOver));
+    const examples = examplesRow(button("Start over", startOver), copyButton());
     examples.classList.add("pg-examples");
     root.replaceChildren(benchWords(), examples, bench(), board);
     for (const [name, made] of panels("next lens place memory channel decays trace own")) {

@@ -17,6 +17,7 @@
   const loadAll = () => files.split(" ").forEach(load);
   button.onclick = () => {
     button.disabled = true;
+    button.textContent = "Loading…"; // from then on app.js says how far it is
     root.dataset.pressed = "";
     loadAll();
   };
