@@ -106,3 +106,97 @@ def test_words_on_the_map_can_be_read(browser, site, scheme):
         page.evaluate(COLORS)
         assert len(page.evaluate("colors.looks('.wm-map span', 'color')")) >= 3
         assert page.evaluate("colors.faint('.wm-map')") == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what opens over the page
+
+OVER_PAGE = {  # what opens: where its opener is, which key opens it there, and the widths at which it exists
+    "#pst-search-dialog": (".search-button__button", "Control+k", (360, 1280)),
+    "#pst-primary-sidebar-modal": (".primary-toggle", "Enter", (360,)),
+    "#pst-secondary-sidebar-modal": (".secondary-toggle", "Enter", (360,)),
+}
+AT = "[document.querySelector('dialog[open]').getBoundingClientRect().top, scrollY]"
+
+
+def wheel_over(page, place, by: int = 400) -> None:
+    """Turn the wheel over the middle of a place."""
+    box = place.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + min(box["height"] / 2, 300))
+    page.mouse.wheel(0, by)
+    page.wait_for_timeout(300)
+
+
+@pytest.mark.parametrize("inside", ["first", "link"])
+@pytest.mark.parametrize(
+    "dialog, width", [(dialog, width) for dialog, (*_, widths) in OVER_PAGE.items() for width in widths]
+)
+def test_what_opens_over_the_page_closes_by_key(browser, site, dialog, width, inside):
+    """Escape closes it, whatever in it has the focus, which then goes back; the page behind stays where it was."""
+    opener, key, _ = OVER_PAGE[dialog]
+    with visit(browser, f"{site}/time-decay.html", width=width) as page:
+        page.set_default_timeout(30_000)
+        page.mouse.wheel(0, 1500)
+        page.wait_for_function("scrollY > 1000")
+        button = page.locator(opener).locator("visible=true").first
+        button.focus()
+        page.wait_for_timeout(700)  # the page comes to rest
+        before = page.evaluate("scrollY")
+        page.keyboard.press(key)
+        opened = page.locator(f"{dialog}[open]")
+        opened.wait_for()
+        assert page.evaluate("document.activeElement.closest('dialog') !== null")
+        if inside == "link":  # there Sphinx keeps Escape from the browser
+            opened.evaluate(
+                "d => { const a = d.querySelector('a[href]') ?? d.appendChild(document.createElement('a'));"
+                "a.href ||= '#'; a.focus(); }"
+            )
+        place = page.evaluate(AT)
+        for where in (opened, page.locator("body")):
+            wheel_over(page, where)
+        page.keyboard.press("PageDown")
+        page.wait_for_timeout(500)
+        assert page.evaluate(AT) == place and place[1] == before
+        page.keyboard.press("Escape")
+        opened.wait_for(state="detached")
+        page.wait_for_timeout(100)
+        assert page.evaluate(f"document.activeElement.matches('{opener}')")
+        assert page.evaluate("scrollY") == before
+        page.mouse.wheel(0, 200)
+        page.wait_for_function(f"scrollY > {before}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# where the focus is
+
+# What has the focus, and how it and what stands for it look: itself, its label's span, the box around a field.
+FOCUSED = """() => {
+    const e = document.activeElement;
+    if (e === document.body) return null;
+    const shown = [e, e.nextElementSibling, e.closest("form"), e.querySelector(".toctree-toggle"),
+        ...(e.matches("summary") ? e.children : [])].filter(Boolean);
+    const look = () => shown.map((one) => [one, "::before"].map((_, n) => getComputedStyle(one, n ? "::before" : null))
+        .map((s) => [s.outlineStyle !== "none" && s.outlineWidth !== "0px" && s.outlineColor + s.outlineWidth,
+            s.boxShadow].join(" ")).join()).join();
+    const [before, focused] = [(e.blur(), look()), (e.focus({ preventScroll: true, focusVisible: true }), look())];
+    return [e.outerHTML.replace(/\\s+/g, " ").slice(0, 150), before !== focused];
+}"""
+
+
+@pytest.mark.parametrize("scheme, forced", [("light", "none"), ("dark", "none"), ("dark", "active")])
+@pytest.mark.parametrize("name", ["the-gated-mlp", "playground"])
+def test_the_focus_can_be_seen(browser, site, name, scheme, forced):
+    """At each stop of the Tab key: a ring, or it cannot be told where one is."""
+    still = "* { transition: none !important; }"
+    with visit(browser, f"{site}/{name}.html", scheme=scheme, forced_colors=forced) as page:
+        page.add_style_tag(content=still)
+        if name == "playground":
+            page.locator(".pg-lens tbody tr").first.wait_for()
+        stops = []
+        for _ in range(400):
+            page.keyboard.press("Tab")
+            if (stop := page.evaluate(FOCUSED)) is None:
+                break
+            stops.append(stop)
+        assert len(stops) > 50 and len({html for html, _ in stops}) > 40
+        assert [html for html, seen in stops if not seen] == []
