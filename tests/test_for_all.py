@@ -1,6 +1,10 @@
 """The pages for all readers: colors that the system forces, keys alone, a screen reader, paper, no scripts."""
 
+import re
+
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
 
 from browser import visit
 
@@ -200,3 +204,82 @@ def test_the_focus_can_be_seen(browser, site, name, scheme, forced):
             stops.append(stop)
         assert len(stops) > 50 and len({html for html, _ in stops}) > 40
         assert [html for html, seen in stops if not seen] == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what a screen reader hears
+
+
+def test_folds_are_told_apart_by_their_names(built_book):
+    """A fold is called what is written on it, and no two on a page are called alike."""
+    found = 0
+    for path in sorted(built_book.glob("*.html")):
+        page = BeautifulSoup(path.read_text("utf-8"), "html.parser")
+        assert page.select("summary[aria-label]") == [] and "Toggle hidden content" not in str(page), path.name
+        names = [" ".join(summary.get_text().split()) for summary in page.select(".cell > details > summary")]
+        assert len(set(names)) == len(names), (path.name, [name for name in names if names.count(name) > 1][:3])
+        found += len(names)
+    assert found > 100
+
+
+def test_what_is_written_on_a_control_is_in_its_name(browser, site):
+    only = {"runOnly": {"type": "rule", "values": ["label-content-name-mismatch", "summary-name"]}}
+    rules = {"rules": {"label-content-name-mismatch": {"enabled": True}}, "preload": False}
+    with visit(browser, f"{site}/training.html") as page:
+        theme = [".search-button__button"]  # it shows its keys as well
+        found = Axe().run(page, {"exclude": [["article svg"], theme]}, only | rules).response
+    assert [node["html"][:160] for rule in found["violations"] for node in rule["nodes"]] == []
+    assert {"label-content-name-mismatch", "summary-name"} & {rule["id"] for rule in found["passes"]}
+
+
+def test_the_playgrounds_tables_are_told_apart(browser, site):
+    with visit(browser, f"{site}/playground.html") as page:
+        page.locator(".pg-lens tbody tr").first.wait_for()
+        names = page.locator(".rwkv-playground summary").evaluate_all("all => all.map(e => e.textContent)")
+        assert len(names) >= 3 and len(set(names)) == len(names)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# small things
+
+
+def test_downloads_are_called_what_they_are(built_book):
+    for name, kind in (("training", "Notebook"), ("glossary", "Source")):
+        page = BeautifulSoup((built_book / f"{name}.html").read_text("utf-8"), "html.parser")
+        items = page.select(".dropdown-download-buttons .dropdown-item")
+        assert [item.get_text(strip=True) for item in items] == [kind, "Print or PDF"]
+        assert items[0].has_attr("download") == (kind == "Notebook")
+
+
+def test_there_is_more_shows_dark_and_through_stripes(browser, site):
+    """At the edge of what scrolls the paper is darker, on a dark page too, and no row of a table covers it."""
+    with visit(browser, f"{site}/symbol-map.html", scheme="dark", width=360) as page:
+        shade = "getComputedStyle(document.querySelector('article .pst-scrollable-table-container')).backgroundImage"
+        assert "rgba(0, 0, 0, 0.8)" in page.evaluate(shade) and "255, 255, 255" not in page.evaluate(shade)
+        page.evaluate(COLORS)
+        rows = page.locator("article .table tbody tr").evaluate_all(
+            "rows => [...new Set(rows.map((row) => getComputedStyle(row).backgroundColor))]"
+        )
+        assert len(rows) == 2 and all(re.search(r"[/,] 0(\.\d+)?\)$", color) for color in rows), rows
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what is told of a page
+
+
+def test_pages_tell_what_they_are(built_book):
+    """Each has a title and a description of its own, in plain words, for searches and for messages that share it."""
+    book, told = "RWKV, explained piece by piece", {}
+    for path in sorted(built_book.glob("*.html")):
+        page = BeautifulSoup(path.read_text("utf-8"), "html.parser")
+        head = {tag.get("name") or tag.get("property"): tag.get("content") for tag in page.head.select("meta")}
+        assert len(page.head.select("meta[name=description]")) == 1, path.name
+        title = page.head.title.get_text()
+        assert title.count(book) == 1 and len(title) > len(book) or path.stem == "index" and title == book
+        assert 20 <= len(head["description"]) <= (250 if path.stem == "index" else 160), path.name
+        assert not re.search(r"[<>\\$\n]|…\w", head["description"]), head["description"]
+        assert head["og:description"] == head["description"] and head["og:title"] in title
+        assert head["og:type"] == ("website" if path.stem == "index" else "article")
+        assert page.select_one(".logo__title") is None or page.select_one(".logo__title").get_text() == book
+        told[path.name] = head["description"], title
+    assert len(set(told.values())) == len(told) > 25 and len({words for words, _ in told.values()}) == len(told)
