@@ -283,3 +283,23 @@ def test_pages_tell_what_they_are(built_book):
         assert page.select_one(".logo__title") is None or page.select_one(".logo__title").get_text() == book
         told[path.name] = head["description"], title
     assert len(set(told.values())) == len(told) > 25 and len({words for words, _ in told.values()}) == len(told)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# without scripts; formulas
+
+
+def test_without_scripts_a_dark_system_gets_a_page_that_can_be_read(browser, site):
+    """The theme's scripts choose light or dark; without them text, links and code must fit one paper all the same."""
+    opened = browser.new_context(java_script_enabled=False, color_scheme="dark")
+    page = opened.new_page()
+    page.goto(f"{site}/the-gated-mlp.html")
+    page.evaluate(COLORS)  # what the test asks runs all the same
+    assert page.evaluate("colors.faint('article')") == []
+    opened.close()
+
+
+def test_formulas_are_no_stops_of_the_tab_key(browser, site):
+    with visit(browser, f"{site}/time-decay.html") as page:
+        assert page.locator("mjx-container").count() > 20
+        assert page.locator("mjx-container[tabindex='0']").count() == 0
