@@ -159,16 +159,27 @@ def test_search_opens_by_keyboard(browser, site):
 
 
 def test_graph_opens_large(browser, site, built_book):
-    """A button beside each drawing, by keyboard: it opens over the page, plus makes it larger, Escape closes it."""
+    """A button beside each drawing, by keyboard: it opens over the page and stays there, Escape closes it."""
     name = next(c for c in CHAPTERS if 'class="rwkv-graph"' in (built_book / f"{c}.html").read_text("utf-8"))
     with visit(browser, f"{site}/{name}.html", width=360) as page:
         assert page.locator(".zoom-open").count() == page.locator("figure.rwkv-graph").count()
         tab_until(page, ".zoom-open")
+        behind = page.evaluate("scrollY")
         page.keyboard.press("Enter")
         drawing = page.locator("dialog[open] svg")
         before = drawing.bounding_box()["width"]
         page.keyboard.press("+")
         assert drawing.bounding_box()["width"] > before
+        page.wait_for_timeout(500)
+        top = page.locator("dialog[open]").bounding_box()["y"]
+        close = page.locator("dialog[open] form button").last
+        for place in (close, page.locator("dialog[open] > div")):
+            place.hover()
+            page.mouse.wheel(0, 400)
+            page.wait_for_timeout(300)
+        assert (page.evaluate("scrollY"), page.locator("dialog[open]").bounding_box()["y"]) == (behind, top)
+        button = close.bounding_box()
+        assert 0 <= top <= button["y"] and button["x"] + button["width"] <= 360 and button["y"] < 900
         page.keyboard.press("Escape")
         page.locator("dialog.zoom").wait_for(state="detached")
         assert "zoom-open" in focused(page)

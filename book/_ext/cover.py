@@ -145,7 +145,7 @@ def in_words(read: dict, rates: Tensor, layer: int) -> str:
 
 def percent(p: float) -> str:
     """A probability as cover.js writes it."""
-    return f"{100 * p:.0f} %" if 0.01 <= p < 0.995 else "> 99 %" if p >= 0.995 else "< 1 %"
+    return f"{100 * p:.0f}%" if 0.01 <= p < 0.995 else "> 99%" if p >= 0.995 else "< 1%"
 
 
 def guess_lines(guesses: list) -> str:

@@ -5,6 +5,8 @@ cells the code is folded and what it shows stays; a claim or a solution is folde
 whether it holds, in small type below its sentence.
 """
 
+from collections import Counter
+
 from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
@@ -43,9 +45,23 @@ def claim_label(cell: nodes.container) -> str:
     return few.get(holding, f"✓ The {holding} claims hold")
 
 
+def place(page: HTML5Translator, fold: HideCodeCellNode) -> str:
+    """Where a fold stands, for those who hear its label among others of the same words."""
+    above: nodes.Node = fold
+    while above.parent and not isinstance(above, nodes.section):
+        above = above.parent
+    title = above.next_node(nodes.title)
+    heading = f", in “{title.astext()}”" if title else ""
+    seen = page.__dict__.setdefault("folds", Counter())  # a page has a translator of its own
+    seen[fold["prompt_show"] + heading] += 1
+    count = seen[fold["prompt_show"] + heading]
+    return heading + (f", {count}" if count > 1 else "")
+
+
 def open_fold(page: HTML5Translator, fold: HideCodeCellNode) -> None:
-    """A fold is called what is written on it; MyST-NB's own tells screen readers "Toggle hidden content"."""
-    words = f'<p class="admonition-title">{page.encode(fold["prompt_show"])}</p>'
+    """A fold is called what is written on it, and where; MyST-NB's own tells readers "Toggle hidden content"."""
+    where = f'<span class="visually-hidden">{page.encode(place(page, fold))}</span>'
+    words = f'<p class="admonition-title">{page.encode(fold["prompt_show"])}{where}</p>'
     page.body.append(f'<details class="admonition hide {" ".join(fold["classes"])}"><summary>{words}</summary>')
 
 

@@ -319,9 +319,15 @@
 
   /** A table behind a picture: made when it is opened. */
   function behind(name, make) {
-    const place = element("div", { class: "pg-scroll", tabindex: 0, role: "region", "aria-label": name });
+    const place = element("div", {
+      class: "pg-scroll",
+      tabindex: 0,
+      role: "region",
+      "aria-label": `${name}, as a table`,
+    });
+    const hidden = element("span", { class: "visually-hidden" }, `: ${name}`); // for who hears three of these
     const fill = () => folded.open && run && place.replaceChildren(make());
-    const folded = element("details", { toggle: fill }, element("summary", {}, "The same as a table"), place);
+    const folded = element("details", { toggle: fill }, element("summary", {}, "The same as a table", hidden), place);
     follow(fill, place);
     return folded;
   }
@@ -633,7 +639,7 @@
         element("div", { class: "pg-ends" }, element("span", {}, "quick"), element("span", {}, "slow")),
       ),
       legend,
-      behind("What the memory holds, as a table", asTable),
+      behind("What the memory holds", asTable),
     );
   }
 
@@ -687,7 +693,7 @@
       layerChips(),
       channelSlider(),
       chart(draw),
-      behind("One channel, through time, as a table", asTable),
+      behind("One channel, through time", asTable),
     );
   }
 
@@ -727,7 +733,7 @@
       layerChips(),
       channelSlider(),
       chart(draw),
-      behind("How fast each layer forgets, as a table", asTable),
+      behind("How fast each layer forgets", asTable),
     );
   }
 

@@ -10,7 +10,7 @@ if (/[?&]highlight=/.test(location.search))
 // What scrolls sideways can be scrolled by keyboard, and is no stop on the way where it does not.
 function markScrollers() {
   const boxes =
-    ".rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, " +
+    "figure.rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, " +
     ".cell_output .text_html, .cell_output .text_markdown, div.math, .pst-scrollable-table-container";
   for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
@@ -60,7 +60,6 @@ function showLarge(drawing, figure) {
   dialog.addEventListener("keydown", (event) => {
     if (event.key === "+" || event.key === "=") resize(1.25);
     if (event.key === "-") resize(0.8);
-    if (event.key === "Escape") dialog.close(); // the theme keeps this key from the browser
   });
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
@@ -77,6 +76,34 @@ function showLarge(drawing, figure) {
   pane.focus();
 }
 
+// The page does not scroll behind what opens over it (book.css), and keeps its width then.
+function keepWidth() {
+  const page = document.documentElement;
+  if (!document.querySelector("dialog:modal"))
+    page.style.setProperty("--scrollbar", `${innerWidth - page.clientWidth}px`);
+}
+
+// The theme's buttons give up the focus when they are pressed. By key they keep it, and what they opened gives it back.
+let pressed = null;
+function focusPressed() {
+  if (document.activeElement === document.body) pressed?.focus({ preventScroll: true });
+}
+addEventListener(
+  "click",
+  ({ target, detail }) => {
+    if (target.closest("dialog")) return;
+    pressed = target.closest(".sidebar-toggle, .search-button__button, .theme-switch-button");
+    if (!detail) setTimeout(focusPressed);
+  },
+  true,
+);
+addEventListener("close", () => setTimeout(focusPressed), true);
+
+// Escape closes what is open over the page. Sphinx keeps this key from the browser, except in fields and on buttons.
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing) [...document.querySelectorAll("dialog:modal")].at(-1)?.close();
+});
+
 // Paper is white, and nothing can be opened on it.
 function printLightAndOpen(printing) {
   const page = document.documentElement;
@@ -91,5 +118,8 @@ matchMedia("print").addEventListener("change", printLightAndOpen);
 
 addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article .rwkv-graph").forEach(offerZoom);
-  new ResizeObserver(markScrollers).observe(document.body);
+  new ResizeObserver(() => {
+    markScrollers();
+    keepWidth();
+  }).observe(document.body);
 });

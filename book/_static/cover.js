@@ -16,7 +16,7 @@ addEventListener("DOMContentLoaded", () => {
     timer = null,
     row = -1;
 
-  const percent = (p) => (p >= 0.995 ? "> 99 %" : p < 0.01 ? "< 1 %" : `${Math.round(100 * p)} %`);
+  const percent = (p) => (p >= 0.995 ? "> 99%" : p < 0.01 ? "< 1%" : `${Math.round(100 * p)}%`);
 
   // The share of every word in a channel's memory after the word `now`: the softmax of key minus age times rate.
   const sharesOf = (c) => {
