@@ -78,14 +78,18 @@ format: install  ## lay out all Python, JavaScript and CSS
 	@$(BIN)/ruff check --quiet --select I --fix . && $(BIN)/ruff format --quiet .
 	@$(PRETTIER) --log-level warn --write $(SCRIPTS)
 
+# Two processes, each with whole files, which share what is costly to make; in the alphabet's order, for the longest of
+# them, tests/test_accessible.py, has few tests, and would come last where files with many go first.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 check: install  ## what every commit should pass: layout, lint, and the tests of the package, without the book
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@$(PRETTIER) --log-level warn --check $(SCRIPTS)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not built and not colab and not other_model"
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not built and not colab and not other_model"
 
 test: book  ## build the book, then check it and the package
 	@$(BIN)/python tests/browser.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(PARALLEL)
 
 claims: install  ## try on altered models whether each claim can fail (CHAPTERS=time-decay: this one; OTHER=run: one more model)
 	$(BIN)/python tools/claims.py $(CHAPTERS) $(if $(OTHER),--other "$(OTHER)")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 from browser import visit
@@ -19,7 +18,6 @@ ENTRIES = [chapter["file"] for part in TOC["parts"] for chapter in part["chapter
 CHAPTERS = [name for name in ENTRIES if (ROOT / "book" / f"{name}.ipynb").exists()]
 PAGES = [TOC["root"], *ENTRIES, "genindex", "search"]
 HEAVIEST = 1_500_000  # bytes that a chapter may take besides the files that all pages share
-AXE_SKIPS = {"exclude": [["article svg"], ["mjx-container"]]}  # drawings and equations: thousands of tiny elements
 
 # What the page itself weighs, and what only it loads: none of _static's files, which pages share.
 WEIGHTS = """() => Object.fromEntries([...performance.getEntriesByType("navigation"),
@@ -76,23 +74,6 @@ def test_page_fits_every_window(browser, site, name, record_property):
             assert (over, page.evaluate(STICKING_OUT)) == (0, []), f"{scheme}, {width} px"
             assert width < 1440 or page.evaluate(CUT_OFF) == []
         assert page.evaluate(SMALLEST_TEXT) >= 9, "pixels, on a phone"
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_accessible(browser, site, name):
-    """axe-core finds nothing serious: contrast, landmarks, names, roles, order. Its notes on lesser things may stay."""
-    told = []
-    with visit(browser, f"{site}/{name}.html") as page:
-        for scheme, width in (("light", 1440), ("dark", 360)):
-            switch(page, scheme, width)
-            page.wait_for_timeout(500)  # colours change gradually
-            found = Axe().run(page, AXE_SKIPS, {"resultTypes": ["violations"], "preload": False}).response["violations"]
-            told += [
-                (scheme, width, f["id"], len(f["nodes"]), [node["html"][:160] for node in f["nodes"][:4]])
-                for f in found
-                if f["impact"] in ("serious", "critical")
-            ]
-    assert told == []
 
 
 @pytest.mark.parametrize("name", PAGES)
