@@ -57,17 +57,11 @@ def marking(monkeypatch):
 # right and wrong answers
 
 
-def check_types(monkeypatch, wanted: bool) -> None:
-    """Switch the type checker on or off: without it a step takes a third of the time."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", not wanted)
-
-
 @each_exercise
-def test_right_answers_pass_however_they_are_written(name, monkeypatch):
+def test_right_answers_pass_however_they_are_written(name):
     right, _ = BANKS[name]
     assert len(right) >= 3, "there should be three right answers beside the reference"
     for seed in SEEDS:
-        check_types(monkeypatch, seed == SEEDS[0])
         for answer in right:
             verdict = check(name, answer_for(name, answer, seed), seed)
             assert verdict, verdict
@@ -75,12 +69,11 @@ def test_right_answers_pass_however_they_are_written(name, monkeypatch):
 
 
 @each_exercise
-def test_each_wrong_answer_fails_with_its_own_words(name, monkeypatch):
+def test_each_wrong_answer_fails_with_its_own_words(name):
     _, wrong = BANKS[name]
     assert len(wrong) >= 5
     said = {}
     for seed in SEEDS:
-        check_types(monkeypatch, seed == SEEDS[0])
         for words, answer in wrong.items():
             verdict = check(name, answer_for(name, answer, seed), seed)
             assert verdict.status == "wrong" and words in verdict.message, f"seed {seed}, {words!r}: {verdict}"
@@ -88,10 +81,15 @@ def test_each_wrong_answer_fails_with_its_own_words(name, monkeypatch):
             assert said[verdict.message] == words
 
 
+@pytest.fixture
+def without_type_checker(monkeypatch):
+    """Five times as fast; every other test runs with it."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
 @each_exercise
-def test_every_mistake_differs_from_the_reference_and_from_all_others_at_many_seeds(name, monkeypatch):
+def test_every_mistake_differs_from_the_reference_and_from_all_others_at_many_seeds(name, without_type_checker):
     """So at each of these seeds the check refuses every listed mistake, and names that one."""
-    check_types(monkeypatch, False)
     exercise = find(name)
     assert len(exercise.mistakes) >= 5
     with isolated():

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping
-from types import MappingProxyType
 
 import nbformat
 import pytest
@@ -183,7 +182,7 @@ def submit(
     answers: dict[str, str],
     without: Collection[str] = (),
     copied: Collection[str] = (),
-    cut: Mapping[str, str] = MappingProxyType({}),
+    cut: Mapping[str, str] | None = None,
 ) -> None:
     """Hand in the released notebook with these answers filled in.
 
@@ -200,7 +199,7 @@ def submit(
         if grade_id(cell) in copied:
             notebook["cells"].append(cell | {"id": f"copy-of-{cell['id']}"})
     for cell in notebook["cells"]:
-        cell["metadata"].get("nbgrader", {}).pop(cut.get(grade_id(cell)), None)
+        cell["metadata"].get("nbgrader", {}).pop((cut or {}).get(grade_id(cell)), None)
         cell["source"] = answers.get(grade_id(cell), cell["source"])
     write(notebook, course / "submitted" / student / CHAPTER / f"{CHAPTER}.ipynb")
 

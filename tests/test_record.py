@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from rwkv_explainer.chapters.training import figures
 from rwkv_explainer.checkpoints import load_pretrained
@@ -51,16 +50,12 @@ def test_an_answer_is_judged_as_stepping_through_would(bundled):
 
 
 @pytest.mark.parametrize("after, recalled", [(".", True), ("s", False), ("é", False)])
-def test_a_word_that_goes_on_is_another_word(after, recalled):
+def test_a_word_that_goes_on_is_another_word(byte_tokenizer, after, recalled):
     """Also in the first byte of a character that has several."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({sign: i for i, sign in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    answer = tokenizer.encode("Ca").ids
-    said = [*answer, tokenizer.encode(after).ids[0]]
-    logs = torch.nn.functional.one_hot(torch.tensor(said), len(alphabet)).double()  # (answer + 1, vocabulary)
-    assert record.judge(logs, answer, tokenizer).recalled == recalled
+    answer = byte_tokenizer.encode("Ca").ids
+    said = [*answer, byte_tokenizer.encode(after).ids[0]]
+    logs = torch.nn.functional.one_hot(torch.tensor(said), 256).double()  # (answer + 1, vocabulary)
+    assert record.judge(logs, answer, byte_tokenizer).recalled == recalled
 
 
 def test_what_it_says_is_what_each_prompt_alone_is_continued_with(bundled):

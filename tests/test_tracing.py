@@ -253,18 +253,6 @@ def test_emptying_equals_forgetting_by_hand(model):
     assert grid.std() > 1e-4
 
 
-@pytest.fixture
-def byte_tokenizer():
-    """A token for each byte."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({sign: i for i, sign in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
 def toy_tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 

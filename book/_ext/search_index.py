@@ -22,9 +22,7 @@ import glossary
 
 BACK_MATTER = "Back matter"  # the part of _toc.yml that comes after all chapters
 REFERENCE = "api"
-VOTES = (
-    "votes"  # what it is stays in the search; its sections answer the chapters' questions, under the chapters' names
-)
+VOTES = "votes"  # of it the lead alone: its sections answer the chapters' questions, under the chapters' names
 UNREAD = (  # no prose, or said elsewhere
     nodes.comment,
     nodes.field_list,
