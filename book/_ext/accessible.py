@@ -7,9 +7,10 @@ where the theme opens its source in a tab.
 """
 
 import re
-from pathlib import Path
 
 from sphinx.application import Sphinx
+
+from built_pages import rewrite_pages
 
 EMPTY_HEADER = re.compile(r"<th(?: scope=\"\w+\")?((?: class=\"[^\"]*\")?)>(?:\s|<p>\s*</p>)*</th>")
 
@@ -32,10 +33,7 @@ def name_downloads(app: Sphinx, page: str, template: str, context: dict, doctree
 
 
 def save_notebooks(app: Sphinx, error: Exception | None) -> None:
-    for page in Path(app.outdir).glob("*.html"):
-        html = page.read_text(encoding="utf-8")
-        if (saving := NOTEBOOK.sub(r"\1 download", html)) != html:
-            page.write_text(saving, encoding="utf-8")
+    rewrite_pages(app, lambda page, html: NOTEBOOK.sub(r"\1 download", html))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
+from built_pages import rewrite_pages
+
 UNWANTED = "sphinx_thebe"
 MATHJAX = "tex-chtml.js"  # reads TeX, sets it with fonts of its own
 TEX = re.compile(
@@ -43,13 +45,12 @@ def tidy_pages(app: Sphinx, error: Exception | None) -> None:
     Sphinx gives it to every page that leads to one with formulas, so to the first page too. The attribute that holds
     the theme says light, as pages without scripts will be.
     """
-    for page in Path(app.outdir).rglob("*.html"):
-        html = page.read_text(encoding="utf-8")
-        tidy = ICONS.sub("", html).replace(' data-theme="auto">', ' data-theme="light">', 1)
-        if 'class="math' not in tidy:
-            tidy = TEX.sub("", tidy)
-        if tidy != html:
-            page.write_text(tidy, encoding="utf-8")
+
+    def tidy(page: Path, html: str) -> str:
+        html = ICONS.sub("", html).replace(' data-theme="auto">', ' data-theme="light">', 1)
+        return html if 'class="math' in html else TEX.sub("", html)
+
+    rewrite_pages(app, tidy)
     for script in Path(app.outdir, "_static", "scripts").glob("fontawesome.js*"):
         script.unlink()
 

@@ -19,6 +19,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx_exercise.nodes import exercise_enumerable_node, exercise_title
 
 import glossary
+from built_pages import rewrite_pages
 
 BACK_MATTER = "Back matter"  # the part of _toc.yml that comes after all chapters
 REFERENCE = "api"
@@ -129,13 +130,12 @@ def write_sections(app: Sphinx, error: Exception | None) -> None:
 def place_scripts(app: Sphinx, error: Exception | None) -> None:
     """The page of results gets what searches, in place of Sphinx' index. The other pages get none of it."""
     ours = "".join(f'\n<script defer src="_static/{name}.js"></script>' for name in SCRIPTS)
-    for page in Path(app.outdir).glob("*.html"):
-        html = page.read_text(encoding="utf-8")
-        tidy = SCRIPT.sub("", html)
-        if page.name == "search.html":
-            tidy = tidy.replace("</head>", f"{ours}\n</head>", 1)
-        if tidy != html:
-            page.write_text(tidy, encoding="utf-8")
+
+    def place(page: Path, html: str) -> str:
+        html = SCRIPT.sub("", html)
+        return html.replace("</head>", f"{ours}\n</head>", 1) if page.name == "search.html" else html
+
+    rewrite_pages(app, place)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
