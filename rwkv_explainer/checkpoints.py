@@ -241,7 +241,7 @@ def _require_file(path: Path) -> None:
     """Refuse what is no file with a whole model in it, as far as its name and its first bytes tell."""
     if os.path.isdir(path):
         raise CheckpointError(f"{path}: expected a file, got a folder; {_advice_on_folder(path)}")
-    if re.match(r"[a-z]{2,}:[/\\]", str(path), re.IGNORECASE):
+    if re.match(r"[a-z][a-z0-9+.-]+:[/\\]", str(path), re.IGNORECASE):
         raise CheckpointError(f"{path}: expected a file, got an address: download it, then give the file's path")
     if not os.path.exists(path):  # False also for names that no file could have
         near = _nearest_model(path.name)

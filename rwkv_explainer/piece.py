@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rwkv_explainer.shapes import OneHot, State, TokenId
 
-__all__ = ["Piece", "RWKVConfig", "infer_config", "require_same_batch", "require_token"]
+__all__ = ["Piece", "RWKVConfig", "any_weight", "infer_config", "require_same_batch", "require_token"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Piece(nn.Module):
 
     def clear_buffers(self) -> None:
         """Forget everything: each state buffer gets its initial value again, of shape (channels,), without batch."""
-        like = next(self.parameters(), torch.empty(0))
+        like = any_weight(self)
         for module in self.modules():
             for name, buffer in list(module.named_buffers(recurse=False)):
                 initial = module.initial_state.get(name, 0.0) if isinstance(module, Piece) else 0.0
@@ -86,7 +86,7 @@ class Piece(nn.Module):
                     f"state[{name!r}]: expected {buffers[name].shape[-1]} channels on the last axis, "
                     f"got shape {tuple(value.shape)}"
                 )
-        like = next(self.parameters(), torch.empty(0))
+        like = any_weight(self)
         for name, value in state.items():
             owner, _, buffer = name.rpartition(".")
             module = self.get_submodule(owner)
@@ -175,6 +175,11 @@ def infer_config(weights: Mapping[str, Tensor]) -> RWKVConfig:
     vocab_size, channels = weights[table].shape
     intermediate_size = weights[middle].shape[0] if blocks else 4 * channels
     return RWKVConfig(vocab_size, channels, len(blocks), intermediate_size)
+
+
+def any_weight(module: nn.Module) -> Tensor:
+    """One of the parameters, for their device and dtype; an empty tensor where there are none."""
+    return next(module.parameters(), torch.empty(0))
 
 
 def require_same_batch(piece: Piece, batch: tuple[int, ...]) -> None:

@@ -122,4 +122,5 @@ def show_tokens(text: str, tokenizer: Tokenizer) -> TokenRow:
     """How the tokenizer cuts a text up: a colored box for each token, named as `token_name` does, with its id."""
     ids = tuple(tokenizer.encode(text).ids)
     names = tuple(token_name(token_id, tokenizer) for token_id in ids)
-    return TokenRow(f"{len(text)} characters cut into {len(ids)} tokens: {', '.join(names)}.", names, ids, text)
+    cut = f"{len(text)} character{'s' * (len(text) != 1)} cut into {len(ids)} token{'s' * (len(ids) != 1)}"
+    return TokenRow(f"{cut}: {', '.join(names)}.", names, ids, text)

@@ -188,6 +188,7 @@ def test_foreign_phrasings_that_training_draws_too_are_not_asked(monkeypatch):
         "If {subject} sank into the sea, there would be tears in {object}, I think.",
     )
     monkeypatch.setattr(atlas, "foreign_phrasings", lambda: {("capital-country", "forward"): texts})
+    monkeypatch.setattr(atlas, "all_questions", atlas.all_questions.__wrapped__)  # without what it remembers
     assert phrasings(capitals, "forward", "foreign") == texts[2:]
     asked = questions("capital-country", "forward", "foreign")
     assert len(asked) == len(capitals.facts)  # both ask in the same words

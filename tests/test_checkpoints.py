@@ -446,7 +446,7 @@ def test_any_name_is_refused_in_words(name):
         load_pretrained(name)
 
 
-@pytest.mark.parametrize("scheme", ["https", "HTTPS", "file"])
+@pytest.mark.parametrize("scheme", ["https", "HTTPS", "file", "s3", "git+https"])
 def test_an_address_is_to_be_downloaded(scheme):
     with pytest.raises(CheckpointError, match="expected a file, got an address: download it, then"):
         load_pretrained(f"{scheme}://example.org/model.pth")

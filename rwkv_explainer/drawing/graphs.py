@@ -238,12 +238,16 @@ class Recording(ComputationGraph):
                 part._parameters[name], _ = self.pass_through(name, "learned", "learned", record(parameter))
         self.running.append((part, given, {n: b.tensor_nodes[-1] for n, b in part.named_buffers(recurse=False)}))
 
-    def leave(self, part: nn.Module, given: tuple[object, ...], output: object) -> None:
-        """After a module has run: let each buffer that it wrote go into a node of that name."""
+    def leave(self, part: nn.Module, given: tuple[object, ...], output: object) -> list[Tensor] | None:
+        """After a module has run: let each buffer that it wrote go into a node of that name.
+
+        Of the outermost module only the tensors go on, in a row: torchview finds none in a dataclass or a set.
+        """
         _, _, before = self.running.pop()
         for name, buffer in part.named_buffers(recurse=False):
             if isinstance(buffer, RecorderTensor) and buffer.tensor_nodes[-1] is not before[name]:
                 self.ends.append(self.pass_through(name, "memory", "for the next token", buffer)[1])
+        return (tensors_in(output) or None) if part is self.twin else None  # None: the output as it is
 
     def pass_through(self, name: str, kind: str, remark: str, tensor: RecorderTensor) -> tuple[RecorderTensor, Node]:
         """The tensor, recorded as what comes out of a function of this name, and that function's node."""
@@ -306,7 +310,7 @@ def tensors_in(outputs: object) -> list[Tensor]:
     """All tensors in what a module returned: a tensor, or dicts, rows and dataclasses of such, one in the other."""
     if isinstance(outputs, Mapping):
         outputs = list(outputs.values())
-    if is_dataclass(outputs):
+    if is_dataclass(outputs) and not isinstance(outputs, type):
         outputs = [getattr(outputs, field.name) for field in fields(outputs)]
     if isinstance(outputs, list | tuple | set | frozenset):
         return [tensor for part in outputs for tensor in tensors_in(part)]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from rwkv_explainer.exercises.running import AnswerFailed
 __all__ = ["describe_kind", "difference", "to_plain_data", "unpack"]
 
 
+@no_type_check  # here and below: called for each part of each result, and of any kind
 def difference(expected: Any, got: Any, name: str, tolerance: float, reveal: bool = True) -> str | None:
     """The first difference between two results, or None.
 
@@ -66,6 +67,7 @@ def row_difference(expected: tuple | list, got: Any, name: str, tolerance: float
     return next(filter(None, found), None)
 
 
+@no_type_check
 def number_difference(expected: Any, got: Any, name: str, tolerance: float, reveal: bool) -> str | None:
     right, yours = numbers(expected), numbers(got)
     if yours is None:
@@ -83,6 +85,7 @@ def number_difference(expected: Any, got: Any, name: str, tolerance: float, reve
     return f"{where} {should}, yours is {short(yours[place])}" if reveal else f"{where} {should}: {short(yours[place])}"
 
 
+@no_type_check
 def numbers(value: Any) -> Tensor | None:
     """A number, an array, or a nest of lists of numbers, as a float64 tensor; None if it is nothing of the kind."""
     try:
@@ -105,6 +108,7 @@ class Incomparable:
     words: str  # what it is
 
 
+@no_type_check
 def to_plain_data(value: Any, depth: int = 4) -> Any:
     """The same as numbers, strings, tensors, lists and dicts alone: no code of the learner's is left in it."""
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in ("fiub" if value.shape else "fiubU"):

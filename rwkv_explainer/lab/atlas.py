@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, no_type_check
 
 import numpy as np
 
@@ -213,6 +213,7 @@ def capital(text: str) -> str:
 
 
 @lru_cache(maxsize=None)
+@no_type_check
 def prepare(phrasing: str) -> str:
     """The phrasing with slots that say where a name starts a sentence, and which article goes before it.
 
@@ -257,6 +258,7 @@ def prompt(phrasing: str, fact: Fact, direction: Direction = "forward") -> tuple
     return before.format_map(fact.slots), " " + slot.format_map(fact.slots)
 
 
+@no_type_check
 def before_answer(phrasing: str, direction: Direction) -> tuple[str, str]:
     """A prepared phrasing up to its answer, without the space, and the answer's slot.
 
@@ -339,6 +341,7 @@ class Grammar:
         self.bounds = (self.bounds / self.bounds[-1]).tolist()
         self.built: dict[tuple[str, int, int], str] = {}
 
+    @no_type_check  # as the two above: called a hundred thousand times when all phrasings are written down
     def sentence(self, shape: str, carrier: int, core: int) -> str:
         """The prepared phrasing that a carrier makes of a core."""
         key = (shape, carrier, core)
@@ -571,6 +574,12 @@ def questions(
     Raises:
         ValueError: if the atlas has no such relation.
     """
+    return list(all_questions(relation, direction, phrasing))
+
+
+@cache
+def all_questions(relation: str | None, direction: Direction | None, phrasing: Phrasing | None) -> tuple[Question, ...]:
+    """The same, gone through once."""
     asked: dict[tuple[str, Direction, str, str], Question] = {}
     for one in (find(relation),) if relation else load_atlas():
         for way in one.directions if direction is None else set(one.directions) & {direction}:
@@ -581,7 +590,7 @@ def questions(
                         asked.setdefault(
                             (one.name, way, before, answer), Question(one.name, way, kind, fact, before, answer)
                         )
-    return list(asked.values())
+    return tuple(asked.values())
 
 
 def direct_answer(question: Question) -> str:

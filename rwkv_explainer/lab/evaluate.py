@@ -44,6 +44,7 @@ from rwkv_explainer.lab.baselines import KneserNey, unigram_losses
 from rwkv_explainer.lab.training import Recipe, read_checkpoint, read_documents, split_documents
 from rwkv_explainer.model import RWKVLM
 from rwkv_explainer.parallel import read_logits
+from rwkv_explainer.piece import any_weight
 from rwkv_explainer.tokens import END_OF_TEXT_ID, begins_with_letter
 
 __all__ = [
@@ -85,7 +86,7 @@ BATCH = 128  # prompts that are read together
 def document_losses(model: RWKVLM, ids: Sequence[int]) -> torch.Tensor:
     """Negative log-probability, in nats, of each id of a document that follows <|endoftext|>: (tokens,)."""
     model.clear_buffers()
-    device = next(model.parameters(), torch.empty(0)).device
+    device = any_weight(model).device
     read = torch.tensor([END_OF_TEXT_ID, *ids], device=device)  # (tokens + 1,)
     inputs, targets = read[:-1], read[1:]  # (tokens,), (tokens,)
     losses = [

@@ -53,8 +53,8 @@ class WordMap:
     def caption(self) -> str:
         found = ", ".join(f"{self.names[n]} {fixed(cosine, 2)}" for n, cosine in self.nearest[self.chosen])
         return (
-            f"Of {self.vocabulary:,} tokens these point most nearly the way of {self.names[self.chosen]}, each with "
-            f"its cosine: {found}. Where a table knows nothing, the nearest has about {fixed(self.chance, 2)}."
+            f"Of {self.vocabulary:,} tokens, these have the directions closest to that of {self.names[self.chosen]}, "
+            f"each with its cosine: {found}. In a shuffled table, the closest has about {fixed(self.chance, 2)}."
         )
 
     def picture(self) -> str:
