@@ -407,7 +407,7 @@ def test_opening_can_be_stopped(browser, alone, random_model, tmp_path):
             const button = [...document.querySelectorAll("button")].find(button => button.textContent === "Open it");
             const told = document.querySelector(".pg-own [role=status]");
             button.click();
-            while (!told.textContent.includes("tenths")) await new Promise(done => setTimeout(done));
+            while (!told.textContent.includes("% of the file")) await new Promise(done => setTimeout(done));
             button.click();  // it says "Stop" now
         }""")
         page.wait_for_function("document.querySelector('.pg-own [role=status]').textContent.startsWith('Stopped.')")

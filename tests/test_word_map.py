@@ -91,20 +91,23 @@ def test_a_word_can_be_typed_and_pointed_at(browser, pretrained, tmp_path, monke
     file.write_text(f"<meta charset=utf-8><script>{script}</script>{html}", encoding="utf-8")
     with visit(browser, file.as_uri()) as page:
         said = page.locator("figcaption").inner_text
-        assert "the way of ·June" in said()
+        assert "closest to that of ·June" in said()
         page.get_by_role("textbox").fill("water")
-        assert "the way of ·water" in said()
+        assert "closest to that of ·water" in said()
         assert page.locator(".wm-chosen").inner_text() == "water"
         page.get_by_role("textbox").fill("xylophone")
-        assert "not among" in page.get_by_role("status").inner_text() and "the way of ·water" in said()
+        assert "not among" in page.get_by_role("status").inner_text() and "closest to that of ·water" in said()
+        for typed in ("june", "·June", "JUNE"):  # as one types it, and as the caption has it
+            page.get_by_role("textbox").fill(typed)
+            assert "closest to that of ·June" in said(), typed
         page.get_by_text("Paris", exact=True).hover()
-        assert "the way of ·Paris" in said()
+        assert "closest to that of ·Paris" in said()
         page.get_by_role("textbox").fill("emperor")  # not on the map
-        assert "the way of ·emperor" in said() and page.locator(".wm-chosen").count() == 0
+        assert "closest to that of ·emperor" in said() and page.locator(".wm-chosen").count() == 0
 
 
 def test_a_notebook_has_a_list_of_words(pretrained, monkeypatch):
     monkeypatch.delenv(BUILDING, raising=False)
     sliders = figures.touch_words(*pretrained)
     sliders.sliders["word"].value = "Paris"
-    assert "the way of ·Paris" in sliders.picture.value
+    assert "closest to that of ·Paris" in sliders.picture.value

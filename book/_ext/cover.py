@@ -135,11 +135,11 @@ def in_words(read: dict, rates: Tensor, layer: int) -> str:
     first = int((last.cumsum(dim=1) > 0.5).float().argmax(dim=1).min())
     return (
         f"A memory of layer {layer + 1} of the bundled model after it has read “{' '.join(words)}”: {CHANNELS} "
-        f"channels, one a row, and {len(words)} words, one a column; the stronger a cell, the more of the channel's "
-        f"memory is that word. In the top row, where half of a weight is gone after {half_lives[0]:.2g} tokens, "
-        f"{last[0].max():.0%} is “{words[int(last[0].argmax())]}”. In the bottom row, with {half_lives[-1]:,.0f} "
-        f"tokens to half, no word has more than {last[-1].max():.0%}. The row that reaches back furthest has half of "
-        f"its memory from the first {first + 1} words."
+        f"channels, one per row, and {len(words)} words, one per column; the stronger a cell, the more of the "
+        f"channel's memory is that word. In the top row, where half of a weight is gone after {half_lives[0]:.2g} "
+        f"tokens, {last[0].max():.0%} is “{words[int(last[0].argmax())]}”. In the bottom row, with "
+        f"{half_lives[-1]:,.0f} tokens to half, no word has more than {last[-1].max():.0%}. The row that reaches back "
+        f"furthest has more than half of its memory from the first {f'{first + 1} words' if first else 'word'}."
     )
 
 

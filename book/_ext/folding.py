@@ -40,7 +40,7 @@ def claim_label(cell: nodes.container) -> str:
     shown = "".join(part.astext() for part in cell.findall(nodes.raw))
     holding, failing = (shown.count(f'data-claim="{kind}"') for kind in ("holds", "fails"))
     if failing:
-        return f"✗ Of {holding + failing} claims {failing} not true here" if holding else "✗ Not true here"
+        return f"✗ Not true here: {failing} of {holding + failing} claims" if holding else "✗ Not true here"
     few = {0: LABELS["claim"], 1: "✓ The claim holds", 2: "✓ Both claims hold"}
     return few.get(holding, f"✓ The {holding} claims hold")
 

@@ -14,7 +14,7 @@ LONGEST = 160  # characters of a description, about as many as are shown
 MADE = {  # pages that no source is for
     "genindex": ("Index", "All names of the package and all terms of the glossary, each with the page that has it."),
     "py-modindex": ("Python Module Index", "The modules of the package, each with the page that describes it."),
-    "search": ("Search", "Search all pages of the book, in your browser, with no server behind it."),
+    "search": ("Search", "Search the text of all pages, in your browser, with no server behind it."),
 }
 TAG = re.compile("<[^>]*>")
 TOLD = re.compile(r'<meta content="([^"]*)" name="description" ?/?>')

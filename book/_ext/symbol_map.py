@@ -20,6 +20,7 @@ PLACES = {  # where a tensor stands: the heading, and what all names there begin
     "A block's gated MLP": ("blocks.{i}.gated_mlp.", "blocks.{i}.ffn.", "rwkv.blocks.{i}.feed_forward."),
     "After the last block": ("unembedding.", "", ""),
 }
+WHERE = "here", "in upstream checkpoints", "in transformers"
 HEAD = ["here", "paper", "upstream checkpoint", "transformers", "shape", "chapter"]
 
 
@@ -73,7 +74,7 @@ def markdown(documents: dict[str, str]) -> str:
     """All tables, each below its heading. `documents` gives the chapters' documents by title."""
     lines = []
     for place, table in rows().items():
-        begins = [f"{head} with `{begin}`" for head, begin in zip((HEAD[0], *HEAD[2:4]), PLACES[place]) if begin]
+        begins = [f"with `{begin}` {where}" for where, begin in zip(WHERE, PLACES[place]) if begin]
         lines += ["", f"**{place}.** Names begin {', '.join(begins)}. Built in {built_in(table, documents)}.", ""]
         lines += [f"| {' | '.join(HEAD[:-1])} |", "|---" * (len(HEAD) - 1) + "|"]
         lines += [f"| {' | '.join(row[:-1])} |" for row in table]

@@ -59,7 +59,7 @@
     channelIndex === undefined
       ? (channel ?? channels / 2 + 1) - 1
       : Math.max(0, orders[chosen.layer].indexOf(Number(channelIndex)));
-  let run = null; // {text, prompt: number of tokens, moments, trace}
+  let run = null; // {text, prompt: number of its tokens that are left, whole: of all of them, moments, trace}
   let model = null;
   let tokenizer = null;
   let opened = null; // the name of the reader's own checkpoint, while that is the model
@@ -143,8 +143,10 @@
   const button = (words, click, attributes) => element("button", { type: "button", click, ...attributes }, words);
   const row = (...children) => element("div", { class: "pg-row" }, ...children);
 
-  const needs = element("p", { id: "pg-needs", class: "pg-quiet" }, "What is dashed or pale needs the model");
-  needs.append(manifest.whole ? ": load it with the text." : ", and this copy of the book came without it.");
+  const needs = element("p", { id: "pg-needs", class: "pg-quiet" }, "Dashed or pale controls need the model");
+  needs.append(
+    manifest.whole ? ": it is loaded when you read a text." : ", and this copy of the book came without it.",
+  );
   gates.push(() => (needs.hidden = Boolean(model)));
   const whyNot = () => (model ? "" : needs.textContent);
 
@@ -364,6 +366,7 @@
   const progress = element("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress" });
   const status = element("p", { class: "pg-status", role: "status", tabindex: figure ? null : 0 }); // in the bar it scrolls
   const say = (words) => tell(status, words);
+  const counted = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
 
   function examplesRow(...more) {
     const examples = texts.map((words, i) => button(words, () => pickExample(words), { "data-example": i }));
@@ -461,7 +464,7 @@
         made.after(field);
         field.focus();
         field.select();
-        say("This browser lets no page copy, so here is the link: copy it as you copy a text.");
+        say("The browser did not let this page copy. Here is the link: copy it by hand.");
       }
     }
     const made = button("Copy the link", copy);
@@ -476,8 +479,8 @@
     element(
       "p",
       { class: "pg-quiet" },
-      "Pick an example, or type a text and press Enter. All pictures show the moment right after the chosen token; " +
-        "what the model wrote is underlined. Nothing that you type leaves this page.",
+      `Pick an example${manifest.whole ? ", or type a text and press Enter" : ""}. All pictures show the moment right ` +
+        "after the chosen token; what was written after the text is underlined. Nothing that you type leaves this page.",
     );
 
   /** As the page was at first. The model stays where it is. */
@@ -506,7 +509,7 @@
         const odds = live() ? playground.reshape(probabilities, chosen.temperature, chosen.topP) : null;
         return choices(
           `The likeliest tokens after “${visible(name)}”`,
-          odds && (chosen.temperature !== 1 || chosen.topP < 1) ? "changed" : "probability",
+          odds && (chosen.temperature !== 1 || chosen.topP < 1) ? "changed probability" : "probability",
           best.map(([id, p, words]) => [id, odds ? odds[id] : p, words]),
           best.map(([, p]) => p),
         );
@@ -552,7 +555,7 @@
           percent(p),
           visible(second[2]),
         ]);
-        return table(`After “${visible(moment().name)}”`, ["after", "likeliest", "", "", "then"], rows, "pg-lens");
+        return table(`After “${visible(moment().name)}”`, ["after", "likeliest", "", "", "second"], rows, "pg-lens");
       }),
     );
 
@@ -566,7 +569,13 @@
         "div",
         { class: "pg-pair" },
         filled(() => choices(`Without blocks, after “${visible(moment().name)}” alone`, "probability", lens()[0])),
-        filled(() => choices("With its blocks, after the whole text", "probability", moment().next.slice(0, 5))),
+        filled(() =>
+          choices(
+            `With its blocks, after all up to “${visible(moment().name)}”`,
+            "probability",
+            moment().next.slice(0, 5),
+          ),
+        ),
       ),
     );
 
@@ -592,7 +601,7 @@
       if (all.length <= ROWS) return all;
       const old = all.splice(0, all.length - ROWS + 1);
       const sums = old[0][1].map((_, r) => old.reduce((sum, [, share]) => sum + share[r], 0));
-      return [[`${old.length} before`, sums], ...all];
+      return [[`${old.length} earlier`, sums], ...all];
     }
 
     follow(() => {
@@ -607,7 +616,7 @@
       const [top, share] = means.reduce((a, b) => (b[1] > a[1] ? b : a));
       canvas.setAttribute(
         "aria-label",
-        `Layer ${chosen.layer + 1}: what its ${channels} channels remember after ${shown.length} rows of tokens. ` +
+        `Layer ${chosen.layer + 1}: what its ${channels} channels remember after ${chosen.at + 1} tokens. ` +
           `Most comes from ${top}, ${percent(share)} on average.`,
       );
       mark.style.left = `${(100 * (chosen.rank + 0.5)) / channels}%`;
@@ -714,7 +723,7 @@
       const share = (lives, low, high) => percent(lives.filter((life) => life >= low && life < high).length / channels);
       return table(
         "Channels by half-life, in tokens",
-        ["layer", "middle", "under 1", "1 to 10", "10 to 100", "over 100"],
+        ["layer", "median", "under 1", "1 to 10", "10 to 100", "over 100"],
         halfLives.map((lives, i) => [
           `${i + 1}`,
           short(lives[channels >> 1]),
@@ -852,7 +861,7 @@
     }
 
     function inWords() {
-      if (!checkpoint) return "Then choose the file with the weights.";
+      if (!checkpoint) return "Now choose the file with the weights.";
       const { file, parameters, bytes, dtypes } = checkpoint;
       const { layers, channels, vocabulary: tokens } = checkpoint.sizes;
       const size = playground.megabytes;
@@ -872,10 +881,11 @@
           const start = performance.now();
           const { room, weights } = await playground.readCheckpoint(checkpoint, playground.kernel, async (share) => {
             done.value = share;
-            tell(told, `Rounding: ${Math.floor(10 * share)} tenths of the file are read.`);
+            tell(told, `Rounding: ${10 * Math.floor(10 * share)}% of the file is read.`);
             await breathe();
           });
           if (!playground.makeTokenizer) await loadScript("tokenizer.js");
+          text.value ||= texts[0]; // its panels need something to show
           useModel(weights, room, vocabulary);
           opened = checkpoint.file.name;
           const seconds = (performance.now() - start) / 1000;
@@ -890,7 +900,9 @@
           await leave();
           tell(
             told,
-            halt.signal.aborted ? "Stopped. The book’s model is back." : `That did not work: ${error.message}`,
+            halt.signal.aborted
+              ? "Stopped. The page is back to the book’s model."
+              : `That did not work: ${error.message}`,
           );
         }
         done.hidden = true;
@@ -912,7 +924,7 @@
     const back = () =>
       during("open", async () => {
         await leave();
-        tell(told, "The book’s model speaks again.");
+        tell(told, "The page is back to the book’s model.");
       });
 
     return panel(
@@ -927,7 +939,7 @@
           "Open it",
           open,
           () => checkpoint && vocabulary,
-          () => "Choose both files first",
+          () => (trouble ? "One of the files cannot be used" : "Choose both files first"),
         ),
         usable(
           button("Back to the book’s model", back),
@@ -947,7 +959,8 @@
     const script = element("script", { src: `${root.dataset.folder}${name}${root.dataset.stamp}` });
     await new Promise((done, failed) => {
       script.onload = done;
-      script.onerror = () => failed(new Error(`${name} could not be loaded. Is the book's folder whole?`));
+      script.onerror = () =>
+        failed(new Error(`${name} could not be loaded. Is the network there, or the book's folder whole?`));
       document.head.append(script);
     });
     script.remove();
@@ -987,7 +1000,7 @@
   }
 
   function show(made, at, subject) {
-    run = made;
+    run = { whole: made.prompt, ...made };
     chosen.at = Math.min(Math.max(at, 0), run.moments.length - 1);
     chosen.subject = subject ?? [0, 1];
   }
@@ -1089,18 +1102,19 @@
   const readText = () => during("read", () => readNow(asked?.text === text.value ? asked : {}));
 
   /** Read the text, then the tokens that were written after it, if any. */
-  async function readNow({ wrote = [], at, subject } = {}) {
+  async function readNow({ wrote = [], at, subject, kept = MOST_TOKENS } = {}) {
     await loadModel();
     asked = null;
     const ids = tokenizer.encode(text.value).ids;
     if (!ids.length) return say("Write a text first.");
-    const prompt = Math.min(ids.length, MOST_TOKENS);
-    const made = { text: text.value, prompt, moments: [] };
+    const whole = Math.min(ids.length, MOST_TOKENS);
+    const prompt = Math.min(whole, kept);
+    const made = { text: text.value, whole, prompt, moments: [] };
     const tokens = [...ids.slice(0, prompt), ...wrote];
     const start = performance.now();
     let waited = 0;
     progress.hidden = false;
-    say(`Reading ${tokens.length} tokens…`);
+    say(`Reading ${counted(tokens.length, "token")}…`);
     for (const [n, token] of tokens.entries()) {
       progress.value = n / tokens.length;
       readToken(made, token);
@@ -1112,9 +1126,9 @@
     const known = manifest.examples.find((example) => example.text === made.text);
     show(made, at ?? prompt - 1, subject ?? (opened ? undefined : known?.subject));
     say(
-      `Read ${tokens.length} tokens in your browser, ${each.toFixed(each < 10 ? 1 : 0)} ms each, with ` +
+      `Read ${counted(tokens.length, "token")} in your browser, ${each.toFixed(each < 10 ? 1 : 0)} ms each, with ` +
         `${root.dataset.how}.` +
-        (ids.length > prompt ? ` Only the first ${prompt} of ${ids.length} tokens were read.` : ""),
+        (ids.length > whole ? ` Only the first ${whole} of ${ids.length} tokens were read.` : ""),
     );
   }
 
@@ -1155,7 +1169,8 @@
 
   function sayWritten() {
     const written = run.moments.slice(run.prompt).map((m) => m.text);
-    say(written.length ? `After the text: ${written.join("")}` : "");
+    const place = run.prompt < run.whole ? `the text’s first ${counted(run.prompt, "token")}` : "the text";
+    say(written.length ? `After ${place}: ${written.join("")}` : "");
     status.scrollTop = status.scrollHeight;
   }
 
@@ -1213,6 +1228,7 @@
     });
     const own = run.moments.slice(run.prompt).map(({ token }) => token);
     if (own.length) said.set("wrote", own.join("."));
+    if (run.prompt < run.whole) said.set("kept", run.prompt);
     if (model) {
       for (const name of ["temperature", "topP", "seed", "restore", "draws"])
         if (chosen[name] !== atFirst[name]) said.set(name, chosen[name]);
@@ -1244,18 +1260,19 @@
     const at = said.has("at") ? whole("at", 0, MOST_TOKENS, 0) : undefined;
     const wrote = list("wrote", ".", sizes.vocabulary);
     const subject = list("subject", "-", MOST_TOKENS);
-    const details = { text: said.get("text"), wrote, at, subject: subject.length === 2 ? subject : undefined };
+    const kept = said.has("kept") ? whole("kept", 1, MOST_TOKENS, MOST_TOKENS) : undefined;
+    const details = { text: said.get("text"), wrote, at, kept, subject: subject.length === 2 ? subject : undefined };
     const known = texts.includes(details.text);
     if (!model) await pickExample(known ? details.text : texts[0], known ? at : undefined);
     if (!details.text) return;
     root.scrollIntoView();
     const shown = run.moments.slice(run.prompt).map(({ token }) => token);
-    if (!model && known && (!wrote.length || wrote.join() === shown.join())) return;
+    if (!model && known && !kept && (!wrote.length || wrote.join() === shown.join())) return;
     history.replaceState(null, "", `#${said}`);
     text.value = details.text;
     asked = details;
     if (manifest.whole && !navigator.connection?.saveData) await readText();
-    else say("This address asks for a text that has to be read by the model. Load it to see.");
+    else say(`This address asks for a text that the model has to read${needs.textContent.replace(/^[^:]*/, "")}`);
   }
 
   // -------------------------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@
     if (end < 0) throw cutOff(file.size, "the list at a zip file's end");
     const [size, start] = [tail.getUint32(end + 12, true), tail.getUint32(end + 16, true)];
     if (start === 0xffffffff)
-      throw new Refused("expected a file below 4 GB, which is what a page can hold; got a larger one");
+      throw new Refused("expected a .pth below 4 GB, got a larger one: save it as .safetensors");
     const list = await bytesOf(file, start, start + size);
     const view = viewOf(list);
     const entries = new Map();
@@ -310,7 +310,7 @@
     }
     if (missing.length === 1 && missing[0] === "head.weight")
       return "its head is tied to its embedding, or was left out: save a copy of the embedding as head.weight";
-    if (missing.length === 1 && missing[0] === keys[0].upstream) return "is it the file of another architecture?";
+    if (missing.length === 1 && missing[0] === keys[0].upstream) return "it may be the file of another architecture";
     return "the file is not whole, or of a variant";
   }
 
@@ -383,7 +383,9 @@
     try {
       room = playground.makeRoom({ bytes, sizes }, kernel);
     } catch {
-      throw new Error(`${file.name}: this browser gives a page no ${playground.megabytes(bytes)} of memory.`);
+      throw new Error(
+        `${file.name}: this browser does not give a page the ${playground.megabytes(bytes)} that it takes.`,
+      );
     }
     const weights = playground.openWeights({ sizes, tensors }, room.buffer);
     const whole = tensors.reduce((sum, { shape, dtype }) => sum + product(shape) * DTYPES[dtype].size, 0);
@@ -463,10 +465,11 @@
     }
     const parts = (part) =>
       part ? [part, ...(part.pretokenizers ?? part.decoders ?? [])].map(({ type }) => type) : [];
-    if (said?.model?.type !== "BPE" || !parts(said.decoder).includes("ByteLevel"))
+    const kind = said?.model?.type;
+    if (kind !== "BPE" || !parts(said.decoder).includes("ByteLevel"))
       throw new Error(
         `${file.name}: expected a byte-level BPE of the tokenizers library, such as 20B_tokenizer.json, got ` +
-          `${said?.model?.type ?? "something else"}. Choose the tokenizer that the model was trained with.`,
+          `${kind === "BPE" ? "a BPE of another kind" : (kind ?? "something else")}. Choose the tokenizer that the model was trained with.`,
       );
     const ids = [...Object.values(said.model.vocab), ...(said.added_tokens ?? []).map(({ id }) => id)];
     const tokens = 1 + ids.reduce((a, b) => Math.max(a, b), 0);

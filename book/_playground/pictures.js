@@ -39,7 +39,9 @@
         ? `${(100 * p).toFixed(0)}%`
         : p >= 0.001
           ? `${(100 * p).toFixed(1)}%`
-          : "< 0.1%";
+          : p
+            ? "< 0.1%"
+            : "0%";
   playground.fixed = (x, digits) => x.toFixed(digits).replace("-", "−");
   playground.short = (x) =>
     Math.abs(x) >= 1000

@@ -10,7 +10,10 @@
     const made = document.createElement(style ? "link" : "script");
     Object.assign(made, style ? { rel: "stylesheet" } : { async: false }); // scripts run in their order
     made[style ? "href" : "src"] = folder + name + stamp;
-    made.onerror = () => (button.textContent = `${name} could not be loaded. Is the book's folder whole?`);
+    made.onerror = () => {
+      button.textContent = `${name} could not be loaded. Reload the page; of a book on a disk, the folder has to be whole.`;
+      button.hidden = false;
+    };
     document.head.append(made);
   }
 

@@ -68,7 +68,7 @@ addEventListener("DOMContentLoaded", () => {
     const when = half < 1 ? "within one token" : `after ${tokens} tokens`;
     asked.textContent =
       `Row ${row + 1}: half of a word's weight is gone ${when}. ` +
-      `It holds most of “${sentence.words[most]}”, ${percent(shares[most])}.`;
+      `Its largest share is “${sentence.words[most]}”, ${percent(shares[most])}.`;
   };
 
   const ask = (c) => {

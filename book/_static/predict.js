@@ -27,7 +27,9 @@ addEventListener("DOMContentLoaded", () => {
     openers.set(answer, button);
     place.append(button);
     if (answer === answers[0])
-      place.append(make("Show all of this page", "predict-all", () => answers.forEach((one) => set(one, true))));
+      place.append(
+        make("Show all answers on this page", "predict-all", () => answers.forEach((one) => set(one, true))),
+      );
     answer.previousElementSibling.append(place);
     answer.addEventListener("beforematch", () => set(answer, true));
   }

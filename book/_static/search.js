@@ -96,5 +96,7 @@ Search.query = (query) => {
   Search.title.textContent = "Search results";
   Search.status.textContent =
     (all ? "" : "No section has all of these words. These have the most. ") +
-    (found.length ? `Sections: ${found.length}, on ${pages} page${pages > 1 ? "s" : ""}.` : "No page has these words.");
+    (found.length
+      ? `Sections: ${found.length}, on ${pages} page${pages > 1 ? "s" : ""}.`
+      : "No page has these words in its text. Code and formulas are not searched.");
 };

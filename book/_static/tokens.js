@@ -24,6 +24,8 @@
     }
   }
 
+  const counted = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
+
   let coming = null;
   /** The tokenizer and its vocabulary by id, loaded once for all boxes of the page. */
   function loadTokenizer() {
@@ -37,7 +39,10 @@
         for (const { id, content } of tokenizerData.added_tokens ?? []) written[id] ??= content;
         done({ tokenizer: makeTokenizer(tokenizerData), written });
       };
-      script.onerror = () => failed(new Error("This copy of the book came without its tokenizer."));
+      script.onerror = () => {
+        coming = null; // to be asked for again
+        failed(new Error("The tokenizer could not be loaded: this copy of the book may have come without it."));
+      };
       document.head.append(script);
     });
     return coming;
@@ -68,7 +73,7 @@
       });
       row.replaceChildren(...boxes);
       const length = [...input.value].length;
-      told.textContent = `${length} characters, ${ids.length} tokens`;
+      told.textContent = `${counted(length, "character")}, ${counted(ids.length, "token")}`;
       row.setAttribute("aria-label", `${told.textContent}: ${ids.map((id) => tokenName(written[id])).join(", ")}.`);
     }
 

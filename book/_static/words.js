@@ -13,8 +13,8 @@
   function caption(map, place) {
     const found = nearest(map, place).map(([n, cosine]) => `${map.names[n]} ${cosine}`);
     return (
-      `Of ${map.vocabulary} tokens these point most nearly the way of ${map.names[place]}, each with its cosine: ` +
-      `${found.join(", ")}. Where a table knows nothing, the nearest has about ${map.chance}.`
+      `Of ${map.vocabulary} tokens, these have the directions closest to that of ${map.names[place]}, each with its ` +
+      `cosine: ${found.join(", ")}. In a shuffled table, the closest has about ${map.chance}.`
     );
   }
 
@@ -41,10 +41,14 @@
         input.value = said.textContent = "";
       });
     input.addEventListener("input", () => {
-      const word = input.value.trim();
-      const place = placeOf.get(word) ?? placeOf.get(word.toLowerCase());
+      const word = input.value.trim().replace(/^·/, "");
+      const small = word.toLowerCase();
+      const place = [word, small, small.replace(/^./, (first) => first.toUpperCase())]
+        .map((w) => placeOf.get(w))
+        .find((n) => n >= 0);
       if (place !== undefined) choose(place);
-      said.textContent = word && place === undefined ? `not among the ${asked} words of this figure` : "";
+      said.textContent =
+        word && place === undefined ? `not among the ${asked.toLocaleString("en")} words of this figure` : "";
     });
     told.setAttribute("aria-live", "polite");
     controls.hidden = false;
