@@ -30,7 +30,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml book/_playground/package-loc
 ifdef TORCH_INDEX
 	$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) "$$(grep '^torch==' requirements.txt)"
 endif
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@mkdir -p $(VENV)/playground && cp book/_playground/package*.json $(VENV)/playground
 	@PATH="$(abspath $(BIN)):$$PATH" npm ci --prefix $(VENV)/playground --ignore-scripts --no-audit --no-fund --loglevel=error \
@@ -121,5 +121,5 @@ booktimes: install  ## measure how long the book takes from a clean checkout, fo
 	$(BIN)/python benchmarks/book.py $(if $(FOLDER_OF_RUN),--folder $(FOLDER_OF_RUN)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 	$(BIN)/python benchmarks/report.py
 
-clean:  ## remove the built book and all executed chapters; .venv and runs stay
-	rm -rf _build
+clean:  ## remove the built book and all executed chapters; .venv, runs and a course (it may hold grades) stay
+	@[ ! -d _build ] || find _build -mindepth 1 -maxdepth 1 ! -name course -exec rm -rf {} +

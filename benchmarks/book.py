@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from compare_implementations import processor_name
+
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ("attention-and-memory", "the-gated-mlp")
 CHANGED = "the-gated-mlp"  # the chapter that gets one more comment
@@ -105,7 +107,8 @@ def measure(folder: Path, quick: bool, install: list[str]) -> dict:
     checkout.make("rebuild", "html")
     s = checkout.stages
     stages = {"execute": s["first build"] - s["second build"], "render": s["second build"], "rebuild": s["rebuild"]}
-    return {"stages": {k: s[k] for k in ("install",) if k in s} | stages, "chapters": chapters}
+    machine = {"processor": processor_name(), "cores": os.cpu_count()}
+    return machine | {"stages": {k: s[k] for k in ("install",) if k in s} | stages, "chapters": chapters}
 
 
 def main() -> None:

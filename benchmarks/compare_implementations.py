@@ -333,7 +333,8 @@ def measure_starts(names: list[str], record: Record, start) -> list[str]:
 
 def measure_speeds(names: list[str], record: Record, start) -> None:
     """Decode and prefill, round by round, all contestants loaded."""
-    limits = {name: start(name) for name in ("limits float32", "limits bfloat16")}
+    dtypes = {ENTRIES[name].dtype for name in names}
+    limits = {name: start(name) for name in ENTRIES if name.startswith("limits") and ENTRIES[name].dtype in dtypes}
     running = {name: start(name) for name in names}
     for process in (limits | running).values():
         process.ask("load")

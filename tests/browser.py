@@ -9,6 +9,8 @@
         ...
     # leaving the block fails the test if the page wrote an error to the console, asked for something that was not
     # there, or asked for anything that did not come with the book
+
+`what_is_serious` is axe-core's judgment of an open page.
 """
 
 import functools
@@ -22,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, Request
 
 NAMES = (
@@ -48,6 +51,26 @@ SETTLED = """async () => {
     await window.MathJax?.startup?.promise;
     await document.fonts.ready;
     await new Promise(done => requestIdleCallback(done, {timeout: 2000}));
+}"""
+# axe-core looks at every element. These need no second look, and are most of a chapter: of code, the words of one kind,
+# whose classes and those around them are the same, have one color, so the first to be seen stays; the shapes inside a
+# drawing that does not move, and the signs inside an equation, are left out, but in the place that is asked about.
+THIN_OUT = """within => {
+    const kinds = new Set();
+    for (const word of document.querySelectorAll(":is(.highlight pre, dt.sig) span:not(:has(*))")) {
+        if (word.closest(within)) continue;
+        const around = [word.checkVisibility()];
+        for (let e = word; e; e = e.parentElement) around.push(e.className);
+        const kind = around.join("/");
+        if (kinds.has(kind)) word.remove();
+        kinds.add(kind);
+    }
+    for (const drawing of document.querySelectorAll(".rwkv-graph svg, .rwkv-figure svg"))
+        if (!drawing.closest(within)) drawing.replaceChildren();
+    for (const equation of document.querySelectorAll("mjx-container"))
+        if (!equation.closest(within)) equation.replaceChildren();
+    for (const place of document.querySelectorAll("article *"))  // a shade behind words, at whose color axe gives up
+        if (getComputedStyle(place).backgroundImage.includes("gradient")) place.style.backgroundImage = "none";
 }"""
 
 
@@ -125,6 +148,29 @@ def visit(
     finally:
         opened.close()
     assert not wrong, "\n    ".join([f"{address} at {width} px, {scheme}:", *wrong])
+
+
+def what_is_serious(page: Page, within: str | dict | None = None) -> list[tuple]:
+    """What axe-core finds serious or critical: each rule, how many elements break it, and the first of them.
+
+    The page is thinned out for it, so that nothing else can be asked of its code, drawings and equations afterwards.
+
+    Args:
+        within: a selector, or more of axe's words for where to look; the whole page but drawings and equations if None.
+    """
+    named = "a, button, summary, h1, h2, h3, h4, caption, th"  # which may have their names from what is in them
+    page.evaluate(THIN_OUT, f"{within}, {named}" if isinstance(within, str) else named)
+    within = within or {"exclude": [["article svg"], ["mjx-container"]]}
+    found = Axe().run(page, within, {"resultTypes": ["violations"], "preload": False}).response["violations"]
+    return [
+        (
+            rule["id"],
+            len(rule["nodes"]),
+            [node["html"][:160] + node["failureSummary"][:200] for node in rule["nodes"][:4]],
+        )
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
 
 
 def listen(page: Page, home: str) -> list[str]:

@@ -93,6 +93,8 @@ def test_the_page_has_a_section_for_each_processor_and_says_what_did_not_run(mea
     (tmp_path / "book.json").write_text(
         json.dumps(
             {
+                "processor": "quipu",
+                "cores": 2,
                 "stages": {"install": 61.0, "execute": 300.4, "render": 40.0, "rebuild": 50.0},
                 "chapters": [{"title": "Training", "seconds": 120.5, "bytes": 345678}],
             }
@@ -104,6 +106,7 @@ def test_the_page_has_a_section_for_each_processor_and_says_what_did_not_run(mea
     assert "rwkv bfloat16 did not run: `KeyError: 'x'`" in page
     assert "abacus with 2 cores, threads for each: 1, load average before the start: 0.4" in page
     assert "1.62 (1.25 to 2.00) | 100 |" in page
+    assert "Measured on quipu with 2 cores" in page
     assert "| execute all chapters | 300 |" in page and "| Training | 120.5 | 346 |" in page
     assert page.count('<figure class="rwkv-figure">') == 2 and page.count("<svg") == 4  # for desk and phone, in place
     blocks = [block for block in page.split("\n\n") if "<svg" in block]

@@ -95,11 +95,11 @@ def run_chapters(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> Non
     place = app.config.nb_execution_cache_path
     cache = get_cache(place)
     chapters = {}  # by their cells, as in the cache: two at once must not write to the same place
-    for path in (str(env.doc2path(name)) for name in docnames):
-        if path.endswith(".ipynb"):
-            cache.add_nb_to_project(path)
-            _, key = cache.create_hashed_notebook(cache.get_project_notebook(path).nb)
-            chapters.setdefault(key, path)
+    notebooks = [path for path in (str(env.doc2path(name)) for name in docnames) if path.endswith(".ipynb")]
+    for path in sorted(notebooks, key=os.path.getsize, reverse=True):  # no long one is left to run alone at the end
+        cache.add_nb_to_project(path)
+        _, key = cache.create_hashed_notebook(cache.get_project_notebook(path).nb)
+        chapters.setdefault(key, path)
 
     def run(path: str) -> None:
         executor = load_executor("local-serial", get_cache(place), LOGGER)
