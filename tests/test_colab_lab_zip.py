@@ -28,7 +28,7 @@ from publish import package_version, stamp
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
-QUICKEST = "time-decay"
+QUICKEST = "embedding-and-unembedding"
 KERNEL = "elsewhere"
 
 
