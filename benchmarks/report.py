@@ -108,7 +108,7 @@ def in_words(data: dict) -> str:
 def table_of_book(book: dict) -> list[str]:
     """How long the book takes, and how heavy its pages are."""
     s = book["stages"]
-    lines = [f"Measured on {book['processor']} with {book['cores']} cores, two chapters at a time.", ""]
+    lines = [f"Measured on {book['processor']} with {book['cores']} cores.", ""] if "processor" in book else []
     lines += ["| stage | seconds |", "|---|---:|"]
     names = {
         "install": "install, from a clean checkout",

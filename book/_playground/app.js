@@ -143,9 +143,13 @@
   const button = (words, click, attributes) => element("button", { type: "button", click, ...attributes }, words);
   const row = (...children) => element("div", { class: "pg-row" }, ...children);
 
-  const needs = element("p", { id: "pg-needs", class: "pg-quiet" }, "Dashed or pale controls need the model");
-  needs.append(
-    manifest.whole ? ": it is loaded when you read a text." : ", and this copy of the book came without it.",
+  const whereItIs = manifest.whole
+    ? ": it is loaded when you read a text."
+    : ", and this copy of the book came without it.";
+  const needs = element(
+    "p",
+    { id: "pg-needs", class: "pg-quiet" },
+    `Dashed or pale controls need the model${whereItIs}`,
   );
   gates.push(() => (needs.hidden = Boolean(model)));
   const whyNot = () => (model ? "" : needs.textContent);
@@ -1272,7 +1276,7 @@
     text.value = details.text;
     asked = details;
     if (manifest.whole && !navigator.connection?.saveData) await readText();
-    else say(`This address asks for a text that the model has to read${needs.textContent.replace(/^[^:]*/, "")}`);
+    else say(`This address asks for a text that the model has to read${whereItIs}`);
   }
 
   // -------------------------------------------------------------------------------------------------------------------
