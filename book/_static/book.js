@@ -12,10 +12,13 @@ function markScrollers() {
   const boxes =
     "figure.rwkv-graph > div, .rwkv-graph pre, .highlight pre, .output pre, " +
     ".cell_output .text_html, .cell_output .text_markdown, div.math, .pst-scrollable-table-container";
-  for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+  const found = [...document.querySelectorAll(`article :is(${boxes})`)];
+  // All are measured before one is changed: after a change the page is laid out anew for the next measurement.
+  const scrolls = found.map((box) => box.scrollWidth > box.clientWidth + 1);
+  found.forEach((box, n) => {
+    if (scrolls[n]) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
-  }
+  });
 }
 
 // A graph's drawing opens large in a dialog, which Escape closes; plus and minus zoom, and the box scrolls.
@@ -76,11 +79,15 @@ function showLarge(drawing, figure) {
   pane.focus();
 }
 
-// The page does not scroll behind what opens over it (book.css), and keeps its width then.
+// The page does not scroll behind what opens over it (book.css), and keeps its width then. To set a property of the page
+// styles all of it anew, so it is set where the scrollbar takes room alone.
+let scrollbar = 0;
 function keepWidth() {
   const page = document.documentElement;
-  if (!document.querySelector("dialog:modal"))
-    page.style.setProperty("--scrollbar", `${innerWidth - page.clientWidth}px`);
+  const width = innerWidth - page.clientWidth;
+  if (width === scrollbar || document.querySelector("dialog:modal")) return;
+  scrollbar = width;
+  page.style.setProperty("--scrollbar", `${width}px`);
 }
 
 // The theme's buttons give up the focus when they are pressed. By key they keep it, and what they opened gives it back.
