@@ -23,7 +23,7 @@ import torch
 import answers
 from exercises import exercises_of, source, stub_of
 from rwkv_explainer.exercises import NotYet, check, exercises, find, given
-from rwkv_explainer.exercises.exercise import compare, judge
+from rwkv_explainer.exercises.exercise import compare, judge, known
 from rwkv_explainer.exercises.running import MARKING, isolated
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,10 +101,10 @@ def test_every_mistake_differs_from_the_reference_and_from_all_others_at_many_se
 def test_a_mistake_is_named_and_its_inputs_too(name):
     exercise = find(name)
     with isolated():
-        cases = exercise.cases_for(7)
-        assert compare(exercise, cases, exercise.results(exercise.reference, cases), 7)
+        right = known(exercise, 7)
+        assert compare(right, right.results(exercise.reference))
         for words, mistake in exercise.mistakes.items():
-            verdict = compare(exercise, cases, exercise.results(mistake, cases), 7)
+            verdict = compare(right, right.results(mistake))
             assert verdict.status == "wrong" and verdict.message == words
             assert verdict.detail.startswith("First difference: ")
             assert exercise.is_value or f'are `given("{name}", seed=7' in verdict.detail

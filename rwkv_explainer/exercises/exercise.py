@@ -6,7 +6,7 @@ import inspect
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import combinations
 from types import FunctionType
 from typing import Any
@@ -29,7 +29,7 @@ def call(answer: Callable, *case: Any) -> Any:
     return answer(*case)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself alone: `known` remembers them
 class Exercise:
     """An exercise, as its check knows it.
 
@@ -85,6 +85,26 @@ class Exercise:
         return list(inspect.signature(self.run).parameters)[1:]
 
 
+class Known:
+    """What a check knows of a seed: the cases, and what answers of ours return in them, run when first asked for."""
+
+    def __init__(self, exercise: Exercise, seed: int):
+        self.exercise, self.seed = exercise, seed
+        self.cases = exercise.cases_for(seed)
+        self._results: dict[Callable, list[Any]] = {}
+
+    def results(self, answer: Callable) -> list[Any]:
+        """What the reference or a mistake returns in each case; None where it cannot be computed."""
+        if answer not in self._results:
+            self._results[answer] = self.exercise.results(answer, copy.deepcopy(self.cases))
+        return self._results[answer]
+
+
+@lru_cache(maxsize=8)  # a learner tries one exercise again and again
+def known(exercise: Exercise, seed: int) -> Known:
+    return Known(exercise, seed)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a check found: `bool(verdict)` is whether the answer is right."""
@@ -138,12 +158,12 @@ def judge(exercise: Exercise, answer: Any, seed: int) -> Verdict:
     if not exercise.is_value and not callable(answer):
         return Verdict("wrong", f"The check needs the function itself, its name alone, not {describe_kind(answer)}.")
     with isolated():
-        cases = exercise.cases_for(seed)
+        right = known(exercise, seed)
         try:
-            got = run(partial(attempt, exercise, answer, cases, seed), exercise.seconds)
+            got = run(partial(attempt, exercise, answer, right.cases, seed), exercise.seconds)
         except AnswerFailed as failed:
             return Verdict("wrong", str(failed))
-        return compare(exercise, cases, got, seed)
+        return compare(right, got)
 
 
 def attempt(exercise: Exercise, answer: Any, cases: list[Case], seed: int) -> list[Any]:
@@ -170,15 +190,16 @@ def attempt(exercise: Exercise, answer: Any, cases: list[Case], seed: int) -> li
     return results
 
 
-def compare(exercise: Exercise, cases: list[Case], got: list[Any], seed: int) -> Verdict:
+def compare(right: Known, got: list[Any]) -> Verdict:
     """The verdict on these results, one for each case."""
-    number, found = first_difference(exercise, exercise.results(exercise.reference, cases), got)
+    exercise = right.exercise
+    number, found = first_difference(exercise, right.results(exercise.reference), got)
     if found is None:
         return Verdict("right", exercise.success_message)
     if not exercise.is_value and all(result is None for result in got):
         return Verdict("wrong", "It returns nothing, `None`: is there a `return`?")
-    alike = (words for words, wrong in exercise.mistakes.items() if errs_alike(exercise, wrong, cases, got))
-    where = "" if exercise.is_value else " " + inputs_in_words(exercise, seed, number)
+    alike = (words for words, wrong in exercise.mistakes.items() if errs_alike(right, wrong, got))
+    where = "" if exercise.is_value else " " + inputs_in_words(exercise, right.seed, number)
     return Verdict("wrong", next(alike, ""), f"First difference: {found}.{where}")
 
 
@@ -194,9 +215,9 @@ def first_difference(exercise: Exercise, expected: list[Any], got: list[Any]) ->
     return -1, None
 
 
-def errs_alike(exercise: Exercise, mistake: Callable, cases: list[Case], got: list[Any]) -> bool:
+def errs_alike(right: Known, mistake: Callable, got: list[Any]) -> bool:
     """Whether a known mistake has these same results."""
-    return first_difference(exercise, exercise.results(mistake, cases), got)[1] is None
+    return first_difference(right.exercise, right.results(mistake), got)[1] is None
 
 
 def inputs_in_words(exercise: Exercise, seed: int, number: int) -> str:
