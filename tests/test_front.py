@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from bs4 import BeautifulSoup
 
 import card_pictures
 import chapter_cards
-import cover
+import cover_picture
 from browser import visit, what_is_serious
 from rwkv_explainer import load_pretrained
 from test_book import numbers, seems_measured
+from trees import tree_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
@@ -84,7 +84,7 @@ def front(folder) -> str:
     ],
 )
 def test_tokens_become_words(pieces, words, ends):
-    assert cover.words_of(pieces) == words and cover.ends_of(pieces) == ends
+    assert cover_picture.words_of(pieces) == words and cover_picture.ends_of(pieces) == ends
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_next_word_is_whole_and_leaves_no_trace(model):
     model.clear_buffers()
     chances = model.read(tokenizer.encode("The novel Moby-Dick was written by").ids, last_only=True)
     before = model.snapshot()
-    (word, p), *others = cover.next_words(model, tokenizer, chances)
+    (word, p), *others = cover_picture.next_words(model, tokenizer, chances)
     assert all(torch.equal(part, before[name]) for name, part in model.state_buffers().items())
     tokens = tokenizer.encode(f" {word}").ids
     product = chances[tokens[0]]
@@ -111,11 +111,11 @@ def test_a_next_word_is_whole_and_leaves_no_trace(model):
 def test_shares_are_what_the_memory_holds(model):
     """The same as from the sums that the model keeps: exponentials of keys, each faded by its age."""
     model, tokenizer = model
-    layer, channels, rates = cover.choose_channels(model)
+    layer, channels, rates = cover_picture.choose_channels(model)
     assert (rates[:-1] >= rates[1:]).all()
-    read = cover.read_sentence(model, tokenizer, "The novel Moby-Dick was written by", layer, channels)
-    shares = cover.shares(read, rates)
-    assert shares.shape == (len(channels), 6) == (cover.CHANNELS, len(read["words"]))
+    read = cover_picture.read_sentence(model, tokenizer, "The novel Moby-Dick was written by", layer, channels)
+    shares = cover_picture.shares(read, rates)
+    assert shares.shape == (len(channels), 6) == (cover_picture.CHANNELS, len(read["words"]))
     memory = model.blocks[layer].attention.memory
     total = memory.log_normalizer[channels]
     newest = torch.exp(torch.tensor(read["keys"][-1]) - total)  # (channels,), the last token's part of the sum
@@ -162,7 +162,7 @@ def test_every_chapter_has_a_card_a_picture_and_minutes():
 
 
 def test_cards_lead_to_the_chapters(folder):
-    page = BeautifulSoup((folder / "index.html").read_text("utf-8"), "html.parser")
+    page = tree_of(folder / "index.html")
     cards = page.select(".chapter-cards a")
     assert [card["href"] for card in cards] == [f"{name}.html" for name in NUMBERED]
     assert [card.select_one(".card-number").get_text() for card in cards] == [str(n) for n in range(1, 15)]
@@ -174,7 +174,7 @@ def test_cards_lead_to_the_chapters(folder):
 
 
 def test_the_page_says_what_it_is_where_it_is_linked(folder):
-    page = BeautifulSoup((folder / "index.html").read_text("utf-8"), "html.parser")
+    page = tree_of(folder / "index.html")
     assert 80 < len(page.select_one("meta[name=description]")["content"]) < 300
 
 
@@ -196,7 +196,7 @@ def test_without_a_script_it_stands_at_the_answer(browser, front):
     page.goto(front)
     assert text_of(page, ".cover-text") == SENTENCES[0]
     assert page.locator(".cover-next li").first.inner_text().split()[0] == "Paris"
-    assert len(cells(page)) == cover.CHANNELS * len(SENTENCES[0].split())
+    assert len(cells(page)) == cover_picture.CHANNELS * len(SENTENCES[0].split())
     assert not page.locator(".cover-choice").is_visible() and not page.locator(".cover figcaption button").is_visible()
     assert page.locator(".chapter-cards a").count() == 14
     context.close()
@@ -210,7 +210,8 @@ def test_it_reads_once_and_ends_where_it_began(browser, front):
         assert "Read again" in button.inner_text() and page.locator(".cover .new").count() == 0
         button.press("Enter")
         assert "Pause" in button.inner_text() and page.locator(".cover-text .new").inner_text() == "The"
-        assert cells(page) == cover.CHANNELS * [1] + (len(before) - cover.CHANNELS) * [0]  # all is the first word
+        first = cover_picture.CHANNELS * [1]
+        assert cells(page) == first + (len(before) - len(first)) * [0]  # all is the first word
         page.wait_for_function("document.querySelector('.cover figcaption button').textContent.includes('again')")
         assert cells(page) == pytest.approx(before, abs=0.011)
 
@@ -239,9 +240,9 @@ def test_a_sentence_is_chosen(browser, front):
             page.locator(".cover-choice input").nth(n).check(force=True)
             assert text_of(page, ".cover-text") == SENTENCES[n]
             assert page.locator(".cover-words span").all_inner_texts() == SENTENCES[n].split()
-            assert len(cells(page)) == cover.CHANNELS * len(SENTENCES[n].split())
+            assert len(cells(page)) == cover_picture.CHANNELS * len(SENTENCES[n].split())
             assert SENTENCES[n] in page.locator("#cover-alt").text_content()
-            assert page.locator(".cover-next li").count() == cover.GUESSES
+            assert page.locator(".cover-next li").count() == cover_picture.GUESSES
 
 
 def test_a_row_says_how_fast_it_forgets(browser, front):
@@ -252,7 +253,7 @@ def test_a_row_says_how_fast_it_forgets(browser, front):
         assert re.match(r"Row 1: half of a word's weight is gone within one token. Its largest share is “of”", fast)
         box = page.locator(".cover svg").bounding_box()
         page.mouse.move(box["x"] + 20, box["y"] + box["height"] - 2)
-        assert re.match(rf"Row {cover.CHANNELS}: .* is gone after [\d,]+ tokens", text_of(page, ".cover-read"))
+        assert re.match(rf"Row {cover_picture.CHANNELS}: .* is gone after [\d,]+ tokens", text_of(page, ".cover-read"))
 
 
 @pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 360)])

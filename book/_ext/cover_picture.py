@@ -1,19 +1,14 @@
-"""Sphinx extension: the cover's picture, a memory of the bundled model that fills and fades while it reads a sentence.
+"""The cover's picture (cover.py), from the model's own numbers.
 
-The directive `cover` has a sentence a line, and shows the first. It runs the model over all of them when the book is
-built. What the page then moves are the model's own numbers: the keys that each token wrote with, the decay rates of
-the channels, and the likeliest next words. What moves them is book/_static/cover.js.
+What the page moves are the keys that each token wrote with, the decay rates of the channels, and the likeliest next
+words. What moves them is book/_static/cover.js.
 """
 
 import json
 import re
 from html import escape
-from pathlib import Path
 
 import torch
-from docutils import nodes
-from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -25,20 +20,6 @@ PIECES = 6  # tokens that a next word may have: one that is longer is cut off
 CELL = 20, 10  # across and down, in units of the picture
 NAMED_BY = 3  # words of a sentence on the button that chooses it
 FEW, SHORT = 10, 10  # at most so many words of at most so many letters stand side by side on a desk
-
-
-class Cover(SphinxDirective):
-    """The moving picture, over the sentences that are the directive's lines."""
-
-    has_content = True
-
-    def run(self) -> list[nodes.Node]:
-        import rwkv_explainer.checkpoints
-
-        for path in Path(rwkv_explainer.checkpoints.__file__).parent.glob("bundled/*"):
-            self.env.note_dependency(str(path))
-        self.env.note_dependency(__file__)
-        return [nodes.raw("", picture(list(self.content)), format="html")]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -211,8 +192,3 @@ def picture(lines: list[str]) -> str:
         "above forget fast, those below keep. Each column is a word. The stronger the color, the more that word counts "
         f'in that number.</figcaption><script type="application/json">{said}</script></figure>'
     )
-
-
-def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_directive("cover", Cover)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
