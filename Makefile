@@ -78,8 +78,7 @@ format: install  ## lay out all Python, JavaScript and CSS
 	@$(BIN)/ruff check --quiet --select I --fix . && $(BIN)/ruff format --quiet .
 	@$(PRETTIER) --log-level warn --write $(SCRIPTS)
 
-# Two processes, each with whole files, which share what is costly to make; in the alphabet's order, for the longest of
-# them, tests/test_accessible.py, has few tests, and would come last where files with many go first.
+# Two processes, each with whole files, which share what is costly to make; in the order of tests/conftest.py.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install  ## what every commit should pass: layout, lint, and the tests of the package, without the book

@@ -28,6 +28,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, Request
 
 NAMES = (
+    "chromium-headless-shell",  # has no window, nor the pages that make up one: half the work of opening a page
     "chromium",
     "chromium-browser",
     "google-chrome",
@@ -45,6 +46,14 @@ FLAGS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost",
 )
+STILL = "*, ::before, ::after { transition: none !important; }"  # for what is asked right after a change
+# Nothing scrolls any more: where a wheel or the focus leads is reached in many steps, slow ones on a busy machine.
+RESTED = """async () => {
+    for (let before = NaN, still = 0; still < 20; before = scrollY) {
+        await new Promise(requestAnimationFrame);
+        still = scrollY === before ? still + 1 : 0;
+    }
+}"""
 PATIENCE = 180_000  # milliseconds that a step may take: machines stall
 # Equations are set and fonts are there, and then all that waits for its turn has had one.
 SETTLED = """async () => {
@@ -56,15 +65,15 @@ SETTLED = """async () => {
 # whose classes and those around them are the same, have one color, so the first to be seen stays; the shapes inside a
 # drawing that does not move, and the signs inside an equation, are left out, but in the place that is asked about.
 THIN_OUT = """within => {
-    const kinds = new Set();
+    const kinds = new Map();
     for (const word of document.querySelectorAll(":is(.highlight pre, dt.sig) span:not(:has(*))")) {
         if (word.closest(within)) continue;
         const around = [word.checkVisibility()];
         for (let e = word; e; e = e.parentElement) around.push(e.className);
         const kind = around.join("/");
-        if (kinds.has(kind)) word.remove();
-        kinds.add(kind);
+        kinds.set(kind, [...(kinds.get(kind) ?? []), word]);
     }
+    for (const [, ...others] of kinds.values()) others.forEach(word => word.remove());  // after all have been asked
     for (const drawing of document.querySelectorAll(".rwkv-graph svg, .rwkv-figure svg"))
         if (!drawing.closest(within)) drawing.replaceChildren();
     for (const equation of document.querySelectorAll("mjx-container"))
@@ -89,8 +98,12 @@ def install_chromium() -> str:
         return f"Browser tests: no Chromium here, and no apt-get to install it with: {skipped}."
     if root and (not shutil.which("sudo") or subprocess.run([*root, "true"], capture_output=True).returncode):
         return f"Browser tests: no Chromium here, and no right to install it: {skipped}: sudo apt-get install chromium."
-    for action in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", "chromium"]):
-        done = subprocess.run([*root, "apt-get", *action], capture_output=True, text=True)
+    subprocess.run([*root, "apt-get", "update", "-q"], capture_output=True)
+    for package in NAMES[:2]:  # not every distribution has the first
+        install = [*root, "apt-get", "install", "-q", "-y", "--no-install-recommends", package]
+        done = subprocess.run(install, capture_output=True, text=True)
+        if done.returncode == 0:
+            break
     if path := find_chromium():
         return f"Browser tests: installed {path}."
     return f"Browser tests: no Chromium, and apt-get could not install it: {skipped}. It said: {done.stderr.strip()}"

@@ -15,12 +15,18 @@ from browser import find_chromium, launch, serve
 install_import_hook("rwkv_explainer", "beartype.beartype")  # before anything imports the package
 torch.set_num_threads(1)  # the fastest for tensors as small as these
 
+# Fixtures that take a built book.
+BUILT = {"built_book", "site", "build_said", "html", "pages", "book", "folder", "unzipped"}
 
-BUILT = {"built_book", "site", "html", "pages", "book", "folder", "unzipped"}  # fixtures that take a built book
+# Files that take a minute or more. They begin first, so that no process is left alone with one at the end.
+LONGEST = ("editions", "playground", "book", "accessible", "checks", "colab_lab_zip", "training", "slides", "for_all")
+LONGEST += ("parity", "claims", "benchmarks", "search", "pages", "front", "atlas")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a book, so that `make check` can do without."""
+    """The longest files first; and mark the tests that need a book, so that `make check` can do without."""
+    turn = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: turn.get(item.path.stem, len(turn)))
     for item in items:
         if BUILT & set(getattr(item, "fixturenames", ())):
             item.add_marker("built")

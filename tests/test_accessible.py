@@ -1,7 +1,7 @@
 """Every page of the built book in a real browser: it is quiet, fits every window, is no burden, and is for all readers.
 
 `visit` fails a test whenever a page writes an error to the console, misses a file, or asks for anything from elsewhere.
-A file of its own, the first in the alphabet: of all tests these take longest, and two processes share the files.
+A file of its own: of all tests these are among the longest, and two processes share the files.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 from playwright.sync_api import Page
 
-from browser import visit, what_is_serious
+from browser import STILL, visit, what_is_serious
 from test_pages import PAGES
 
 HEAVIEST = 1_500_000  # bytes that a chapter may take besides the files that all pages share
@@ -61,6 +61,7 @@ def switch(page: Page, scheme: str, width: int) -> None:
 def opened(request, browser, site) -> Iterator[tuple[str, Page]]:
     """The page's name, and the page, opened once for all tests of it."""
     with visit(browser, f"{site}/{request.param}.html") as page:
+        page.add_style_tag(content=STILL)
         yield request.param, page
 
 
@@ -70,7 +71,7 @@ def test_page_fits_every_window(opened, record_property):
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
     record_property("first paint", (name, paint))  # reported, never judged: machines differ
     assert sum(page.evaluate(WEIGHTS).values()) <= HEAVIEST, page.evaluate(WEIGHTS)
-    for scheme, width in product(("light", "dark"), (1440, 768, 360)):
+    for width, scheme in product((1440, 768, 360), ("light", "dark")):  # the layout changes with the width
         switch(page, scheme, width)
         over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert (over, page.evaluate(STICKING_OUT)) == (0, []), f"{scheme}, {width} px"
@@ -84,6 +85,5 @@ def test_accessible(opened):
     told = {}
     for scheme, width in (("light", 1440), ("dark", 360)):
         switch(page, scheme, width)
-        page.wait_for_timeout(500)  # colours change gradually
         told[scheme, width] = what_is_serious(page)
     assert not any(told.values()), told

@@ -19,6 +19,7 @@ import glossary
 import package_reference
 import symbol_map
 from rwkv_explainer.checkpoints import BUNDLED, KEYS
+from trees import tree_of
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -32,7 +33,7 @@ def page(name: str) -> BeautifulSoup:
     path = ROOT / "_build" / "html" / f"{name}.html"
     if not path.exists():
         pytest.skip("the book has not been built: make book")
-    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    return tree_of(path)
 
 
 def test_the_pages_are_in_the_back_matter():

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -20,11 +21,11 @@ from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pytest
-from bs4 import BeautifulSoup
 
 from browser import serve
 from pack import LEFT_OUT, pack
 from publish import package_version, stamp
+from trees import tree_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
@@ -144,13 +145,19 @@ def lab(tmp_path):
     command = [str(jupyter), "--no-browser", "--port=0", "--allow-root", "--notebook-dir", str(folder)]
     server = subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while not (found := list(runtime.glob("jpserver-*.json"))):
+        while not (found := list(runtime.glob("jpserver-*.json"))) or not listens(json.loads(found[0].read_text())):
             assert server.poll() is None, "JupyterLab stopped"
             time.sleep(0.2)
         yield json.loads(found[0].read_text()) | {"runtime": runtime}
     finally:
         server.terminate()
         server.wait()
+
+
+def listens(server: dict) -> bool:
+    """Whether it answers: it writes its file before it does."""
+    with socket.socket() as line:
+        return line.connect_ex(("localhost", server["port"])) == 0
 
 
 def ask(lab: dict, path: str, data: dict | None = None) -> bytes:
@@ -211,7 +218,7 @@ def test_zip_names_no_place_outside_of_itself(unzipped):
         text = path.read_text("utf-8")
         found += [(path.name, own) for own in {str(ROOT), sys.prefix, str(Path.home())} - {"/"} if f"{own}/" in text]
         found += [(path.name, host) for host in re.findall(r"unpkg|jsdelivr|cdnjs|requirejs", text)]
-        soup = BeautifulSoup(text, "html.parser")
+        soup = tree_of(path)
         loaded = soup.select("[src], link[href]:not([rel=canonical])")
         places = [tag.get("src") or tag["href"] for tag in loaded]
         places += [tag["href"] for tag in soup.select("a[href^='/']")]
@@ -224,9 +231,9 @@ def test_sliders_move_without_a_kernel(unzipped):
     for chapter in CHAPTERS:
         cells = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text("utf-8"))["cells"]
         sliders = sum("slide(" in "".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-        page = (unzipped / "rwkv-explained" / f"{chapter}.html").read_text("utf-8")
-        assert "vnd.jupyter.widget" not in page
-        cells = BeautifulSoup(page, "html.parser").select("div.cell:has(.cell_input)")
+        page = unzipped / "rwkv-explained" / f"{chapter}.html"
+        assert "vnd.jupyter.widget" not in page.read_text("utf-8")
+        cells = tree_of(page).select("div.cell:has(.cell_input)")
         cells = [cell for cell in cells if "slide(" in cell.select_one(".cell_input").get_text()]
         drawn = [cell for cell in cells if cell.select_one(".cell_output .rwkv-live .lv-controls")]
         assert len(drawn) == sliders, chapter

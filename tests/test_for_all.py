@@ -1,12 +1,14 @@
 """The pages for all readers: colors that the system forces, keys alone, a screen reader, paper, no scripts."""
 
 import re
+from contextlib import closing
+from itertools import product
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from bs4 import BeautifulSoup
 
-from browser import visit
+from browser import FLAGS, RESTED, STILL, find_chromium, visit
+from trees import tree_of
 
 # What tests ask of colors: a color as red, green, blue and alpha; the paper behind an element; contrast as WCAG has it.
 COLORS = """() => {
@@ -83,25 +85,25 @@ STYLE_OF = """selector => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", SAID_BY_COLOR)
-def test_forced_colors_leave_what_a_color_says(browser, site, name, scheme):
+def test_forced_colors_leave_what_a_color_says(browser, site, name):
     """Marks keep their colors, what is chosen is to be seen, and text can be read, whichever theme was chosen."""
-    with visit(browser, f"{site}/{name}.html", scheme=scheme, forced_colors="active") as page:
+    with visit(browser, f"{site}/{name}.html", forced_colors="active") as page:
+        page.add_style_tag(content=STILL)
         if page.locator(".predict-all").is_visible():
             page.locator(".predict-all").click()
         if name == "playground":
             page.locator(".pg-lens tbody tr").first.wait_for()
         page.evaluate(COLORS)
-        for theme in ("light", "dark"):
+        for scheme, theme in product(("light", "dark"), ("light", "dark")):
+            page.emulate_media(color_scheme=scheme, forced_colors="active")
             page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
-            page.wait_for_timeout(500)  # colors change gradually
             for selector, what, least in SAID_BY_COLOR[name]:
                 looks = page.evaluate("([selector, what]) => colors.looks(selector, what)", [selector, what])
-                assert len(looks) >= least, (theme, selector, looks)
+                assert len(looks) >= least, (scheme, theme, selector, looks)
             for chosen, other in CHOSEN.get(name, []):
-                assert page.evaluate(STYLE_OF, chosen) != page.evaluate(STYLE_OF, other), (theme, chosen)
-            assert page.evaluate("colors.faint('article')") == [], theme
+                assert page.evaluate(STYLE_OF, chosen) != page.evaluate(STYLE_OF, other), (scheme, theme, chosen)
+            assert page.evaluate("colors.faint('article')") == [], (scheme, theme)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -131,43 +133,60 @@ def wheel_over(page, place, by: int = 400) -> None:
     page.wait_for_timeout(300)
 
 
-@pytest.mark.parametrize("inside", ["first", "link"])
 @pytest.mark.parametrize(
     "dialog, width", [(dialog, width) for dialog, (*_, widths) in OVER_PAGE.items() for width in widths]
 )
-def test_what_opens_over_the_page_closes_by_key(browser, site, dialog, width, inside):
+def test_what_opens_over_the_page_closes_by_key(browser, site, dialog, width):
     """Escape closes it, whatever in it has the focus, which then goes back; the page behind stays where it was."""
-    opener, key, _ = OVER_PAGE[dialog]
     with visit(browser, f"{site}/time-decay.html", width=width) as page:
         page.set_default_timeout(30_000)
         page.mouse.wheel(0, 1500)
         page.wait_for_function("scrollY > 1000")
-        button = page.locator(opener).locator("visible=true").first
-        button.focus()
-        page.wait_for_timeout(700)  # the page comes to rest
-        before = page.evaluate("scrollY")
-        page.keyboard.press(key)
-        opened = page.locator(f"{dialog}[open]")
-        opened.wait_for()
-        assert page.evaluate("document.activeElement.closest('dialog') !== null")
-        if inside == "link":  # there Sphinx keeps Escape from the browser
-            opened.evaluate(
-                "d => { const a = d.querySelector('a[href]') ?? d.appendChild(document.createElement('a'));"
-                "a.href ||= '#'; a.focus(); }"
-            )
-        place = page.evaluate(AT)
-        for where in (opened, page.locator("body")):
-            wheel_over(page, where)
-        page.keyboard.press("PageDown")
-        page.wait_for_timeout(500)
-        assert page.evaluate(AT) == place and place[1] == before
-        page.keyboard.press("Escape")
-        opened.wait_for(state="detached")
-        page.wait_for_timeout(100)
-        assert page.evaluate(f"document.activeElement.matches('{opener}')")
-        assert page.evaluate("scrollY") == before
-        page.mouse.wheel(0, 200)
-        page.wait_for_function(f"scrollY > {before}")
+        for inside in ("first", "link"):
+            opens_and_closes(page, dialog, inside)
+
+
+def opens_and_closes(page, dialog: str, inside: str) -> None:
+    """By key, with the focus on what has it first or on a link."""
+    opener, key, _ = OVER_PAGE[dialog]
+    button = page.locator(opener).locator("visible=true").first
+    button.focus()
+    page.wait_for_timeout(200)
+    page.evaluate(RESTED)
+    before = page.evaluate("scrollY")
+    page.keyboard.press(key)
+    opened = page.locator(f"{dialog}[open]")
+    opened.wait_for()
+    assert page.evaluate("document.activeElement.closest('dialog') !== null")
+    if inside == "link":  # there Sphinx keeps Escape from the browser
+        opened.evaluate(
+            "d => { const a = d.querySelector('a[href]') ?? d.appendChild(document.createElement('a'));"
+            "a.href ||= '#'; a.focus(); }"
+        )
+    place = page.evaluate(AT)
+    for where in (opened, page.locator("body")):
+        wheel_over(page, where)
+    page.keyboard.press("PageDown")
+    page.wait_for_timeout(500)
+    assert page.evaluate(AT) == place and place[1] == before
+    page.keyboard.press("Escape")
+    opened.wait_for(state="detached")
+    page.wait_for_timeout(100)
+    assert page.evaluate(f"document.activeElement.matches('{opener}')")
+    assert page.evaluate("scrollY") == before
+    page.mouse.wheel(0, 200)
+    page.wait_for_function(f"scrollY > {before}")
+
+
+def test_the_page_keeps_its_width_behind_a_dialog(browser, site):
+    """Where a scrollbar takes room, as on a desk: it goes away then, and leaves the room."""
+    options = {"executable_path": find_chromium(), "args": list(FLAGS), "ignore_default_args": ["--hide-scrollbars"]}
+    with closing(browser.browser_type.launch(**options)) as desk, visit(desk, f"{site}/time-decay.html") as page:
+        widths = "[document.documentElement.clientWidth, document.body.offsetWidth]"
+        before = page.evaluate(widths)
+        page.keyboard.press("Control+k")
+        page.locator("dialog[open]").wait_for()
+        assert before[0] == before[1] < 1280 and page.evaluate(widths) == [1280, before[1]]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -187,23 +206,24 @@ FOCUSED = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme, forced", [("light", "none"), ("dark", "none"), ("dark", "active")])
 @pytest.mark.parametrize("name", ["the-gated-mlp", "playground"])
-def test_the_focus_can_be_seen(browser, site, name, scheme, forced):
+def test_the_focus_can_be_seen(browser, site, name):
     """At each stop of the Tab key: a ring, or it cannot be told where one is."""
-    still = "* { transition: none !important; }"
-    with visit(browser, f"{site}/{name}.html", scheme=scheme, forced_colors=forced) as page:
-        page.add_style_tag(content=still)
+    with visit(browser, f"{site}/{name}.html") as page:
+        page.add_style_tag(content=STILL)
         if name == "playground":
             page.locator(".pg-lens tbody tr").first.wait_for()
-        stops = []
-        for _ in range(400):
-            page.keyboard.press("Tab")
-            if (stop := page.evaluate(FOCUSED)) is None:
-                break
-            stops.append(stop)
-        assert len(stops) > 50 and len({html for html, _ in stops}) > 40
-        assert [html for html, seen in stops if not seen] == []
+        for scheme, forced in (("light", "none"), ("dark", "none"), ("dark", "active")):
+            page.emulate_media(color_scheme=scheme, forced_colors=forced)
+            page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+            stops = []
+            for _ in range(400):
+                page.keyboard.press("Tab")
+                if (stop := page.evaluate(FOCUSED)) is None:
+                    break
+                stops.append(stop)
+            assert len(stops) > 50 and len({html for html, _ in stops}) > 40
+            assert [html for html, seen in stops if not seen] == [], (scheme, forced)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -214,7 +234,7 @@ def test_folds_are_told_apart_by_their_names(built_book):
     """A fold is called what is written on it, and no two on a page are called alike."""
     found = 0
     for path in sorted(built_book.glob("*.html")):
-        page = BeautifulSoup(path.read_text("utf-8"), "html.parser")
+        page = tree_of(path)
         assert page.select("summary[aria-label]") == [] and "Toggle hidden content" not in str(page), path.name
         names = [" ".join(summary.get_text().split()) for summary in page.select(".cell > details > summary")]
         assert len(set(names)) == len(names), (path.name, [name for name in names if names.count(name) > 1][:3])
@@ -245,7 +265,7 @@ def test_the_playgrounds_tables_are_told_apart(browser, site):
 
 def test_downloads_are_called_what_they_are(built_book):
     for name, kind in (("training", "Notebook"), ("glossary", "Source")):
-        page = BeautifulSoup((built_book / f"{name}.html").read_text("utf-8"), "html.parser")
+        page = tree_of(built_book / f"{name}.html")
         items = page.select(".dropdown-download-buttons .dropdown-item")
         assert [item.get_text(strip=True) for item in items] == [kind, "Print or PDF"]
         assert items[0].has_attr("download") == (kind == "Notebook")
@@ -271,7 +291,7 @@ def test_pages_tell_what_they_are(built_book):
     """Each has a title and a description of its own, in plain words, for searches and for messages that share it."""
     book, told = "RWKV, explained piece by piece", {}
     for path in sorted(built_book.glob("*.html")):
-        page = BeautifulSoup(path.read_text("utf-8"), "html.parser")
+        page = tree_of(path)
         head = {tag.get("name") or tag.get("property"): tag.get("content") for tag in page.head.select("meta")}
         assert len(page.head.select("meta[name=description]")) == 1, path.name
         title = page.head.title.get_text()

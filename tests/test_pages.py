@@ -9,7 +9,7 @@ import pytest
 import yaml
 from playwright.sync_api import Page
 
-from browser import visit
+from browser import RESTED, visit
 
 ROOT = Path(__file__).resolve().parents[1]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -87,6 +87,7 @@ def test_graph_opens_large(browser, site, built_book):
     with visit(browser, f"{site}/{name}.html", width=360) as page:
         assert page.locator(".zoom-open").count() == page.locator("figure.rwkv-graph").count()
         tab_until(page, ".zoom-open")
+        page.evaluate(RESTED)
         behind = page.evaluate("scrollY")
         page.keyboard.press("Enter")
         drawing = page.locator("dialog[open] svg")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 import playground
-from browser import serve, visit, what_is_serious
+from browser import STILL, serve, visit, what_is_serious
 from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.generation import adjust_probabilities
 from rwkv_explainer.lab import tracing
@@ -312,7 +312,7 @@ def test_without_npm_the_examples_remain(browser, folder, tmp_path, monkeypatch)
 @pytest.fixture(scope="module")
 def loaded(browser, built_book):
     """The page from the disk, with the model loaded."""
-    with visit(browser, (built_book / PAGE).as_uri()) as page:
+    with visit(browser, (built_book / PAGE).as_uri(), permissions=["clipboard-read", "clipboard-write"]) as page:
         read(page, PROMPT)
         yield page
 
@@ -775,9 +775,10 @@ def test_controls_that_need_the_model_say_so_to_keys(browser, served):
             assert control.evaluate("control => control === document.activeElement")
             for key in ("ArrowUp", "ArrowDown", "Enter", "1"):
                 page.keyboard.press(key)
-            rested(page)
             assert page.evaluate(SAYS) == line.inner_text(), control.evaluate("control => control.outerHTML")
             assert (page.evaluate(CHOSEN), tokens(page), page.url) == before
+        rested(page)
+        assert (page.evaluate(CHOSEN), tokens(page), page.url) == before
         read(page, PROMPT)
         assert not line.is_visible() and page.locator("[aria-describedby=pg-needs]").count() == 0
 
@@ -794,8 +795,9 @@ def test_controls_that_need_the_model_say_so_to_a_finger(browser, served):
             control.tap(force=True)
             page.wait_for_function(f"{SAYS}.includes('need the model')")
             assert page.locator(".pg-status").bounding_box()["y"] < 844
-            rested(page)
             assert (page.evaluate(CHOSEN), tokens(page), page.url) == before
+        rested(page)
+        assert (page.evaluate(CHOSEN), tokens(page), page.url) == before
 
 
 def test_address_on_a_line_that_is_paid_for_asks_first(browser, built_book):
@@ -853,11 +855,10 @@ def test_keys_alone_suffice(page):
     assert page.evaluate("document.activeElement.closest('.pg-next') !== null")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_fits_a_phone_and_is_for_all(browser, site, scheme):
+def test_page_fits_a_phone_and_is_for_all(browser, site):
     """From a server under a sub-path, before and after loading; nothing is asked for before the click."""
     asked, icon = [], f"{site}/_static/favicon.svg"  # the page's own; browsers ask for it when they like
-    with visit(browser, f"{site}/{PAGE}", width=360, scheme=scheme) as page:
+    with visit(browser, f"{site}/{PAGE}", width=360) as page:
         page.on("request", lambda request: request.url == icon or asked.append(request.url))
         assert page.locator(".pg-lens tbody tr").count() > 0
         assert page.evaluate("document.documentElement.scrollWidth") == 360
@@ -874,7 +875,11 @@ def test_page_fits_a_phone_and_is_for_all(browser, site, scheme):
 
 
 def nothing_serious(page) -> None:
-    assert what_is_serious(page, ".rwkv-playground") == []
+    """For all readers, light and dark."""
+    page.add_style_tag(content=STILL)
+    for scheme in ("dark", "light"):
+        page.evaluate("s => Object.assign(document.documentElement.dataset, {mode: s, theme: s})", scheme)
+        assert what_is_serious(page, ".rwkv-playground") == [], scheme
 
 
 def test_browser_without_webassembly_computes_the_same(browser, built_book, page):
@@ -941,12 +946,11 @@ def test_figures_are_where_they_belong(built_book):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_figure_waits_and_is_for_all(browser, site, name, scheme):
+def test_figure_waits_and_is_for_all(browser, site, name):
     """From a server under a sub-path, on a phone, by keyboard: nothing is asked for before the reader is near, and the
     model not before it is wanted."""
     asked = "performance.getEntriesByType('resource').map(e => e.name).filter(n => n.includes('/playground/'))"
-    with visit(browser, f"{site}/{name}.html", width=360, scheme=scheme) as page:
+    with visit(browser, f"{site}/{name}.html", width=360) as page:
         assert page.evaluate(asked) == []
         page.set_default_timeout(300_000)
         near(page)

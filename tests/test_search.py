@@ -2,15 +2,16 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import yaml
-from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Page
 
 from browser import visit
+from trees import tree_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
@@ -139,14 +140,13 @@ def test_all_words_or_else_the_most(browser, site):
         assert page.locator(".search-summary").inner_text().startswith("No page has these words in its text.")
 
 
+@cache
 def words_of_its_own(built_book: Path) -> dict[str, str]:
     """For each chapter, a long word of its text that the fewest other chapters have."""
     texts = {}
     for chapter in CHAPTERS:
-        page = BeautifulSoup((built_book / f"{chapter}.html").read_text("utf-8"), "html.parser")
-        for folded in page.select("article :is(details, .cell)"):
-            folded.decompose()
-        prose = " ".join(paragraph.get_text(" ") for paragraph in page.select("article p"))
+        said = tree_of(built_book / f"{chapter}.html").select("article p")
+        prose = " ".join(p.get_text(" ") for p in said if not p.css.closest("details, .cell"))
         texts[chapter] = set(re.findall(r"\b[a-z]{7,12}\b", prose))
     return {
         chapter: min(sorted(words), key=lambda word: sum(word in other for other in texts.values()))
@@ -272,10 +272,11 @@ def test_a_hit_in_a_closed_answer_opens_it(browser, site, built_book, how):
         assert page.locator("style").evaluate_all("all => all.every(style => !style.children.length)")
 
 
+@cache
 def word_behind_a_question(built_book: Path) -> tuple[str, str, str]:
     """A chapter, a section of it, and a word that the section has in its answer alone."""
     for chapter in CHAPTERS:
-        page = BeautifulSoup((built_book / f"{chapter}.html").read_text("utf-8"), "html.parser")
+        page = tree_of(built_book / f"{chapter}.html")
         for answer in page.select("section > .predict-answer"):
             whole = answer.parent.get_text(" ").lower()
             for paragraph in answer.find_all("p", recursive=False):
