@@ -194,7 +194,7 @@ def _advice(missing: Collection[str], left_over: Collection[str]) -> str:
         if all(name.startswith(prefix) for name in left_over):
             return f"its names begin with {prefix!r}, which a wrapper such as PyTorch's puts there: take it off"
     if set(missing) == {"head.weight"}:
-        return "its head is tied to its embedding, or was left out: save a copy of the embedding as head.weight"
+        return "is its head tied to its embedding? Then save a copy of the embedding as head.weight; else get it again"
     if not missing:
         return "is it the file of another architecture?"
     return "the file is not whole, or of a variant: get it again"

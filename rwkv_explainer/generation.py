@@ -104,8 +104,8 @@ def generate(
 
     The context is read in time-parallel mode; each new token is one step, `model(token)`. An empty context starts from
     the token <|endoftext|>, which is not printed. Afterwards the model has read all of the text, so that
-    `model.generate(more, keep_memory=True)` goes on from there. It writes one text at a time: of several, each starts
-    with a call of its own, and in another thread with a copy of the model, which would mix them.
+    `model.generate(more, keep_memory=True)` goes on from there. It writes one text at a time: call it once for each
+    text. In threads, each needs a copy of the model of its own, for one that they share would mix their texts.
 
     Args:
         N: tokens to write after the context.

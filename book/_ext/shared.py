@@ -12,9 +12,12 @@ from sphinx.application import Sphinx
 
 LONGEST = 160  # characters of a description, about as many as are shown
 MADE = {  # pages that no source is for
-    "genindex": ("Index", "All names of the package and all terms of the glossary, each with the page that has it."),
+    "genindex": (
+        "Index",
+        "The documented names of the package and the terms of the glossary, each with the page that has it.",
+    ),
     "py-modindex": ("Python Module Index", "The modules of the package, each with the page that describes it."),
-    "search": ("Search", "Search the text of all pages, in your browser, with no server behind it."),
+    "search": ("Search", "Search the book’s prose, in your browser, with no server behind it."),
 }
 TAG = re.compile("<[^>]*>")
 TOLD = re.compile(r'<meta content="([^"]*)" name="description" ?/?>')

@@ -149,7 +149,7 @@
   const needs = element(
     "p",
     { id: "pg-needs", class: "pg-quiet" },
-    `Dashed or pale controls need the model${whereItIs}`,
+    `Most dashed or pale controls need the model${whereItIs}`,
   );
   gates.push(() => (needs.hidden = Boolean(model)));
   const whyNot = () => (model ? "" : needs.textContent);
@@ -575,7 +575,7 @@
         filled(() => choices(`Without blocks, after “${visible(moment().name)}” alone`, "probability", lens()[0])),
         filled(() =>
           choices(
-            `With its blocks, after all up to “${visible(moment().name)}”`,
+            `With its blocks, after the text up to “${visible(moment().name)}”`,
             "probability",
             moment().next.slice(0, 5),
           ),
@@ -620,7 +620,7 @@
       const [top, share] = means.reduce((a, b) => (b[1] > a[1] ? b : a));
       canvas.setAttribute(
         "aria-label",
-        `Layer ${chosen.layer + 1}: what its ${channels} channels remember after ${chosen.at + 1} tokens. ` +
+        `Layer ${chosen.layer + 1}: what its ${channels} channels remember after ${counted(chosen.at + 1, "token")}. ` +
           `Most comes from ${top}, ${percent(share)} on average.`,
       );
       mark.style.left = `${(100 * (chosen.rank + 0.5)) / channels}%`;
@@ -964,7 +964,7 @@
     await new Promise((done, failed) => {
       script.onload = done;
       script.onerror = () =>
-        failed(new Error(`${name} could not be loaded. Is the network there, or the book's folder whole?`));
+        failed(new Error(`${name} could not be loaded. Check the network, or whether the book’s folder is complete.`));
       document.head.append(script);
     });
     script.remove();
@@ -1276,7 +1276,11 @@
     text.value = details.text;
     asked = details;
     if (manifest.whole && !navigator.connection?.saveData) await readText();
-    else say(`This address asks for a text that the model has to read${whereItIs}`);
+    else
+      say(
+        "This address asks for a text that the model has to read" +
+          (manifest.whole ? ": to load it, press the button beside the text." : whereItIs),
+      );
   }
 
   // -------------------------------------------------------------------------------------------------------------------

@@ -309,7 +309,7 @@
         return `its names begin with ${prefix}, which a wrapper such as PyTorch's puts there: take it off`;
     }
     if (missing.length === 1 && missing[0] === "head.weight")
-      return "its head is tied to its embedding, or was left out: save a copy of the embedding as head.weight";
+      return "is its head tied to its embedding? Then save a copy of the embedding as head.weight; else get it again";
     if (missing.length === 1 && missing[0] === keys[0].upstream) return "it may be the file of another architecture";
     return "the file is not whole, or of a variant";
   }

@@ -11,7 +11,7 @@
     Object.assign(made, style ? { rel: "stylesheet" } : { async: false }); // scripts run in their order
     made[style ? "href" : "src"] = folder + name + stamp;
     made.onerror = () => {
-      button.textContent = `${name} could not be loaded. Reload the page; of a book on a disk, the folder has to be whole.`;
+      button.textContent = `${name} could not be loaded. Reload the page. Of a book on your disk, check that the folder is complete.`;
       button.hidden = false;
     };
     document.head.append(made);

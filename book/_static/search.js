@@ -98,5 +98,5 @@ Search.query = (query) => {
     (all ? "" : "No section has all of these words. These have the most. ") +
     (found.length
       ? `Sections: ${found.length}, on ${pages} page${pages > 1 ? "s" : ""}.`
-      : "No page has these words in its text. Code and formulas are not searched.");
+      : "No page has these words in its text. Code, formulas, and what is folded or shown by a cell are not searched.");
 };
