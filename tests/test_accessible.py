@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 from playwright.sync_api import Page
 
-from browser import STILL, visit, what_is_serious
+from browser import STILL, choose_theme, visit, what_is_serious
 from test_pages import PAGES
 
 HEAVIEST = 1_500_000  # bytes that a chapter may take besides the files that all pages share
@@ -53,7 +53,7 @@ CUT_OFF = """() => [...document.querySelectorAll(".cell_input pre, div.math")].f
 def switch(page: Page, scheme: str, width: int) -> None:
     """Resize the window, and choose light or dark as the button of that name does."""
     page.set_viewport_size({"width": width, "height": 900})
-    page.evaluate("scheme => Object.assign(document.documentElement.dataset, {mode: scheme, theme: scheme})", scheme)
+    choose_theme(page, scheme)
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == scheme
 
 

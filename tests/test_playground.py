@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 import playground
-from browser import STILL, serve, visit, what_is_serious
+from browser import STILL, choose_theme, serve, visit, what_is_serious
 from rwkv_explainer.checkpoints import load_pretrained
 from rwkv_explainer.generation import adjust_probabilities
 from rwkv_explainer.lab import tracing
@@ -878,7 +878,7 @@ def nothing_serious(page) -> None:
     """For all readers, light and dark."""
     page.add_style_tag(content=STILL)
     for scheme in ("dark", "light"):
-        page.evaluate("s => Object.assign(document.documentElement.dataset, {mode: s, theme: s})", scheme)
+        choose_theme(page, scheme)
         assert what_is_serious(page, ".rwkv-playground") == [], scheme
 
 

@@ -111,10 +111,10 @@ def folder_of_slides(built_book, tmp_path_factory) -> Path:
     return folder
 
 
-def figures(page: BeautifulSoup, within: str, without: str = "no-such-place") -> list[str]:
+def figures(page: BeautifulSoup, within: str, without: str = "") -> list[str]:
     """The captions of all figures in a part of a page, or their class where one has none."""
     found = page.select(f"{within} :is(figure, .rwkv-tokens, .rwkv-playground)")
-    found = [one for one in found if not one.css.closest(without)]
+    found = [one for one in found if not (without and one.css.closest(without))]
     return sorted(caption.get_text() if (caption := one.find("figcaption")) else str(one["class"]) for one in found)
 
 
